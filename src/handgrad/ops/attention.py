@@ -1,0 +1,101 @@
+r"""Scaled dot-product attention, head by head: each query averages the values, weighted by how keys match.
+
+$$S = \frac{QK^\top}{\sqrt{d_{head}}},\qquad P = \operatorname{softmax}(S),\qquad Y = P\,V$$
+
+`causal` lets query $i$ see no key after it; with more keys than queries (a cache holds the past) the
+queries are the last positions. `mask` allows what is True. What is not allowed has the score $-\infty$,
+hence the probability zero. There may be fewer key-value heads than query heads: neighbouring queries' heads
+then share one (grouped queries), and its gradient is the sum over those that share it. Dropout, if any,
+falls on $P$.
+
+Backward, from the last product to the first; `*` is element by element:
+
+$$dV = P^\top dY,\quad dP = dY\,V^\top,\quad dS = P * \big(dP - \operatorname{rowsum}(dP * P)\big),\quad
+dQ = \frac{dS\,K}{\sqrt{d_{head}}},\quad dK = \frac{dS^\top Q}{\sqrt{d_{head}}}$$
+
+$dS$ is the vector product with the softmax Jacobian, row by row. One meets $\partial A/\partial Q$ written
+as a "derivative of softmax times V": as a matrix product that has no meaning, since the derivative of a
+matrix by a matrix has four indices. What exists is the product above, with $dY$ entering first.
+
+Source: Vaswani et al., "Attention is all you need" (2017), arXiv:1706.03762; grouped queries: Ainslie et
+al. (2023), arXiv:2305.13245.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from handgrad.ops import dropout as dropout_op
+from handgrad.ops import softmax
+from handgrad.shapes import Array, Bool, Float, UniformSource
+
+
+class Saved(NamedTuple):
+    q: Float[Array, "B H T K"]
+    k: Float[Array, "B G S K"]
+    v: Float[Array, "B G S K"]
+    probs: softmax.Saved
+    dropped: Float[Array, "B G R T S"]
+    drop: dropout_op.Saved
+    scale: float
+
+
+def forward(
+    q: Float[Array, "B H T K"],
+    k: Float[Array, "B G S K"],
+    v: Float[Array, "B G S K"],
+    *,
+    causal: bool = True,
+    mask: Bool[Array, "..."] | None = None,
+    dropout: float = 0.0,
+    rng: UniformSource | None = None,
+) -> tuple[Float[Array, "B H T K"], Saved]:
+    xp = q.__array_namespace__()
+    scale = 1.0 / math.sqrt(q.shape[-1])
+    scores = xp.matmul(_group(q, k), xp.matrix_transpose(k)[:, :, None]) * scale  # (B,G,R,T,K) (B,G,1,K,S)
+    for allowed in (_no_later_key(q, k) if causal else None, mask):
+        if allowed is not None:
+            scores = xp.where(allowed, scores, -xp.inf)
+    probs, saved_probs = softmax.forward(scores)
+    dropped, drop = dropout_op.forward(probs, rate=dropout, rng=rng)
+    y = xp.reshape(xp.matmul(dropped, v[:, :, None]), q.shape)
+    return y, Saved(q, k, v, saved_probs, dropped, drop, scale)
+
+
+def backward(
+    dy: Float[Array, "B H T K"], saved: Saved
+) -> tuple[Float[Array, "B H T K"], Float[Array, "B G S K"], Float[Array, "B G S K"]]:
+    q, k, v, probs, dropped, drop, scale = saved
+    xp = q.__array_namespace__()
+    dy = _group(dy, k)
+    dv = xp.sum(xp.matmul(xp.matrix_transpose(dropped), dy), axis=2)
+    (dprobs,) = dropout_op.backward(xp.matmul(dy, xp.matrix_transpose(v)[:, :, None]), drop)
+    (dscores,) = softmax.backward(dprobs, probs)
+    dscores = dscores * scale
+    dq = xp.reshape(xp.matmul(dscores, k[:, :, None]), q.shape)
+    dk = xp.sum(xp.matmul(xp.matrix_transpose(dscores), _group(q, k)), axis=2)
+    return dq, dk, dv
+
+
+def _group(q: Float[Array, "B H T K"], k: Float[Array, "B G S K"]) -> Float[Array, "B G R T K"]:
+    """Sort the query heads by the key-value head they share."""
+    B, H, T, K = q.shape
+    G = k.shape[1]
+    return q.__array_namespace__().reshape(q, (B, G, H // G, T, K))
+
+
+def _no_later_key(q: Float[Array, "B H T K"], k: Float[Array, "B G S K"]) -> Bool[Array, "T S"]:
+    xp, T, S = q.__array_namespace__(), q.shape[2], k.shape[2]
+    return xp.arange(S)[None, :] <= xp.arange(S - T, S)[:, None]
+
+
+def cases(rng: Any) -> Iterator[dict[str, Any]]:
+    def qkv(H: int, G: int, T: int, S: int) -> dict[str, Any]:
+        return {name: rng.normal(size=(2, n, m, 4)) for name, n, m in (("q", H, T), ("k", G, S), ("v", G, S))}
+
+    yield qkv(H=2, G=2, T=5, S=5)
+    yield {**qkv(H=4, G=2, T=5, S=5), "dropout": 0.3, "rng": rng.spawn(1)[0]}
+    yield qkv(H=2, G=1, T=2, S=6)
+    mask = rng.random((3, 6)) < 0.6
+    mask[0] = False  # a query that may look at nothing
+    yield {**qkv(H=1, G=1, T=3, S=6), "causal": False, "mask": mask}

@@ -1,0 +1,37 @@
+r"""Learning-rate schedules: the share of the learning rate used at each step, counted from 0.
+
+All warm up linearly over `warmup_steps`. Then, with $t$ from 0 to 1 over the rest and $m$ the final share,
+
+$$\text{constant: } 1,\qquad \text{cosine: } m + \tfrac12(1-m)(1+\cos\pi t),\qquad
+\text{warm-up, stable, decay: } 1\ \text{until}\ t = 1-d,\ \text{then straight down to } m$$
+
+Sources: Loshchilov & Hutter (2016), arXiv:1608.03983 (cosine); Hu et al. (2024), arXiv:2404.06395 (warm-up,
+stable, decay).
+"""
+
+import math
+from typing import Literal, get_args
+
+Schedule = Literal["constant", "cosine", "warmup_stable_decay"]
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
+
+
+def share(
+    step: int,
+    *,
+    schedule: Schedule,
+    steps: int,
+    warmup_steps: int = 0,
+    final_share: float = 0.1,
+    decay_share: float = 0.2,
+) -> float:
+    """The factor of the learning rate at `step` of `steps`; `decay_share` is d, used by warm-up, stable,
+    decay."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    t = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
+    if schedule == "cosine":
+        return final_share + 0.5 * (1.0 - final_share) * (1.0 + math.cos(math.pi * t))
+    if schedule == "warmup_stable_decay":
+        return 1.0 - (1.0 - final_share) * max(0.0, t - (1.0 - decay_share)) / decay_share
+    return 1.0
