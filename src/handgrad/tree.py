@@ -41,7 +41,7 @@ def map(function: Callable[..., Any], tree: T, *others: T) -> T:
         return function(tree, *others)
     if isinstance(tree, tuple | list):
         children = [map(function, *nodes) for nodes in zip(tree, *others, strict=True)]
-        return type(tree)(*children) if hasattr(tree, "_fields") else type(tree)(children)  # type: ignore[return-value]
+        return type(tree)(*children) if hasattr(tree, "_fields") else type(tree)(children)
     return tree
 
 

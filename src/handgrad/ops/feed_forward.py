@@ -24,7 +24,7 @@ from handgrad.shapes import Array, Float
 class Saved(NamedTuple):
     up: linear.Saved
     gate: linear.Saved | None
-    act: activation_op.Saved | gated.Saved
+    act: Any  # what the activation saved or, gated, the gated product
     down: linear.Saved
 
 
@@ -38,7 +38,7 @@ def forward(
     activation: str = "relu",
 ) -> tuple[Float[Array, "*B D"], Saved]:
     z, saved_up = linear.forward(x, *up)
-    act: activation_op.Saved | gated.Saved
+    act: Any
     if gate is None:
         saved_gate = None
         h, act = activation_op.forward(z, alpha, name=activation)

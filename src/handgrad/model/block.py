@@ -1,0 +1,128 @@
+r"""One layer of the transformer: attention, then feed-forward, each around a residual connection.
+
+$$\text{pre: } x \leftarrow x + \operatorname{Layer}(\operatorname{Norm}(x)),\qquad
+\text{post: } x \leftarrow \operatorname{Norm}(x + \operatorname{Layer}(x))$$
+
+The original (Vaswani et al., 2017) normalizes after the sum, GPT-2 and its successors before the layer:
+then the residual stream runs from end to end untouched, and so does its gradient (Xiong et al., 2020,
+arXiv:2002.04745).
+
+Read `forward` downwards and `backward` upwards: line for line, each undoes the other.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from handgrad import ops as reference_ops
+from handgrad import parameters as p
+from handgrad.model.config import ModelConfig
+from handgrad.shapes import Array, Float, UniformSource
+
+Past = tuple[Float[Array, "B G P K"], Float[Array, "B G P K"]]
+"""Keys and values of the positions before, as a cache hands them to a layer."""
+
+
+class Saved(NamedTuple):
+    norm1: Any
+    attention: Any
+    drop1: Any
+    norm2: Any
+    feed_forward: Any
+    drop2: Any
+
+
+@dataclass(frozen=True)
+class Block:
+    """A layer shaped by `config`, computed by `ops`: the formulas, or an engine's twins of them."""
+
+    config: ModelConfig
+    ops: Any = reference_ops
+
+    def forward(
+        self,
+        x: Float[Array, "B T D"],
+        weights: p.Block,
+        *,
+        past: Past | None = None,
+        rng: UniformSource | None = None,
+    ) -> tuple[Float[Array, "B T D"], Saved]:
+        run = self._forward_pre if self.config.norm_placement == "pre" else self._forward_post
+        return run(x, weights, past, rng)
+
+    def backward(self, dx: Float[Array, "B T D"], saved: Saved) -> tuple[Float[Array, "B T D"], p.Block]:
+        run = self._backward_pre if self.config.norm_placement == "pre" else self._backward_post
+        return run(dx, saved)
+
+    def _forward_pre(self, x: Any, w: p.Block, past: Past | None, rng: Any) -> tuple[Any, Saved]:
+        ops, rate = self.ops, self.config.dropout
+        h, norm1 = self._norm(x, w.norm1)
+        h, attention = self._attention(h, w.attention, past, rng)
+        h, drop1 = ops.dropout.forward(h, rate=rate, rng=rng)
+        x = x + h
+        h, norm2 = self._norm(x, w.norm2)
+        h, feed_forward = ops.feed_forward.forward(h, *w.feed_forward, activation=self.config.activation)
+        h, drop2 = ops.dropout.forward(h, rate=rate, rng=rng)
+        x = x + h
+        return x, Saved(norm1, attention, drop1, norm2, feed_forward, drop2)
+
+    def _backward_pre(self, dx: Any, saved: Saved) -> tuple[Any, p.Block]:
+        ops = self.ops
+        (dh,) = ops.dropout.backward(dx, saved.drop2)
+        dh, *dfeed_forward = ops.feed_forward.backward(dh, saved.feed_forward)
+        dh, *dnorm2 = self._norm_op.backward(dh, saved.norm2)
+        dx = dx + dh  # the residual: two paths, one sum
+        (dh,) = ops.dropout.backward(dx, saved.drop1)
+        dh, *dattention = ops.multi_head_attention.backward(dh, saved.attention)
+        dh, *dnorm1 = self._norm_op.backward(dh, saved.norm1)
+        dx = dx + dh
+        return dx, self._gradients(dnorm1, dattention, dnorm2, dfeed_forward)
+
+    def _forward_post(self, x: Any, w: p.Block, past: Past | None, rng: Any) -> tuple[Any, Saved]:
+        ops, rate = self.ops, self.config.dropout
+        h, attention = self._attention(x, w.attention, past, rng)
+        h, drop1 = ops.dropout.forward(h, rate=rate, rng=rng)
+        x, norm1 = self._norm(x + h, w.norm1)
+        h, feed_forward = ops.feed_forward.forward(x, *w.feed_forward, activation=self.config.activation)
+        h, drop2 = ops.dropout.forward(h, rate=rate, rng=rng)
+        x, norm2 = self._norm(x + h, w.norm2)
+        return x, Saved(norm1, attention, drop1, norm2, feed_forward, drop2)
+
+    def _backward_post(self, dx: Any, saved: Saved) -> tuple[Any, p.Block]:
+        ops = self.ops
+        dx, *dnorm2 = self._norm_op.backward(dx, saved.norm2)
+        (dh,) = ops.dropout.backward(dx, saved.drop2)
+        dh, *dfeed_forward = ops.feed_forward.backward(dh, saved.feed_forward)
+        dx = dx + dh  # the residual: two paths, one sum
+        dx, *dnorm1 = self._norm_op.backward(dx, saved.norm1)
+        (dh,) = ops.dropout.backward(dx, saved.drop1)
+        dh, *dattention = ops.multi_head_attention.backward(dh, saved.attention)
+        dx = dx + dh
+        return dx, self._gradients(dnorm1, dattention, dnorm2, dfeed_forward)
+
+    def _attention(
+        self, x: Any, weights: p.MultiHeadAttention, past: Past | None, rng: Any
+    ) -> tuple[Any, Any]:
+        config = self.config
+        return self.ops.multi_head_attention.forward(
+            x,
+            *weights,
+            n_heads=config.n_heads,
+            n_kv_heads=config.kv_heads,
+            rope_base=config.rope_base if config.position == "rope" else None,
+            past=past,
+            dropout=config.dropout,
+            rng=rng,
+        )
+
+    @property
+    def _norm_op(self) -> Any:
+        return getattr(self.ops, self.config.norm)
+
+    def _norm(self, x: Any, weights: p.LayerNorm | p.RMSNorm) -> tuple[Any, Any]:
+        return self._norm_op.forward(x, *weights, eps=self.config.norm_eps)
+
+    def _gradients(self, dnorm1: Any, dattention: Any, dnorm2: Any, dfeed_forward: Any) -> p.Block:
+        norm = p.RMSNorm if self.config.norm == "rms_norm" else p.LayerNorm
+        return p.Block(
+            norm(*dnorm1), p.MultiHeadAttention(*dattention), norm(*dnorm2), p.FeedForward(*dfeed_forward)
+        )

@@ -1,0 +1,132 @@
+r"""The whole transformer: embedding, positions, L blocks, norm, output head; and the loss it is trained with.
+
+    token ids (B, T) -> embedding, + positions -> block 1 ... block L -> norm -> head -> logits (B, T, V)
+
+The logits at a position are the scores of what comes next. The loss is the mean cross-entropy, in nats a
+token. The backward is the mirror of the forward, written out; a tied embedding is used twice, and its two
+gradients are summed where one can see it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from handgrad import ops as reference_ops
+from handgrad import parameters as p
+from handgrad.model.block import Block, Past
+from handgrad.model.config import ModelConfig
+from handgrad.shapes import Array, Float, Int, UniformSource
+
+
+class Saved(NamedTuple):
+    embedding: Any
+    positions: Any
+    drop: Any
+    blocks: tuple[Any, ...]
+    norm: Any
+    head: Any
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """The model shaped by `config`, computed by `ops`: the formulas, or an engine's twins of them."""
+
+    config: ModelConfig
+    ops: Any = reference_ops
+
+    def forward(
+        self,
+        weights: p.Transformer,
+        token_ids: Int[Array, "B T"],
+        *,
+        past: Sequence[Past] | None = None,
+        rng: UniformSource | None = None,
+    ) -> tuple[Float[Array, "B T V"], Saved]:
+        """Logits for every position. `past`, one pair a layer, holds what came before `token_ids`."""
+        ops, config = self.ops, self.config
+        offset = past[0][0].shape[2] if past else 0
+        scale = config.d_model**0.5 if config.scale_embedding else 1.0
+        x, embedding = ops.embedding.forward(weights.embedding, token_ids, scale=scale)
+        x, positions = self._add_positions(x, weights, offset)
+        x, drop = ops.dropout.forward(x, rate=config.dropout, rng=rng)
+        blocks = []
+        for layer, block_weights in enumerate(weights.blocks):
+            x, saved = self.block.forward(x, block_weights, past=past[layer] if past else None, rng=rng)
+            blocks.append(saved)
+        norm = None
+        if weights.norm is not None:
+            x, norm = self._norm_op.forward(x, *weights.norm, eps=config.norm_eps)
+        if weights.head is None:
+            logits, head = ops.unembedding.forward(x, weights.embedding)
+        else:
+            logits, head = ops.linear.forward(x, *weights.head)
+        return logits, Saved(embedding, positions, drop, tuple(blocks), norm, head)
+
+    def backward(self, dlogits: Float[Array, "B T V"], saved: Saved) -> tuple[p.Transformer]:
+        """The gradient of every weight, as a tree of the weights' own type."""
+        ops = self.ops
+        dhead = dtied = dnorm = dpositions = None
+        if self.config.tied:
+            dx, dtied = ops.unembedding.backward(dlogits, saved.head)
+        else:
+            dx, *head = ops.linear.backward(dlogits, saved.head)
+            dhead = p.Linear(*head)
+        if saved.norm is not None:
+            dx, *norm = self._norm_op.backward(dx, saved.norm)
+            dnorm = p.RMSNorm(*norm) if self.config.norm == "rms_norm" else p.LayerNorm(*norm)
+        dblocks: list[p.Block] = []
+        for saved_block in reversed(saved.blocks):
+            dx, dblock = self.block.backward(dx, saved_block)
+            dblocks.insert(0, dblock)
+        (dx,) = ops.dropout.backward(dx, saved.drop)
+        if self.config.position == "learned":
+            dx, dpositions = ops.learned_position.backward(dx, saved.positions)
+        (dembedding,) = ops.embedding.backward(dx, saved.embedding)
+        if dtied is not None:
+            dembedding = dembedding + dtied  # one table, two uses
+        return (p.Transformer(dembedding, dpositions, tuple(dblocks), dnorm, dhead),)
+
+    @property
+    def block(self) -> Block:
+        return Block(self.config, self.ops)
+
+    @property
+    def _norm_op(self) -> Any:
+        return getattr(self.ops, self.config.norm)
+
+    def _add_positions(self, x: Any, weights: p.Transformer, offset: int) -> tuple[Any, Any]:
+        """Sinusoids and learned positions are added here; rotary ones act inside attention."""
+        if self.config.position == "learned":
+            return self.ops.learned_position.forward(x, weights.positions, offset=offset)
+        if self.config.position == "sinusoidal":
+            return self.ops.sinusoidal.forward(x, offset=offset)
+        return x, None
+
+
+class LossSaved(NamedTuple):
+    transformer: Saved
+    loss: Any
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A transformer and its loss: the function that training descends."""
+
+    transformer: Transformer
+
+    def forward(
+        self,
+        weights: p.Transformer,
+        token_ids: Int[Array, "B T"],
+        targets: Int[Array, "B T"],
+        *,
+        rng: UniformSource | None = None,
+    ) -> tuple[Float[Array, ""], LossSaved]:
+        """The mean loss, in nats a token; targets of -1 do not count."""
+        logits, saved = self.transformer.forward(weights, token_ids, rng=rng)
+        loss, saved_loss = self.transformer.ops.softmax_cross_entropy.forward(logits, targets)
+        return loss, LossSaved(saved, saved_loss)
+
+    def backward(self, dloss: Float[Array, ""] | float, saved: LossSaved) -> tuple[p.Transformer]:
+        (dlogits,) = self.transformer.ops.softmax_cross_entropy.backward(dloss, saved.loss)
+        return self.transformer.backward(dlogits, saved.transformer)
