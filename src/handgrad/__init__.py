@@ -1,1 +1,42 @@
-"""handgrad"""
+"""handgrad: a generative transformer whose every gradient is derived by hand, and proved.
+
+    import handgrad
+
+    folder = handgrad.train("book.txt", preset="nano", steps=2000)
+    model = handgrad.load(folder)
+    print(handgrad.generate(model, "The "))
+
+    loss, gradients = handgrad.loss_and_gradients(config, weights, token_ids, targets)
+    handgrad.check("layer_norm")
+
+The formulas are in `handgrad.ops`, one file each; where the story starts is `handgrad.foundations`.
+"""
+
+from handgrad.api import loss_and_gradients
+from handgrad.errors import UserError
+from handgrad.formats.model_folder import Model, load
+from handgrad.generation.stream import generate
+from handgrad.model.config import PRESETS, ModelConfig, preset
+from handgrad.model.init import init
+from handgrad.proof import check
+from handgrad.training.recipe import RECIPES, Recipe
+from handgrad.training.run import resume, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "RECIPES",
+    "Model",
+    "ModelConfig",
+    "Recipe",
+    "UserError",
+    "check",
+    "generate",
+    "init",
+    "load",
+    "loss_and_gradients",
+    "preset",
+    "resume",
+    "train",
+]

@@ -1,0 +1,53 @@
+"""The command line: each command parses, calls one function of the library, and renders what comes back."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import handgrad
+from handgrad.cli import check, generate, info, train
+from handgrad.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+app.command()(train.train)
+app.command()(generate.generate)
+app.command()(info.info)
+app.command()(check.check)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"handgrad {handgrad.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """A generative transformer whose every gradient is derived by hand, and proved.
+
+    Train one on your text, let it write, and check its mathematics.
+    """
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is said in one sentence, with exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"handgrad: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # whoever read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

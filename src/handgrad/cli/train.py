@@ -1,0 +1,102 @@
+"""handgrad train: a text in, a model out, and something to watch meanwhile."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from handgrad.cli.training_display import display
+from handgrad.data import corpus
+from handgrad.errors import UserError
+from handgrad.model.config import PRESETS
+from handgrad.tokenizer import KINDS
+from handgrad.training import run
+
+
+def train(
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help='Text files or folders; "-" is standard input. None: Python\'s own language reference.'
+        ),
+    ] = None,
+    preset: Annotated[str, typer.Option(help=f"Architecture and recipe: {', '.join(PRESETS)}.")] = "nano",
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's new folder. Default: runs/PRESET-N.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 1337,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    tokenizer: Annotated[str, typer.Option(help=f"{', '.join(KINDS)}.")] = "characters",
+    vocab_size: Annotated[int, typer.Option(help="Tokens of the bpe tokenizer.")] = 1024,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The largest of the schedule.")] = None,
+    context_length: Annotated[int | None, typer.Option(help="The most tokens attended to.")] = None,
+    n_layers: Annotated[int | None, typer.Option(help="Layers.")] = None,
+    n_heads: Annotated[int | None, typer.Option(help="Attention heads a layer.")] = None,
+    d_model: Annotated[int | None, typer.Option(help="Width of the residual stream.")] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Share of activations dropped while training.")
+    ] = None,
+    eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any other option of model or recipe: --set activation=silu --set gated=true."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")] = False,
+) -> None:
+    """Train a transformer on text, and watch it learn to write.
+
+    Example: handgrad train book.txt --steps 2000 --out runs/book
+    """
+    named = {
+        "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "eval_every": eval_every,
+        "context_length": context_length, "n_layers": n_layers, "n_heads": n_heads, "d_model": d_model,
+        "dropout": dropout,
+    }  # fmt: skip
+    options = {name: value for name, value in named.items() if value is not None} | _settings(setting or [])
+    if resume:
+        folder = _resumed(out, bool(text or options))
+    else:
+        source = corpus.open_corpus(text or [], sys.stdin.buffer)
+        folder = run.create(
+            source,
+            preset_name=preset,
+            out=out,
+            seed=seed,
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            options=options,
+        )
+    with display(folder, as_json) as report:
+        done = run.resume(folder, report=report)
+    if not done:
+        typer.echo(f"Stopped and saved. Go on with: handgrad train --resume --out {folder}", err=True)
+        raise typer.Exit(130)
+
+
+def _resumed(out: Path | None, has_more: bool) -> Path:
+    if out is None:
+        raise UserError("--resume goes on with a run, so it needs its folder: --resume --out runs/nano-1.")
+    if has_more:
+        raise UserError(
+            "--resume goes on exactly as the run began, so it takes no text and no other option than --out. "
+            "Leave them out, or start a new run."
+        )
+    return out
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """name=value pairs; values as JSON where they are, else as they stand."""
+    options = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set takes name=value, as in --set activation=silu; got {pair!r}.")
+        try:
+            options[name.strip().replace("-", "_")] = json.loads(value)
+        except ValueError:
+            options[name.strip().replace("-", "_")] = value
+    return options

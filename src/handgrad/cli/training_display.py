@@ -1,0 +1,122 @@
+"""What one sees of a training run: a live line on a terminal, plain lines in a pipe, or JSON."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from handgrad.model.config import ModelConfig
+from handgrad.model.count import count
+from handgrad.training import run
+from handgrad.training.loop import Evaluated, Event, StepDone
+
+SMOOTHING = 0.95
+
+
+@contextlib.contextmanager
+def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
+    """A function to report events to, while a display for them is open."""
+    about = run.about(folder)
+    if as_json:
+        print(json.dumps({"event": "start", "folder": str(folder), **_head(about)}), flush=True)
+        yield _print_json
+        return
+    console = Console(highlight=False)
+    config, recipe, head = about["model"], about["recipe"], _head(about)
+    console.print(
+        f"[bold]{about['preset']}[/]  {head['parameters']:,} parameters, {config['n_layers']} layers, "
+        f"{config['n_heads']} heads, {config['d_model']} wide, context {config['context_length']}",
+        f"[bold]{about['text']}[/]  {about['n_tokens']:,} tokens, {config['vocab_size']} different",
+        f"[bold]{folder}[/]  {recipe['steps']:,} steps of {head['tokens_per_step']:,} tokens",
+        sep="\n",
+    )
+    if about["steps_done"]:
+        console.print(f"Going on after step {about['steps_done']:,}.")
+    baselines = ", ".join(f"{name} {loss:.2f}" for name, loss in about["baselines"].items())
+    console.print(f"[dim]Losses are in nats a token. To beat: {baselines}.[/]\n")
+    yield from (_live if console.is_terminal else _plain)(console, about)
+    final = run.about(folder)
+    if final["steps_done"] == recipe["steps"]:
+        _print_end(console, folder, final)
+
+
+def _head(about: dict[str, Any]) -> dict[str, int]:
+    return {
+        "parameters": count(ModelConfig(**about["model"])).parameters,
+        "tokens_per_step": about["recipe"]["batch_size"] * about["model"]["context_length"],
+    }
+
+
+def _print_json(event: Event) -> None:
+    if isinstance(event, Evaluated):
+        print(json.dumps({"event": "evaluation", **event._asdict()}), flush=True)
+
+
+def _live(console: Console, about: dict[str, Any]) -> Iterator[Callable[[Event], None]]:
+    columns = (
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn(
+            "loss {task.fields[loss]}  validation {task.fields[validation]}  {task.fields[speed]} tokens/s"
+        ),
+        TimeRemainingColumn(),
+    )
+    losses = [row["validation_loss"] for row in about["validation_curve"]]
+    with Progress(*columns, console=console, expand=True) as progress:
+        task = progress.add_task(
+            "train",
+            total=about["recipe"]["steps"],
+            completed=about["steps_done"],
+            loss="-",
+            validation=f"{losses[-1]:.3f}" if losses else "-",
+            speed="-",
+        )
+        smooth: dict[str, float] = {}
+
+        def report(event: Event) -> None:
+            if isinstance(event, StepDone):
+                for name, value in (("loss", event.loss), ("speed", event.tokens_per_second)):
+                    smooth[name] = SMOOTHING * smooth.get(name, value) + (1 - SMOOTHING) * value
+                progress.update(
+                    task, completed=event.step, loss=f"{smooth['loss']:.3f}", speed=f"{smooth['speed']:,.0f}"
+                )
+            else:
+                progress.update(task, validation=f"{event.validation_loss:.3f}")
+                console.print(_evaluation(event))
+                console.print(Padding(Text(event.sample.strip("\n"), style="cyan"), (0, 0, 1, 4)))
+
+        yield report
+
+
+def _plain(console: Console, about: dict[str, Any]) -> Iterator[Callable[[Event], None]]:
+    def report(event: Event) -> None:
+        if isinstance(event, Evaluated):
+            console.print(_evaluation(event), soft_wrap=True)
+            sys.stdout.flush()
+
+    yield report
+
+
+def _evaluation(event: Evaluated) -> Text:
+    train = f"train {event.train_loss:.3f}  " if event.train_loss is not None else ""
+    best = "  best so far" if event.is_best else ""
+    which = " (all of it)" if event.is_final else ""
+    return Text(f"step {event.step:,}  {train}validation {event.validation_loss:.3f}{which}{best}")
+
+
+def _print_end(console: Console, folder: Path, about: dict[str, Any]) -> None:
+    seconds = about["validation_curve"][-1]["seconds"]
+    console.print(
+        f"\nTrained in {seconds:,.0f} s; best validation loss {about['best_validation_loss']:.3f}. "
+        f"Curve: {folder / run.PLOT}",
+        f'Let it write: [bold]handgrad generate {folder} "The "[/]',
+        sep="\n",
+        soft_wrap=True,
+    )

@@ -1,0 +1,1 @@
+"""From text files to batches: reading and checking, the token file, the split, seeded batches."""

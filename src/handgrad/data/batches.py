@@ -1,0 +1,48 @@
+"""What a model sees: the split into training and validation, random batches to learn from, fixed ones to be
+judged by."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from handgrad.errors import UserError
+
+VALIDATION_SHARE = 0.1
+
+Batch = tuple[np.ndarray, np.ndarray]
+"""Token ids and, one place further on, their targets; both (B, T)."""
+
+
+def split(tokens: np.ndarray, context_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first nine tenths to train on, the rest to validate; `UserError` where one is below a context."""
+    window = context_length + 1
+    if len(tokens) < 2 * window:
+        raise UserError(
+            f"A text must fill a context of {context_length} tokens twice, to learn from and to validate on: "
+            f"{2 * window} tokens; this one has {len(tokens)}. Give more text, or --context-length "
+            f"{max(1, len(tokens) // 2 - 1)}."
+        )
+    cut = min(int((1.0 - VALIDATION_SHARE) * len(tokens)), len(tokens) - window)
+    return tokens[:cut], tokens[cut:]
+
+
+def draw(tokens: np.ndarray, batch_size: int, context_length: int, rng: np.random.Generator) -> Batch:
+    """A batch of windows that begin anywhere, drawn from `rng`."""
+    return _windows(tokens, rng.integers(len(tokens) - context_length, size=batch_size), context_length)
+
+
+def spread(
+    tokens: np.ndarray, batch_size: int, context_length: int, n_windows: int | None = None
+) -> Iterator[Batch]:
+    """Batches of windows side by side, spread evenly over `tokens`: always the same, at most `n_windows` in
+    all."""
+    n_fitting = (len(tokens) - 1) // context_length
+    n_windows = n_fitting if n_windows is None else min(n_windows, n_fitting)
+    starts = np.arange(n_windows) * n_fitting // n_windows * context_length
+    for first in range(0, n_windows, batch_size):
+        yield _windows(tokens, starts[first : first + batch_size], context_length)
+
+
+def _windows(tokens: np.ndarray, starts: np.ndarray, context_length: int) -> Batch:
+    window = tokens[starts[:, None] + np.arange(context_length + 1)].astype(np.int64)
+    return window[:, :-1], window[:, 1:]

@@ -1,0 +1,1 @@
+"""Models on disk: handgrad's own folders, whole or absent."""

@@ -1,0 +1,80 @@
+"""Named arrays with a little text beside them: safetensors files, read with the questions a user would
+ask."""
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from handgrad import tree
+from handgrad.errors import UserError
+from handgrad.formats import atomic
+
+T = TypeVar("T")
+
+
+def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """Write all arrays, or leave `path` as it was."""
+
+    def save(partial: Path) -> None:
+        try:
+            save_file(arrays, partial, metadata)
+            partial.chmod(0o666 & ~_umask())  # the library makes files that only their owner may read
+        except SafetensorError as error:  # the library wraps what the operating system said
+            raise _os_error(error) from error
+
+    atomic.write(path, save)
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All arrays and the text beside them; `UserError` where the file is missing, cut short, or something
+    else."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except FileNotFoundError:
+        raise UserError(f"There is no checkpoint {path}. Check the path.") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is no whole checkpoint: it was cut short or is something else ({error}). "
+            f"Take another copy."
+        ) from error
+
+
+def fill(target: T, arrays: dict[str, np.ndarray], path: Path) -> T:
+    """Write `arrays` by name into the tree `target`; `UserError` where the names or shapes are another
+    model's."""
+    expected = dict(tree.named_leaves(target))
+    for name, leaf in expected.items():
+        if name not in arrays:
+            raise UserError(
+                f"{path} belongs to another model: it has no {name}. Take the checkpoint of this run."
+            )
+        if arrays[name].shape != leaf.shape:
+            raise UserError(
+                f"{path} belongs to another model: {name} is {arrays[name].shape} there and {leaf.shape} "
+                f"here. Take the checkpoint of this run."
+            )
+        leaf[...] = arrays[name]
+    return target
+
+
+def _os_error(error: SafetensorError) -> OSError:
+    """The operating system's error, which safetensors passes on only in its text: "... (os error 28)"."""
+    _, _, tail = str(error).rpartition("os error ")
+    digits = tail.rstrip(")").strip()
+    return OSError(int(digits), str(error)) if digits.isdigit() else OSError(str(error))
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def by_name(weights: Any) -> dict[str, np.ndarray]:
+    """The arrays of a tree by their dotted names, as a file holds them."""
+    return {name: np.ascontiguousarray(leaf) for name, leaf in tree.named_leaves(weights)}

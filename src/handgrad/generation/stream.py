@@ -1,0 +1,104 @@
+"""Continuing a prompt, piece by piece."""
+
+from collections.abc import Iterator
+from types import ModuleType
+
+import numpy as np
+
+from handgrad.engines import reference
+from handgrad.errors import UserError
+from handgrad.formats.model_folder import Model
+from handgrad.generation.sampling import Sampling, distribution, draw
+
+
+def generate(
+    model: Model,
+    prompt: str,
+    *,
+    max_tokens: int = 200,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+) -> str:
+    """Continue `prompt` by `max_tokens` tokens; return the continuation. The same seed writes the same text.
+
+    Raises `UserError` for settings that mean nothing, and for a prompt that is empty, longer than the
+    context, or holds characters the model has never seen."""
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    return "".join(stream(model, prompt, max_tokens=max_tokens, sampling=sampling, seed=seed))
+
+
+def stream(
+    model: Model,
+    prompt: str,
+    *,
+    max_tokens: int,
+    sampling: Sampling,
+    seed: int = 0,
+    engine: ModuleType = reference,
+) -> Iterator[str]:
+    """Yield the continuation of `prompt` as it is written."""
+    if max_tokens < 1:
+        raise UserError(f"max_tokens counts what to write, at least one token; got {max_tokens}. Try 200.")
+    token_ids = encode_prompt(model, prompt)
+    return _pieces(model, token_ids, max_tokens, sampling, np.random.default_rng(seed), engine)
+
+
+def encode_prompt(model: Model, prompt: str) -> np.ndarray:
+    """The prompt's token ids; `UserError` where they are none, or too many."""
+    if not prompt:
+        raise UserError(
+            'A model continues a text, so the prompt cannot be empty. Try "The " or a line break.'
+        )
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError("The prompt is not valid UTF-8. Check your terminal's encoding.") from None
+    token_ids = model.tokenizer.encode(prompt)
+    if len(token_ids) > model.config.context_length:
+        raise UserError(
+            f"The prompt may fill the model's context of {model.config.context_length} tokens; it has "
+            f"{len(token_ids)}. Keep its end: the model would not see more."
+        )
+    return token_ids
+
+
+def tokens(
+    model: Model,
+    token_ids: np.ndarray,
+    sampling: Sampling,
+    rng: np.random.Generator,
+    engine: ModuleType = reference,
+) -> Iterator[int]:
+    """The tokens after `token_ids`, without end.
+
+    Each is read once, into the KV cache. When the cache is full, the older half of the context is forgotten
+    and the newer half read again: the model always sees between a half and a whole context."""
+    decoding = engine.Decoding(model.config, model.weights)
+    seen = [int(i) for i in token_ids]
+    logits = decoding.read(np.asarray(seen))
+    while True:
+        seen.append(draw(distribution(logits, sampling), rng))
+        yield seen[-1]
+        if decoding.n_tokens < model.config.context_length:
+            logits = decoding.read(np.asarray(seen[-1:]))
+        else:
+            decoding.forget()
+            seen = seen[-max(1, model.config.context_length // 2) :]
+            logits = decoding.read(np.asarray(seen))
+
+
+def _pieces(
+    model: Model,
+    token_ids: np.ndarray,
+    max_tokens: int,
+    sampling: Sampling,
+    rng: np.random.Generator,
+    engine: ModuleType,
+) -> Iterator[str]:
+    complete = model.tokenizer.stream()
+    for _, token in zip(range(max_tokens), tokens(model, token_ids, sampling, rng, engine), strict=False):
+        piece = complete(token)
+        if piece:
+            yield piece

@@ -1,0 +1,43 @@
+"""The loss of a run against its steps, beside what writers who know little would reach."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from handgrad.plots import style
+
+N_BINS = 200
+
+
+def draw(rows: Iterable[Mapping[str, Any]], baselines: Mapping[str, float]) -> Figure:
+    """Both losses from the rows of metrics.jsonl, in nats a token; baselines as dashed lines."""
+    rows = list(rows)
+    steps = np.array([(row["step"], row["loss"]) for row in rows if "loss" in row]).reshape(-1, 2)
+    judged = [(row["step"], row["validation_loss"]) for row in rows if "validation_loss" in row]
+    with mpl.rc_context(style.RC):
+        figure = style.figure(7.2, 4.2)
+        axes = figure.add_subplot()
+        if len(steps):
+            axes.plot(
+                *_smoothed(steps).T, color=style.SKY, linewidth=1.2, label="training, mean of a few steps"
+            )
+        if judged:
+            validation = np.array(judged).T
+            axes.plot(*validation, color=style.VERMILION, marker="o", markersize=4, label="validation")
+            last = f"{judged[-1][1]:.3f}"
+            axes.annotate(last, judged[-1], (0, 8), textcoords="offset points", ha="right")
+        for name, loss in baselines.items():
+            axes.axhline(loss, color=style.GREY, linewidth=0.9, linestyle="--", zorder=0)
+            axes.annotate(f"{name} {loss:.2f}", (1, loss), (0, 3), xycoords=axes.get_yaxis_transform(),
+                          textcoords="offset points", ha="right", fontsize=8, color=style.GREY)  # fmt: skip
+        axes.set(xlabel="step", ylabel="loss (nats a token)", title="Loss")
+        axes.legend(loc="upper center")
+    return figure
+
+
+def _smoothed(points: np.ndarray) -> np.ndarray:
+    """The means of `N_BINS` runs of neighbouring points: single batches are too noisy to read."""
+    return np.array([part.mean(axis=0) for part in np.array_split(points, min(N_BINS, len(points)))])

@@ -1,0 +1,65 @@
+"""The proof of everything: every op, every block, every preset, gathered into one verdict an input.
+
+An array that occurs in several cases of an op is judged by its worst; blocks and presets, which have many
+arrays, are judged by input and say which array was the worst.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from handgrad import gradcheck
+from handgrad.gradcheck import TOLERANCE, ElementProof
+from handgrad.model.cases import Case, every_case
+
+
+class Result(NamedTuple):
+    """The verdict on one input."""
+
+    name: str
+    """Of the op, block or preset."""
+    kind: str
+    input: str
+    relative_error: float
+    elements: ElementProof | None = None
+    """Every derivative, where every one was measured."""
+
+    @property
+    def passed(self) -> bool:
+        return self.relative_error <= TOLERANCE
+
+
+def results(name: str | None = None, seed: int = 0) -> Iterator[Result]:
+    """Prove everything, or what `name` names, by one random direction an array; `UserError` for an unknown
+    name."""
+    worst: dict[tuple[str, str], Result] = {}
+    for case in every_case(name, seed):
+        if worst and next(iter(worst))[0] != case.name:
+            yield from worst.values()
+            worst = {}
+        for proof in gradcheck.check(case.op, case.inputs, np.random.default_rng(seed)):
+            _keep_worst(worst, case, proof.input, proof.relative_error)
+    yield from worst.values()
+
+
+def check_elements(name: str | None = None, seed: int = 0) -> Iterator[Result]:
+    """Prove everything, or what `name` names, derivative by derivative."""
+    for case in every_case(name, seed):
+        for proof in gradcheck.check_elements(case.op, case.inputs, np.random.default_rng(seed)):
+            error = float(np.max(np.nan_to_num(proof.relative_errors, nan=np.inf), initial=0.0))
+            yield Result(case.name, case.kind, proof.input, error, proof)
+
+
+def check(name: str | None = None, *, seed: int = 0, every_element: bool = False) -> list[Result]:
+    """The proof of every gradient, or of those of one op, block or preset, as a list of verdicts."""
+    return list(check_elements(name, seed) if every_element else results(name, seed))
+
+
+def _keep_worst(worst: dict[tuple[str, str], Result], case: Case, path: str, error: float) -> None:
+    name, _, rest = path.partition(".")
+    group = path if case.kind == "op" else name
+    shown = path if case.kind == "op" or not rest else f"{name} (worst: {rest})"
+    known = worst.get((case.name, group))
+    if known is None or not error <= known.relative_error:
+        worst[case.name, group] = Result(case.name, case.kind, shown, error)

@@ -1,0 +1,70 @@
+"""Text to token ids and back: characters, bytes, or BPE. No text is ever lost: what cannot be encoded is
+refused.
+
+    tokenizer = train("characters", texts)
+    token_ids = tokenizer.encode("ROMEO:")
+    tokenizer.decode(token_ids)
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from handgrad.errors import UserError
+from handgrad.tokenizer.bpe import BPETokenizer
+from handgrad.tokenizer.characters import CharacterTokenizer
+from handgrad.tokenizer.utf8 import ByteTokenizer
+
+__all__ = ["KINDS", "BPETokenizer", "ByteTokenizer", "CharacterTokenizer", "Tokenizer", "from_json", "train"]
+
+KINDS = ("characters", "bytes", "bpe")
+
+
+class Tokenizer(Protocol):
+    """What every tokenizer does."""
+
+    kind: str
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are; ids run from 0 below it."""
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of `text`. `UserError` names characters that have none."""
+
+    def decode(self, token_ids: Sequence[int] | np.ndarray) -> str:
+        """The text of `token_ids`. Bytes that are no UTF-8 become the replacement character."""
+
+    def stream(self) -> Callable[[int], str]:
+        """A function from one id after the other to the text it completes, which may be none yet."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All there is to keep, as JSON; `from_json` reads it."""
+
+
+def train(kind: str, texts: Iterable[str], *, vocab_size: int = 1024) -> Tokenizer:
+    """A tokenizer made for `texts`. `vocab_size` is BPE's alone: characters and bytes count themselves."""
+    if kind == "characters":
+        return CharacterTokenizer.train(texts)
+    if kind == "bytes":
+        return ByteTokenizer()
+    if kind == "bpe":
+        return BPETokenizer.train(texts, vocab_size)
+    raise UserError(f"There is no tokenizer {kind!r}; choose one of {', '.join(KINDS)}.")
+
+
+def from_json(content: str) -> Tokenizer:
+    """The tokenizer that `to_json` described; `UserError` where `content` is not one."""
+    try:
+        data = json.loads(content)
+        if data["kind"] == "characters":
+            return CharacterTokenizer(data["characters"])
+        if data["kind"] == "bytes":
+            return ByteTokenizer()
+        if data["kind"] == "bpe":
+            return BPETokenizer.from_string(json.dumps(data["tokenizer"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"This is no tokenizer that handgrad wrote ({error}).") from error
+    raise UserError(f"This tokenizer is of a kind handgrad does not know: {data['kind']!r}.")

@@ -1,0 +1,77 @@
+"""All that training needs to go on as if it had never stopped, in one file that is whole or absent.
+
+Weights under their names, Adam's two moments flat, and beside them the step, the state of the random
+generator and the best validation loss so far. The schedule follows from the step; batches follow from the
+generator.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handgrad.engines.reference import Training
+from handgrad.errors import UserError
+from handgrad.formats import tensors
+
+MEAN, SQUARE = "adam.mean", "adam.square"
+
+
+@dataclass
+class Progress:
+    """Where a run stands, besides its weights."""
+
+    rng: np.random.Generator
+    step: int = 0
+    """Steps done."""
+    best_loss: float = float("inf")
+    """The lowest validation loss so far, in nats a token."""
+    seconds: float = 0.0
+    """Time spent training and evaluating."""
+
+
+def save(path: Path, training: Training, progress: Progress) -> None:
+    """Write the whole state."""
+    moments = {MEAN: training.moments.mean, SQUARE: training.moments.square}
+    about = {
+        "step": progress.step,
+        "best_loss": progress.best_loss,
+        "seconds": progress.seconds,
+        "generator": progress.rng.bit_generator.state,
+    }
+    tensors.write(path, {**tensors.by_name(training.weights), **moments}, {"progress": json.dumps(about)})
+
+
+def restore(path: Path, training: Training) -> Progress:
+    """Read a state into `training`; return where it stands. `UserError` where the file is damaged or
+    another's."""
+    arrays, metadata = tensors.read(path)
+    tensors.fill(training.weights, arrays, path)
+    try:
+        about = json.loads(metadata["progress"])
+        training.moments.mean[:] = arrays[MEAN]
+        training.moments.square[:] = arrays[SQUARE]
+        training.moments = training.moments._replace(step=about["step"])
+        return Progress(_generator(about["generator"]), about["step"], about["best_loss"], about["seconds"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path} holds weights but no state to go on from ({error!r}).") from error
+
+
+def save_weights(path: Path, training: Training, progress: Progress) -> None:
+    """Write the weights alone, with the step and loss at which they were good."""
+    about = {"step": progress.step, "validation_loss": progress.best_loss}
+    tensors.write(path, tensors.by_name(training.weights), {"progress": json.dumps(about)})
+
+
+def about(path: Path) -> dict[str, Any]:
+    """What stands beside the weights: step and losses. Empty for a file that is not ours."""
+    _, metadata = tensors.read(path)
+    return json.loads(metadata.get("progress", "{}"))
+
+
+def _generator(state: dict[str, Any]) -> np.random.Generator:
+    rng = np.random.Generator(np.random.PCG64())
+    rng.bit_generator.state = state
+    return rng

@@ -1,0 +1,16 @@
+"""The loss on text the model does not learn from, always on the same windows, so that two evaluations
+compare."""
+
+import numpy as np
+
+from handgrad.data import batches
+from handgrad.engines.reference import Training
+
+
+def loss(training: Training, tokens: np.ndarray, batch_size: int, n_windows: int | None = None) -> float:
+    """The mean loss over `n_windows` windows spread over `tokens`, by default all, in nats a token."""
+    total, n_tokens = 0.0, 0
+    for token_ids, targets in batches.spread(tokens, batch_size, training.config.context_length, n_windows):
+        total += training.loss(token_ids, targets) * targets.size
+        n_tokens += targets.size
+    return total / n_tokens

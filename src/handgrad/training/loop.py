@@ -1,0 +1,173 @@
+"""The training loop: draw, step, now and then evaluate and save; stop when done, asked to, or when numbers
+break."""
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from handgrad.data import batches
+from handgrad.engines.reference import Training
+from handgrad.errors import UserError
+from handgrad.formats.model_folder import BEST, LAST, Model
+from handgrad.generation import stream
+from handgrad.generation.sampling import Sampling
+from handgrad.tokenizer import Tokenizer
+from handgrad.training import checkpoint, diagnose, evaluate, interrupt, metrics
+from handgrad.training.checkpoint import Progress
+from handgrad.training.recipe import Recipe
+
+SAVE_SECONDS = 300.0
+"""The most time between two checkpoints, so that little is lost where evaluations are far apart."""
+
+
+SAMPLE_TOKENS = 160
+
+
+class StepDone(NamedTuple):
+    """A step was made."""
+
+    step: int
+    loss: float
+    tokens_per_second: float
+
+
+class Evaluated(NamedTuple):
+    """The model was judged, and saved."""
+
+    step: int
+    train_loss: float | None
+    """Mean over the steps since the last evaluation; none before the first."""
+    validation_loss: float
+    is_best: bool
+    is_final: bool
+    seconds: float
+    sample: str
+    """What the model writes now."""
+
+
+Event = StepDone | Evaluated
+
+
+@dataclass
+class Run:
+    """One run in motion: where it is kept, what it learns from, how, and how far it is."""
+
+    folder: Path
+    recipe: Recipe
+    training: Training
+    tokenizer: Tokenizer
+    train: np.ndarray
+    validation: np.ndarray
+    progress: Progress
+    report: Callable[[Event], None]
+    _recent: list[float] = field(default_factory=list)  # losses of the steps since the last evaluation
+
+    def go(self) -> bool:
+        """Train to the end of the recipe. False if asked to stop before: the run is saved and can go on."""
+        saved_at = time.monotonic()
+        with metrics.Writer(self.folder, self.progress.step) as log, interrupt.deferred() as asked_to_stop:
+            self._recent = log.losses_since_evaluation()
+            if self.progress.step == 0:
+                self._evaluate(log)
+            while self.progress.step < self.recipe.steps:
+                self._step(log)
+                if (
+                    self.progress.step % self.recipe.eval_every == 0
+                    or self.progress.step == self.recipe.steps
+                ):
+                    self._evaluate(log)
+                    saved_at = time.monotonic()
+                elif asked_to_stop() or time.monotonic() - saved_at > SAVE_SECONDS:
+                    self._save(log)
+                    saved_at = time.monotonic()
+                if asked_to_stop() and self.progress.step < self.recipe.steps:
+                    return False
+        return True
+
+    def _step(self, log: metrics.Writer) -> None:
+        recipe, progress = self.recipe, self.progress
+        started = time.perf_counter()
+        token_ids, targets = batches.draw(
+            self.train, recipe.batch_size, self.training.config.context_length, progress.rng
+        )
+        rng_before = copy.deepcopy(progress.rng)
+        learning_rate = recipe.learning_rate_at(progress.step)
+        step = self.training.step(token_ids, targets, learning_rate, progress.rng)
+        if not step.is_finite:
+            self._explain_not_finite(step.loss, token_ids, targets, rng_before)
+        seconds = time.perf_counter() - started
+        progress.step += 1
+        progress.seconds += seconds
+        self._recent.append(step.loss)
+        log.write(
+            step=progress.step,
+            loss=step.loss,
+            learning_rate=learning_rate,
+            gradient_norm=step.gradient_norm,
+            tokens_per_second=token_ids.size / seconds,
+        )
+        self.report(StepDone(progress.step, step.loss, token_ids.size / seconds))
+
+    def _evaluate(self, log: metrics.Writer) -> None:
+        recipe, progress = self.recipe, self.progress
+        started = time.perf_counter()
+        is_final = progress.step == recipe.steps
+        n_windows = None if is_final else recipe.eval_batches * recipe.batch_size
+        loss = evaluate.loss(self.training, self.validation, recipe.batch_size, n_windows)
+        if not math.isfinite(loss):
+            raise UserError(f"The validation loss is {loss} after step {progress.step}. {self._kept()}")
+        progress.seconds += time.perf_counter() - started
+        is_best = loss < progress.best_loss
+        if is_best:
+            progress.best_loss = loss
+            checkpoint.save_weights(self.folder / BEST, self.training, progress)
+        train_loss = sum(self._recent) / len(self._recent) if self._recent else None
+        self._recent.clear()
+        sample = self._sample()
+        log.write(
+            step=progress.step,
+            validation_loss=loss,
+            train_loss=train_loss,
+            seconds=progress.seconds,
+            sample=sample,
+        )
+        self._save(log)
+        self.report(Evaluated(progress.step, train_loss, loss, is_best, is_final, progress.seconds, sample))
+
+    def _sample(self) -> str:
+        """What the model writes after a line break or, knowing none, after the first validation token."""
+        model = Model(self.training.config, self.training.weights, self.tokenizer)
+        try:
+            start = self.tokenizer.encode("\n")
+        except UserError:
+            start = self.validation[:1]
+        rng = np.random.default_rng(self.progress.step)  # its own: a sample must not move the batches
+        written = list(itertools.islice(stream.tokens(model, start, Sampling(), rng), SAMPLE_TOKENS))
+        return self.tokenizer.decode(written)
+
+    def _save(self, log: metrics.Writer) -> None:
+        log.flush()
+        checkpoint.save(self.folder / LAST, self.training, self.progress)
+
+    def _explain_not_finite(
+        self, loss: float, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator
+    ) -> None:
+        where = diagnose.first_not_finite(self.training, token_ids, targets, rng)
+        raise UserError(
+            f"Training stopped at step {self.progress.step + 1}: the loss is {loss}, and the first number "
+            f"that is not finite came up in {where}. {self._kept()}"
+        )
+
+    def _kept(self) -> str:
+        saved = checkpoint.about(self.folder / LAST).get("step", 0)
+        return (
+            f"The last good checkpoint, after step {saved}, is kept in {self.folder / LAST}. Start again "
+            f"with a lower learning rate than {self.recipe.learning_rate:g}."
+        )

@@ -1,0 +1,97 @@
+"""How a model is trained: steps, batches, learning rate, and the rest; and the presets' recipes."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+from handgrad.engines.reference import OptimizerSettings
+from handgrad.errors import UserError
+from handgrad.model.config import require_known
+from handgrad.optim.schedule import SCHEDULES, Schedule, share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One way to train. Raises `UserError` where a number means nothing."""
+
+    steps: int = 2000
+    batch_size: int = 12
+    """Sequences a step."""
+    learning_rate: float = 1e-3
+    """The largest of the schedule."""
+    schedule: Schedule = "cosine"
+    warmup_steps: int = 100
+    final_share: float = 0.1
+    """The share of the learning rate that is left at the end."""
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.1
+    max_gradient_norm: float = 1.0
+    eval_every: int = 250
+    """Steps between two evaluations; each is followed by a checkpoint."""
+    eval_batches: int = 20
+    """Batches of the validation text an evaluation reads; the last evaluation reads all of it."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "eval_every", "eval_batches"):
+            _require(
+                name, getattr(self, name), "a whole number from 1", lambda v: isinstance(v, int) and v >= 1
+            )
+        _require(
+            "warmup_steps",
+            self.warmup_steps,
+            "a whole number from 0",
+            lambda v: isinstance(v, int) and v >= 0,
+        )
+        for name in ("learning_rate", "max_gradient_norm"):
+            _require(name, getattr(self, name), "above zero", lambda v: v > 0.0 and math.isfinite(v))
+        _require("weight_decay", self.weight_decay, "zero or above", lambda v: v >= 0.0 and math.isfinite(v))
+        for name in ("beta1", "beta2"):
+            _require(name, getattr(self, name), "at least 0 and below 1", lambda v: 0.0 <= v < 1.0)
+        _require("final_share", self.final_share, "from 0 to 1", lambda v: 0.0 <= v <= 1.0)
+        require_known("schedule", self.schedule, SCHEDULES)
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of `step`, counted from 0."""
+        return self.learning_rate * share(
+            step,
+            schedule=self.schedule,
+            steps=self.steps,
+            warmup_steps=min(self.warmup_steps, self.steps // 10),
+            final_share=self.final_share,
+        )
+
+    @property
+    def optimizer(self) -> OptimizerSettings:
+        return OptimizerSettings(
+            beta1=self.beta1,
+            beta2=self.beta2,
+            weight_decay=self.weight_decay,
+            max_gradient_norm=self.max_gradient_norm,
+        )
+
+    def replace(self, **changes: Any) -> Self:
+        """The same recipe with some numbers changed, checked anew."""
+        for name in changes:
+            require_known("recipe option", name, (field.name for field in dataclasses.fields(self)))
+        return dataclasses.replace(self, **changes)
+
+
+def _require(name: str, value: Any, rule: str, holds: Any) -> None:
+    if isinstance(value, bool) or not holds(value):
+        raise UserError(f"{name} must be {rule}; got {value!r}.")
+
+
+RECIPES: dict[str, Recipe] = {
+    "paper": Recipe(),
+    # nanoGPT's README, CPU: --max_iters=2000 --lr_decay_iters=2000 --eval_iters=20 --batch_size=12
+    "nano": Recipe(),
+    # nanoGPT's config/train_shakespeare_char.py
+    "baby": Recipe(steps=5000, batch_size=64, eval_batches=200),
+    # GPT-2's size on one computer: nanoGPT's settings for it, with batches a CPU can carry
+    "gpt2": Recipe(
+        steps=5000, batch_size=4, learning_rate=6e-4, beta2=0.95, warmup_steps=500, eval_batches=10
+    ),
+    "llama": Recipe(steps=5000, batch_size=32, eval_batches=50),
+}
