@@ -25,16 +25,18 @@ def draw(rows: Iterable[Mapping[str, Any]], baselines: Mapping[str, float]) -> F
                 *_smoothed(steps).T, color=style.SKY, linewidth=1.2, label="training, mean of a few steps"
             )
         if judged:
-            validation = np.array(judged).T
-            axes.plot(*validation, color=style.VERMILION, marker="o", markersize=4, label="validation")
-            last = f"{judged[-1][1]:.3f}"
-            axes.annotate(last, judged[-1], (0, 8), textcoords="offset points", ha="right")
+            name = f"validation, {judged[-1][1]:.3f} at the end"
+            axes.plot(*np.array(judged).T, color=style.VERMILION, marker="o", markersize=4, label=name)
         for name, loss in baselines.items():
             axes.axhline(loss, color=style.GREY, linewidth=0.9, linestyle="--", zorder=0)
-            axes.annotate(f"{name} {loss:.2f}", (1, loss), (0, 3), xycoords=axes.get_yaxis_transform(),
-                          textcoords="offset points", ha="right", fontsize=8, color=style.GREY)  # fmt: skip
+            beside: dict[str, Any] = {
+                "xycoords": axes.get_yaxis_transform(),
+                "textcoords": "offset points",
+                "va": "center",
+            }
+            axes.annotate(f"{name} {loss:.2f}", (1, loss), (4, 0), fontsize=8, color=style.GREY, **beside)
         axes.set(xlabel="step", ylabel="loss (nats a token)", title="Loss")
-        axes.legend(loc="upper center")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure
 
 

@@ -1,0 +1,196 @@
+"""Pictures of walks downhill: on the surface, on its map, and against the steps.
+
+All take the walks as a mapping from a label to a `handgrad.foundations.descent.Path`, so that methods or
+starts can be compared in one picture. Map and surface need walks of two coordinates.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import BoundaryNorm
+from matplotlib.figure import Figure
+
+from handgrad.errors import UserError
+from handgrad.foundations.descent import Function, Path, height
+from handgrad.plots import style
+from handgrad.shapes import Float
+
+Window: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
+"""The part of the plane that is shown: (least x, greatest x), (least y, greatest y)."""
+
+GRID = 121
+"""Points along each side of the window at which a surface is evaluated."""
+
+LEVELS = 25
+"""Lines of equal height, spaced so that between any two lies an equal area of the window: a shallow valley
+gets its lines as a steep slope does. The heights are on the bar."""
+
+
+def surface(function: Function, paths: Mapping[str, Path], *, window: Window | None = None) -> Figure:
+    """The surface z = f(x, y) in space, with the walks upon it, from open circle to full one."""
+    landscape = _landscape(function, _window(paths, window))
+    with matplotlib.rc_context(style.RC):
+        figure = style.figure(6.4, 5.6)
+        axes: Any = figure.add_subplot(projection="3d", computed_zorder=False)  # walks are drawn last, on top
+        axes.plot_surface(
+            *landscape.grid, cmap=style.DEPTHS, norm=landscape.norm, rcount=40, ccount=40,
+            edgecolor=style.CONTOUR, linewidth=0.2, zorder=1,
+        )  # fmt: skip
+        for path, look in _looks(paths):
+            x, y, z = landscape.within(path)
+            axes.plot(x, y, z, **look.line, zorder=3)
+            axes.plot(x[:1], y[:1], z[:1], **look.start, zorder=4)
+            axes.plot(x[-1:], y[-1:], z[-1:], **look.end, zorder=4)
+        axes.set(xlabel="$x$", ylabel="$y$", zlabel="$f(x, y)$", box_aspect=(1, 1, 0.7))
+        axes.view_init(elev=48, azim=-60)
+        _legend(figure, paths)
+    return figure
+
+
+def contours(function: Function, paths: Mapping[str, Path], *, window: Window | None = None) -> Figure:
+    """The map of the surface from above: lines of equal height, darker where deeper, and the walks.
+
+    A walk begins at its open circle and ends at its full one. It leaves every line at a right angle where its
+    step depends on the gradient alone: the gradient points where the height changes fastest.
+    """
+    landscape = _landscape(function, _window(paths, window))
+    with matplotlib.rc_context(style.RC):
+        figure = style.figure(6.0, 6.0)
+        axes = figure.add_subplot(aspect="equal")
+        filled = axes.contourf(*landscape.grid, landscape.levels, cmap=style.DEPTHS, norm=landscape.norm)
+        axes.contour(*landscape.grid, landscape.levels, colors=style.CONTOUR, linewidths=0.5)
+        for path, look in _looks(paths):
+            x, y, _ = landscape.within(path)
+            axes.plot(x, y, **look.line)
+            axes.plot(x[:1], y[:1], **look.start, zorder=4)
+            axes.plot(x[-1:], y[-1:], **look.end, zorder=4)
+        axes.set(xlabel="$x$", ylabel="$y$", xlim=landscape.window[0], ylim=landscape.window[1])
+        bar = figure.colorbar(
+            filled, label="$f(x, y)$", shrink=0.75, ticks=landscape.levels[::4], format="%.3g"
+        )
+        bar.outline.set_visible(False)
+        _legend(figure, paths)
+    return figure
+
+
+def progress(paths: Mapping[str, Path]) -> Figure:
+    """What the walks gain with every step: above, the value; below, the slope, on a logarithmic scale.
+
+    A walk that diverged leaves the upper picture, so that the others can be seen.
+    """
+    with matplotlib.rc_context(style.RC):
+        figure = style.figure(6.4, 5.6)
+        top, bottom = figure.subplots(2, sharex=True)
+        for path, look in _looks(paths):
+            for axes, height_or_slope in ((top, path.values), (bottom, path.gradient_norms)):
+                axes.plot(_finite(height_or_slope), **look.line)
+                axes.plot(path.n_steps - 1, *_finite(height_or_slope[-1:]), **look.end, zorder=4)
+                axes.grid(visible=True)
+        top.set(ylabel="$f$", ylim=_range_of_values(paths))
+        some_slope = any(np.any(path.gradient_norms > 0) for path in paths.values())
+        bottom.set(xlabel="step", ylabel=r"$|\nabla f|_1$", yscale="log" if some_slope else "linear")
+        _legend(figure, paths)
+    return figure
+
+
+class _Look(NamedTuple):
+    """How one walk is drawn: keywords for its line, its first point and its last."""
+
+    line: dict[str, Any]
+    start: dict[str, Any]
+    end: dict[str, Any]
+
+
+class _Landscape(NamedTuple):
+    """A surface, evaluated on the grid of a window."""
+
+    grid: Float[np.ndarray, "3 n n"]
+    window: Window
+    levels: Float[np.ndarray, " n_levels"]
+
+    @property
+    def norm(self) -> BoundaryNorm:
+        """One shade between two levels: shades follow rank and not height."""
+        return BoundaryNorm(self.levels, style.DEPTHS.N)
+
+    def within(self, path: Path) -> Float[np.ndarray, "3 n"]:
+        """The walk as columns x, y, f, lifted a little off the surface, and absent outside the window."""
+        (left, right), (front, back) = self.window
+        x, y = path.positions.T
+        inside = (left <= x) & (x <= right) & (front <= y) & (y <= back)
+        lift = 0.01 * (self.levels[-1] - self.levels[0])
+        return np.where(inside, [x, y, _finite(path.values) + lift], np.nan)
+
+
+def _looks(paths: Mapping[str, Path]) -> Iterator[tuple[Path, _Look]]:
+    for number, (label, path) in enumerate(paths.items()):
+        colour = style.SERIES[number % len(style.SERIES)]
+        dashes = style.DASHES[number % len(style.DASHES)]
+        ending = f"$f$ = {path.values[-1]:.4g}" if path.converged else path.outcome
+        marker = {"linestyle": "", "marker": "o", "markeredgecolor": colour}
+        yield (
+            path,
+            _Look(
+                {
+                    "color": colour,
+                    "linestyle": dashes,
+                    "label": f"{label}: {ending}",
+                    "path_effects": style.HALO,
+                },
+                {**marker, "markerfacecolor": "white", "markeredgewidth": 1.5},
+                {**marker, "markerfacecolor": style.BLACK, "markeredgecolor": style.BLACK},
+            ),
+        )
+
+
+def _legend(figure: Figure, paths: Mapping[str, Path]) -> None:
+    """One entry a walk, below the picture."""
+    if paths:
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(2, len(paths)))
+
+
+def _landscape(function: Function, window: Window) -> _Landscape:
+    x, y = np.meshgrid(*(np.linspace(*side, GRID) for side in window))
+    with np.errstate(all="ignore"):
+        heights = [height(function, point) for point in np.stack([x, y], -1).reshape(-1, 2)]
+    z = _finite(np.array(heights))
+    if len(np.unique(z[np.isfinite(z)])) < 2:
+        raise UserError(
+            f"a map needs a surface with heights and slopes; got one flat or infinite in {window}; "
+            "try another window."
+        )
+    levels = np.unique(np.nanquantile(z, np.linspace(0.0, 1.0, LEVELS)))
+    return _Landscape(np.stack([x, y, z.reshape(x.shape)]), window, levels)
+
+
+def _window(paths: Mapping[str, Path], window: Window | None) -> Window:
+    """The one given, or a square around the walks with a margin; of walks that diverged, the start counts."""
+    if any(path.positions.shape[1] != 2 for path in paths.values()) or not (paths or window):
+        raise UserError(
+            f"a map needs walks of two coordinates, or a window; got {len(paths)} walks, not all of two; "
+            "plot the progress of others."
+        )
+    if window is not None:
+        return window
+    points = np.concatenate([p.positions[: 1 if p.outcome == "diverged" else None] for p in paths.values()])
+    low, high = points.min(axis=0), points.max(axis=0)
+    centre, half = (low + high) / 2, 0.6 * float(np.max(high - low)) or 1.0
+    (left, bottom), (right, top) = centre - half, centre + half
+    return (float(left), float(right)), (float(bottom), float(top))
+
+
+def _range_of_values(paths: Mapping[str, Path]) -> tuple[float, float]:
+    """The least and greatest value, with a margin, of the walks that did not diverge; of all, if all did."""
+    bounded = [path.values for path in paths.values() if path.outcome != "diverged"]
+    values = np.concatenate([[], *(bounded or [path.values for path in paths.values()])])
+    low, high = min(finite := values[np.isfinite(values)], default=0.0), max(finite, default=0.0)
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _finite(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The values, with gaps where they overflowed."""
+    return np.where(np.isfinite(values), values, np.nan)

@@ -1,0 +1,127 @@
+"""Pictures of the perceptron: the line it draws between two classes, or the proof that there is none."""
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from handgrad.errors import UserError
+from handgrad.foundations import perceptron
+from handgrad.foundations.perceptron import Result
+from handgrad.plots import style
+from handgrad.shapes import Float, Int
+
+CLASSES = (
+    {"marker": "s", "markerfacecolor": "white", "markeredgecolor": style.BLUE, "label": "class 0"},
+    {
+        "marker": "o",
+        "markerfacecolor": style.VERMILION,
+        "markeredgecolor": style.VERMILION,
+        "label": "class 1",
+    },
+)
+"""How the rows of either class are drawn: apart in colour, shape and filling."""
+
+COMMON = "weighted mean of either class:\nno line has it on both sides"
+"""What the legend says of the point that proves the classes inseparable."""
+
+GROUNDS = ("#e3eff7", "#fbe9df")
+"""The two sides of the line: pale versions of the colours of the classes."""
+
+
+def decision_line(
+    inputs: Float[np.ndarray, "N 2"], labels: Int[np.ndarray, " N"], result: Result, *, title: str = ""
+) -> Figure:
+    """The rows as points, and the line $w\\cdot x + b = 0$ on whose coloured side class 1 is predicted.
+
+    Where the classes are not separable there is no line but the reason why: from the rows that the
+    certificate names, to the point which is a mixture of either class, and so would have to be on both sides
+    of any line.
+    """
+    x = np.asarray(inputs, np.float64)
+    if x.ndim != 2 or x.shape[1] != 2:
+        raise UserError(f"a line can be drawn for two inputs; got the shape {x.shape}; choose two columns.")
+    with matplotlib.rc_context(style.RC):
+        figure = style.figure(4.8, 5.2)
+        axes = figure.add_subplot(title=title)
+        _draw(axes, x, np.asarray(labels), result, size=10)
+        axes.set(xlabel="$x_1$", ylabel="$x_2$")
+        _legend(figure, n_columns=2)
+    return figure
+
+
+def boolean_functions() -> Figure:
+    """All Boolean functions of two inputs, one small picture each, as the perceptron learns them."""
+    with matplotlib.rc_context(style.RC):
+        figure = style.figure(7.2, 8.4)
+        panels = figure.subplots(4, 4, sharex=True, sharey=True)
+        for axes, (name, inputs, labels) in zip(panels.flat, perceptron.boolean_functions(), strict=True):
+            _draw(axes, inputs, labels, perceptron.train(inputs, labels), size=7)
+            axes.set(xticks=[0, 1], yticks=[0, 1])
+            axes.set_title(name, fontsize=9)
+        for lowest, leftmost in zip(panels[-1], panels[:, 0], strict=True):
+            lowest.set_xlabel("$A$")
+            leftmost.set_ylabel("$B$")
+        _legend(figure, n_columns=4)
+    return figure
+
+
+def _legend(figure: Figure, n_columns: int) -> None:
+    """Below the picture, every sign once, the classes first."""
+    signs = {
+        str(line.get_label()): line for axes in figure.axes for line in axes.get_legend_handles_labels()[0]
+    }
+    labels = sorted(signs, key=lambda label: (not label.startswith("class"), label))
+    figure.legend([signs[label] for label in labels], labels, loc="outside lower center", ncols=n_columns)
+
+
+def _draw(
+    axes: Any, x: Float[np.ndarray, "N 2"], labels: Int[np.ndarray, " N"], result: Result, *, size: float
+) -> None:
+    centre, half = (x.max(0) + x.min(0)) / 2, 0.75 * float(np.max(np.ptp(x, axis=0))) or 1.0
+    window = np.stack([centre - half, centre + half])
+    axes.set(aspect="equal", xlim=window[:, 0], ylim=window[:, 1])
+    if result.certificate is None:
+        _line(axes, window, result)
+    else:
+        _proof(axes, x, labels, result.certificate, size)
+    for rows, look in zip((x[labels <= 0], x[labels > 0]), CLASSES, strict=True):
+        if len(rows):
+            axes.plot(*rows.T, **look, linestyle="", markersize=size, markeredgewidth=size / 5, zorder=4)
+
+
+def _line(axes: Any, window: Float[np.ndarray, "2 2"], result: Result) -> None:
+    """The line, and its two sides."""
+    (left, bottom), (right, top) = window
+    x, y = np.meshgrid([left, right], [bottom, top])
+    score = result.weights[0] * x + result.weights[1] * y + result.bias  # linear: the corners say all
+    bound = 1.0 + np.max(np.abs(score))
+    axes.contourf(x, y, score, levels=[-bound, 0.0, bound], colors=GROUNDS)
+    if np.any(result.weights):
+        nearest = -result.bias * result.weights / (result.weights @ result.weights)  # to the origin
+        along = np.array([-result.weights[1], result.weights[0]])
+        axes.axline(nearest, nearest + along, color=style.BLACK, label=r"$w\cdot x + b = 0$")
+
+
+def _proof(
+    axes: Any,
+    x: Float[np.ndarray, "N 2"],
+    labels: Int[np.ndarray, " N"],
+    certificate: Int[np.ndarray, " N"],
+    size: float,
+) -> None:
+    """From every row with a multiplier to the common point."""
+    point = perceptron.common_point(x, labels, certificate)
+    for row, label in zip(x[certificate > 0], labels[certificate > 0], strict=True):
+        colour, dashes = (style.VERMILION, "-") if label > 0 else (style.BLUE, "--")
+        axes.plot(*np.stack([row, point]).T, color=colour, linestyle=dashes, zorder=2)
+    axes.plot(
+        *point,
+        "X",
+        color=style.BLACK,
+        markersize=size,
+        linestyle="",
+        label=COMMON,
+        zorder=5,
+    )

@@ -1,0 +1,174 @@
+"""The pictures of the foundations show what they claim, and nothing covers anything else."""
+
+import subprocess
+import sys
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+
+from handgrad.errors import UserError
+from handgrad.foundations import perceptron
+from handgrad.foundations.descent import METHODS, minimize, tilted_valleys, two_valleys, two_valleys_gradient
+from handgrad.plots import descent as descent_plots
+from handgrad.plots import perceptron as perceptron_plots
+from handgrad.plots import style
+
+WINDOW = ((-1.3, 1.3), (-1.2, 1.2))
+FUNCTIONS = {function.name: function for function in perceptron.boolean_functions()}
+MAPS = [descent_plots.surface, descent_plots.contours]
+
+
+@pytest.fixture(scope="module")
+def walks():
+    return {
+        method: minimize(two_valleys, (1, 1), gradient=two_valleys_gradient, method=method)
+        for method in METHODS
+    }
+
+
+def drawn(figure):
+    """The figure with everything in its place."""
+    FigureCanvasAgg(figure).draw()
+    return figure
+
+
+def decide(name):
+    _, inputs, labels = FUNCTIONS[name]
+    return drawn(perceptron_plots.decision_line(inputs, labels, perceptron.train(inputs, labels), title=name))
+
+
+def lines(figure, label):
+    return [line for axes in figure.axes for line in axes.get_lines() if line.get_label() == label]
+
+
+def assert_nothing_overlaps(figure):
+    """Axes with all their words, and the legends, are apart from each other and inside the figure."""
+    renderer = figure.canvas.get_renderer()
+    boxes = [part.get_tightbbox(renderer) for part in (*figure.axes, *figure.legends)]
+    for one, other in combinations(boxes, 2):
+        assert not one.padded(-1).overlaps(other.padded(-1))  # a pixel of rounding
+    for box in boxes:
+        assert figure.bbox.padded(1).contains(box.x0, box.y0)
+        assert figure.bbox.padded(1).contains(box.x1, box.y1)
+
+
+@pytest.mark.parametrize("draw", MAPS)
+def test_a_map_shows_every_walk_where_it_went(draw, walks):
+    figure = drawn(draw(two_valleys, walks, window=WINDOW))
+    for method, path in walks.items():
+        (line,) = lines(figure, f"{method}: $f$ = 5.75")
+        x, y, *_ = line.get_data_3d() if hasattr(line, "get_data_3d") else line.get_data()
+        np.testing.assert_array_equal(np.transpose([x, y]), path.positions)
+    assert {axis.get_label_text() for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis)} == {"$x$", "$y$"}
+    assert_nothing_overlaps(figure)
+
+
+def test_a_map_without_a_window_shows_all_of_the_walk(walks):
+    axes = drawn(descent_plots.contours(two_valleys, walks)).axes[0]
+    for path in walks.values():
+        for values, (least, greatest) in zip(
+            path.positions.T, (axes.get_xlim(), axes.get_ylim()), strict=True
+        ):
+            assert least < values.min()
+            assert values.max() < greatest
+
+
+def test_walks_from_several_starts_tell_the_depth_they_reached():
+    walks = {f"from y = {y}": minimize(tilted_valleys, (0.5, y)) for y in (1.0, -1.0)}
+    figure = drawn(descent_plots.contours(tilted_valleys, walks, window=WINDOW))
+    depths = [float(text.get_text().split(" = ")[-1]) for text in figure.legends[0].get_texts()]
+    assert depths[0] > depths[1]
+    assert_nothing_overlaps(figure)
+
+
+def test_progress_shows_value_and_slope_at_every_step(walks):
+    figure = drawn(descent_plots.progress(walks))
+    top, bottom = figure.axes
+    for path, value, slope in zip(walks.values(), top.get_lines()[::2], bottom.get_lines()[::2], strict=True):
+        np.testing.assert_array_equal(value.get_ydata(), path.values)
+        np.testing.assert_array_equal(slope.get_ydata(), path.gradient_norms)
+    assert bottom.get_yscale() == "log"
+    assert_nothing_overlaps(figure)
+
+
+def test_a_walk_that_diverged_does_not_squeeze_the_others(walks):
+    diverged = minimize(two_valleys, (2, 2), learning_rate=1.0)
+    both = {"good": walks["plain"], "bad": diverged}
+    assert drawn(descent_plots.progress(both)).axes[0].get_ylim()[1] < 2 * walks["plain"].values.max()
+    left, right = drawn(descent_plots.contours(two_valleys, both)).axes[0].get_xlim()
+    assert -1 < left < right < 3  # around the good walk and the other's start
+
+
+def test_the_shortest_and_the_strangest_walks_can_be_drawn():
+    on_the_saddle = {"saddle": minimize(two_valleys, (0, 0))}
+    nowhere = {"nowhere": minimize(lambda x: np.nan, (0, 0))}
+    drawn(descent_plots.progress(on_the_saddle))
+    drawn(descent_plots.progress(nowhere))
+    drawn(descent_plots.contours(two_valleys, on_the_saddle))
+    drawn(descent_plots.surface(two_valleys, {}, window=WINDOW))
+    drawn(descent_plots.contours(lambda x: np.log(x[0]), {}, window=WINDOW))
+
+
+@pytest.mark.parametrize("draw", MAPS)
+def test_a_map_needs_two_coordinates_and_a_surface_with_heights(draw):
+    with pytest.raises(
+        UserError, match=r"walks of two coordinates, or a window; got 1 walks, not all of two"
+    ):
+        draw(two_valleys, {"long": minimize(lambda x: np.sum(x**2), (0, 0, 0))})
+    with pytest.raises(UserError, match=r"or a window; got 0 walks"):
+        draw(two_valleys, {})
+    with pytest.raises(UserError, match=r"heights and slopes; got one flat or infinite"):
+        draw(lambda x: 1.0, {}, window=WINDOW)
+
+
+@pytest.mark.parametrize("name", ["AND", "OR", "NAND", "A IMPLIES B"])
+def test_the_decision_line_has_the_classes_on_its_two_sides(name):
+    figure = decide(name)
+    (line,) = lines(figure, r"$w\cdot x + b = 0$")
+    start, end, labels = np.array(line.get_xy1()), np.array(line.get_xy2()), FUNCTIONS[name].labels
+    (dx, dy), from_start = end - start, FUNCTIONS[name].inputs - start
+    sides = np.sign(dx * from_start[:, 1] - dy * from_start[:, 0])
+    assert len(set(sides[labels == 0])) == len(set(sides[labels == 1])) == 1
+    assert sides[labels == 0][0] == -sides[labels == 1][0]
+    assert_nothing_overlaps(figure)
+
+
+def test_the_picture_of_xor_has_no_line_but_the_point_that_forbids_one():
+    figure = decide("XOR")
+    assert not lines(figure, r"$w\cdot x + b = 0$")
+    (point,) = lines(figure, perceptron_plots.COMMON)
+    assert point.get_xydata().tolist() == [[0.5, 0.5]]
+    assert_nothing_overlaps(figure)
+
+
+def test_all_sixteen_functions_are_drawn_and_two_of_them_without_a_line():
+    figure = drawn(perceptron_plots.boolean_functions())
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(FUNCTIONS)
+    assert len(lines(figure, perceptron_plots.COMMON)) == 2
+    assert len(lines(figure, r"$w\cdot x + b = 0$")) == 12  # FALSE and TRUE need none
+    assert_nothing_overlaps(figure)
+
+
+def test_the_line_is_drawn_for_two_inputs_only():
+    result = perceptron.train([[0.0], [1.0]], [0, 1])
+    with pytest.raises(UserError, match=r"drawn for two inputs; got the shape \(2, 1\)"):
+        perceptron_plots.decision_line([[0.0], [1.0]], [0, 1], result)
+
+
+def test_walks_differ_in_colour_and_in_dashes(walks):
+    curves = drawn(descent_plots.contours(two_valleys, walks, window=WINDOW)).axes[0].get_lines()[::3]
+    assert len({to_hex(curve.get_color()) for curve in curves}) == len(walks)
+    assert len({curve.get_linestyle() for curve in curves}) == len(walks)
+    assert {to_hex(curve.get_color()).upper() for curve in curves} <= set(style.SERIES)
+
+
+def test_the_foundations_do_without_matplotlib_and_the_pictures_without_a_screen():
+    program = (
+        "import sys, handgrad.foundations; assert 'matplotlib' not in sys.modules; "
+        "from handgrad.plots import descent, perceptron; descent.progress({}); "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
