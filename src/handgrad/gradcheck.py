@@ -25,13 +25,15 @@ TOLERANCE = 1e-7
 """The largest relative error that passes: far above what central differences lose, far below what a slip
 makes."""
 
-STEP = 1e-5
-"""How far inputs are moved: far enough that rounding, about 1e-16 / STEP, stays small, and so little that
-ReLUs are hardly ever moved across their kink."""
+STEPS = (1e-5, 1e-6, 1e-7)
+"""How far inputs are moved: the first is enough for all that is smooth, and rounding, about 1e-16 / STEP,
+stays small. Where it moves a ReLU across its kink and the proof fails for it, it is tried again closer
+by."""
 
-FLOOR = 1e-3
-"""A product this much smaller than the op's largest is judged as if it were this large: where the true
-gradient is zero, as for the bias of attention's keys, both sides are rounding noise."""
+ROUNDINGS = 8
+"""How many roundings of the output a measurement may have suffered. What they make of a slope is the finest
+that central differences can tell; a derivative finer than that, such as the true zero for the bias of
+attention's keys, is judged by it instead of by its own size."""
 
 
 class Proof(NamedTuple):
@@ -68,37 +70,26 @@ class ElementProof(NamedTuple):
 def check(op: Any, inputs: dict[str, Any], rng: np.random.Generator) -> list[Proof]:
     """Prove `op.backward` on these inputs: one verdict an array, in argument order."""
     problem = _Problem(op, inputs, rng)
-    names, derived, measured = [], [], []
+    proofs = []
     for name, x, gradient in problem.arrays():
         direction = rng.normal(size=x.shape)
-        names.append(name)
-        derived.append(float(np.sum(gradient * direction)))
-        measured.append(problem.slope(x, direction))
-    errors = _relative(np.array(derived), np.array(measured), scale=max(np.abs(derived), default=0.0))
-    return [Proof(*row) for row in zip(names, derived, measured, map(float, errors), strict=True)]
-
-
-def check_elements(op: Any, inputs: dict[str, Any], rng: np.random.Generator) -> list[ElementProof]:
-    """Measure every derivative: slow, two forwards an element, but it says which element is wrong."""
-    problem = _Problem(op, inputs, rng)
-    arrays = list(problem.arrays())
-    scale = max((float(np.max(np.abs(g), initial=0.0)) for _, _, g in arrays), default=0.0)
-    proofs = []
-    for name, x, gradient in arrays:
-        measured = np.empty(x.shape)
-        for index in np.ndindex(x.shape):
-            unit = np.zeros(x.shape)
-            unit[index] = 1.0
-            measured[index] = problem.slope(x, unit)
-        proofs.append(
-            ElementProof(name, np.asarray(gradient), measured, _relative(gradient, measured, scale))
-        )
+        derived = float(np.sum(gradient * direction))
+        proofs.append(Proof(name, derived, *problem.prove(x, direction, derived)))
     return proofs
 
 
-def _relative(derived: np.ndarray, measured: np.ndarray, scale: float) -> np.ndarray:
-    size = np.maximum(np.maximum(np.abs(derived), np.abs(measured)), FLOOR * scale)
-    return np.abs(derived - measured) / np.where(size == 0, 1.0, size)
+def check_elements(op: Any, inputs: dict[str, Any], rng: np.random.Generator) -> list[ElementProof]:
+    """Measure every derivative: slow, four forwards an element, but it says which element is wrong."""
+    problem = _Problem(op, inputs, rng)
+    proofs = []
+    for name, x, gradient in problem.arrays():
+        measured, errors = np.empty(x.shape), np.empty(x.shape)
+        for index in np.ndindex(x.shape):
+            unit = np.zeros(x.shape)
+            unit[index] = 1.0
+            measured[index], errors[index] = problem.prove(x, unit, float(gradient[index]))
+        proofs.append(ElementProof(name, np.asarray(gradient), measured, errors))
+    return proofs
 
 
 class _Problem:
@@ -110,6 +101,7 @@ class _Problem:
         self.inputs = {name: tree.map(lambda leaf: np.array(leaf), value) for name, value in inputs.items()}
         y, saved = self._forward()
         self.dy = rng.normal(size=np.shape(y))
+        self.rounding = ROUNDINGS * float(np.finfo(np.float64).eps * np.sum(np.abs(self.dy * y)))
         self.gradients = dict(
             zip(_float_inputs(op.forward, self.inputs), op.backward(self.dy, saved), strict=True)
         )
@@ -127,19 +119,29 @@ class _Problem:
             for (path, x), (_, g) in zip(arrays, gradients, strict=True):
                 yield path, x, g
 
-    def slope(self, x: np.ndarray, direction: np.ndarray) -> float:
-        """dL along `direction`, by central differences of two widths, combined so that the error is of order
-        STEP^4."""
+    def prove(self, x: np.ndarray, direction: np.ndarray, derived: float) -> tuple[float, float]:
+        """The slope along `direction` as measured, and the relative error of `derived`."""
+        for step in STEPS:
+            measured = self._slope(x, direction, step)
+            finest = self.rounding / step / TOLERANCE  # the slope of which rounding is just a tolerable share
+            size = max(abs(derived), abs(measured), finest) or 1.0
+            error = abs(derived - measured) / size
+            if error <= TOLERANCE:
+                break
+        return measured, error
+
+    def _slope(self, x: np.ndarray, direction: np.ndarray, step: float) -> float:
+        """dL along `direction`, by central differences at two distances, combined to order step^4."""
         start = x.copy()
 
-        def moved(step: float) -> Any:
-            x[...] = start + step * direction
+        def moved(by: float) -> Any:
+            x[...] = start + by * direction
             y, _ = self._forward()
             x[...] = start
             return y
 
-        near, far = moved(STEP) - moved(-STEP), moved(2 * STEP) - moved(-2 * STEP)
-        return float(np.sum(self.dy * (8 * near - far))) / (12 * STEP)
+        near, far = moved(step) - moved(-step), moved(2 * step) - moved(-2 * step)
+        return float(np.sum(self.dy * (8 * near - far))) / (12 * step)
 
 
 def _float_inputs(forward: Callable[..., Any], inputs: dict[str, Any]) -> list[str]:

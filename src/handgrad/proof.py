@@ -22,6 +22,8 @@ class Result(NamedTuple):
     kind: str
     input: str
     relative_error: float
+    worst: str = ""
+    """Of an input that is a tree of arrays, the one with this error."""
     elements: ElementProof | None = None
     """Every derivative, where every one was measured."""
 
@@ -48,7 +50,7 @@ def check_elements(name: str | None = None, seed: int = 0) -> Iterator[Result]:
     for case in every_case(name, seed):
         for proof in gradcheck.check_elements(case.op, case.inputs, np.random.default_rng(seed)):
             error = float(np.max(np.nan_to_num(proof.relative_errors, nan=np.inf), initial=0.0))
-            yield Result(case.name, case.kind, proof.input, error, proof)
+            yield Result(case.name, case.kind, proof.input, error, elements=proof)
 
 
 def check(name: str | None = None, *, seed: int = 0, every_element: bool = False) -> list[Result]:
@@ -59,7 +61,6 @@ def check(name: str | None = None, *, seed: int = 0, every_element: bool = False
 def _keep_worst(worst: dict[tuple[str, str], Result], case: Case, path: str, error: float) -> None:
     name, _, rest = path.partition(".")
     group = path if case.kind == "op" else name
-    shown = path if case.kind == "op" or not rest else f"{name} (worst: {rest})"
     known = worst.get((case.name, group))
     if known is None or not error <= known.relative_error:
-        worst[case.name, group] = Result(case.name, case.kind, shown, error)
+        worst[case.name, group] = Result(case.name, case.kind, group, error, rest if group == name else "")

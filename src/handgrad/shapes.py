@@ -12,7 +12,7 @@ r"""Axis letters, array types, and the moves between layouts that several formul
 (https://data-apis.org/array-api): a NumPy array to prove and to run, a JAX array on an accelerator.
 """
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class UniformSource(Protocol):
     """Where dropout takes its numbers from: `numpy.random.Generator`, or anything that draws like it."""
 

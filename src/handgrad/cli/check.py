@@ -1,6 +1,7 @@
 """handgrad check: the proof of every gradient, as a table."""
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -30,18 +31,18 @@ def check(
     """
     proved = check_elements(name, seed) if every_element else results(name, seed)
     console = Console(highlight=False)
-    table = Table("", "input", "relative error", "verdict", box=None, pad_edge=False, header_style="dim")
-    if every_element:
-        table.add_column("worst element: derived, measured")
+    last_column = "worst element: derived, measured" if every_element else "worst array"
+    table = Table("", "input", "relative error", "verdict", box=None, pad_edge=False)
+    table.add_column(last_column, overflow="fold")
     failed, last, n = 0, "", 0
-    for result in proved:
+    for result in _watched(proved):
         n, failed = n + 1, failed + (not result.passed)
         if as_json:
             print(json.dumps(_as_json(result)))
             continue
         verdict = Text("proved", "green") if result.passed else Text("WRONG", "bold red")
         name_shown = Text(result.name if result.name != last else "", "bold")
-        table.add_row(name_shown, result.input, f"{result.relative_error:.1e}", verdict, *_where(result))
+        table.add_row(name_shown, result.input, f"{result.relative_error:.1e}", verdict, _where(result))
         last = result.name
     if not as_json:
         console.print(table)
@@ -51,18 +52,25 @@ def check(
         raise typer.Exit(1)
 
 
+def _watched(proved: Iterator[Result]) -> Iterator[Result]:
+    """The same results; on a terminal, a line says what is proved meanwhile."""
+    with Console(stderr=True).status("proving") as status:
+        for result in proved:
+            status.update(f"proving: {result.name} {result.input}")
+            yield result
+
+
 def _count_names(name: str | None) -> str:
     from handgrad.model.cases import names
 
     return name or f"{len(names())} ops, blocks and presets"
 
 
-def _where(result: Result) -> list[str]:
+def _where(result: Result) -> str:
     if result.elements is None:
-        return []
-    return [
-        "\n".join(_element(result.elements, i) for i in result.elements.worst(1 if result.passed else SHOWN))
-    ]
+        return result.worst
+    shown = result.elements.worst(1 if result.passed else SHOWN)
+    return "\n".join(_element(result.elements, index) for index in shown)
 
 
 def _element(proof: ElementProof, index: tuple[int, ...]) -> str:

@@ -106,7 +106,7 @@ def _plain(console: Console, about: dict[str, Any]) -> Iterator[Callable[[Event]
 
 def _evaluation(event: Evaluated) -> Text:
     train = f"train {event.train_loss:.3f}  " if event.train_loss is not None else ""
-    best = "  best so far" if event.is_best else ""
+    best = "  best so far" if event.is_best and event.step else ""
     which = " (all of it)" if event.is_final else ""
     return Text(f"step {event.step:,}  {train}validation {event.validation_loss:.3f}{which}{best}")
 

@@ -118,11 +118,12 @@ def _decode(blocks: Iterator[bytes], name: str) -> Iterator[str]:
             raise UserError(
                 f"{name} is not a text file: byte {position + block.index(0)} is zero. Give plain UTF-8 text."
             )
+        pending = len(decoder.getstate()[0])  # bytes of a character cut in half
         try:
             held += decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{name} is not UTF-8 text: near byte {max(0, position + error.start)} stands "
+                f"{name} is not UTF-8 text: near byte {position - pending + error.start} stands "
                 f"0x{error.object[error.start]:02x}. Convert it first: iconv -f latin1 -t utf-8."
             ) from error
         position += len(block)

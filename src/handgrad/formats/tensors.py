@@ -50,14 +50,13 @@ def fill(target: T, arrays: dict[str, np.ndarray], path: Path) -> T:
     expected = dict(tree.named_leaves(target))
     for name, leaf in expected.items():
         if name not in arrays:
-            raise UserError(
-                f"{path} belongs to another model: it has no {name}. Take the checkpoint of this run."
-            )
+            raise UserError(f"{path} belongs to another model: it has no {name}. Take this run's checkpoint.")
         if arrays[name].shape != leaf.shape:
             raise UserError(
                 f"{path} belongs to another model: {name} is {arrays[name].shape} there and {leaf.shape} "
-                f"here. Take the checkpoint of this run."
+                f"here. Take this run's checkpoint."
             )
+    for name, leaf in expected.items():
         leaf[...] = arrays[name]
     return target
 

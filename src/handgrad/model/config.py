@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from handgrad.errors import UserError
 
@@ -120,7 +120,7 @@ class ModelConfig:
             return self.d_ff
         return -(-8 * self.d_model // (3 * 32)) * 32 if self.gated else 4 * self.d_model
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> "ModelConfig":
         """The same configuration with some fields changed, checked anew."""
         for name in changes:
             require_known("model option", name, (field.name for field in dataclasses.fields(self)))

@@ -44,6 +44,8 @@ from handgrad.ops import (
 )
 
 ALL: dict[str, ModuleType] = {
-    name: module for name, module in sorted(globals().items()) if isinstance(module, ModuleType)
+    name: module
+    for name, module in sorted(globals().items())
+    if isinstance(module, ModuleType) and module.__package__ == __name__
 }
 """Every op by its name: the modules imported above."""

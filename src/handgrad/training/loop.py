@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from handgrad.data import batches
-from handgrad.engines.reference import Training
+from handgrad.engines.reference import Step, Training
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import BEST, LAST, Model
 from handgrad.generation import stream
@@ -101,7 +101,7 @@ class Run:
         learning_rate = recipe.learning_rate_at(progress.step)
         step = self.training.step(token_ids, targets, learning_rate, progress.rng)
         if not step.is_finite:
-            self._explain_not_finite(step.loss, token_ids, targets, rng_before)
+            self._explain_not_finite(step, token_ids, targets, rng_before)
         seconds = time.perf_counter() - started
         progress.step += 1
         progress.seconds += seconds
@@ -157,12 +157,13 @@ class Run:
         checkpoint.save(self.folder / LAST, self.training, self.progress)
 
     def _explain_not_finite(
-        self, loss: float, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator
+        self, step: Step, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator
     ) -> None:
         where = diagnose.first_not_finite(self.training, token_ids, targets, rng)
         raise UserError(
-            f"Training stopped at step {self.progress.step + 1}: the loss is {loss}, and the first number "
-            f"that is not finite came up in {where}. {self._kept()}"
+            f"Training stopped at step {self.progress.step + 1}: the loss is {step.loss:.4g}, its gradient's "
+            f"norm {step.gradient_norm:.4g}; the first number that is not finite came up in {where}. "
+            f"{self._kept()}"
         )
 
     def _kept(self) -> str:

@@ -1,0 +1,44 @@
+# handgrad: two commands do everything on a fresh machine with Python 3.11 or newer: make demo, make test.
+
+# The first Python that is new enough; or say which: make demo PYTHON=python3.13
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test check format clean
+
+demo: .venv/installed  ## install, train about a minute on the embedded text, let it write
+	@run=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
+	$(BIN)/handgrad train --preset nano --steps 800 --eval-every 200 --out $$run && \
+	echo && $(BIN)/handgrad generate $$run "The " --max-tokens 400
+
+test: .venv/installed-dev  ## run all tests
+	$(BIN)/pytest -n auto
+
+check: .venv/installed-dev  ## lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: .venv/installed-dev  ## let the formatter and the safe fixes have their way
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and what tools left; runs/ stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "handgrad needs Python 3.11 or newer: https://www.python.org/downloads"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	@echo "Installing handgrad into .venv ..."
+	@$(PIP) install --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/bin/python pyproject.toml
+	@echo "Installing handgrad and its tools into .venv ..."
+	@$(PIP) install --editable '.[dev]'
+	@touch $@ .venv/installed
