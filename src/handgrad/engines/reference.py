@@ -13,6 +13,7 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
+from handgrad.engines import memory
 from handgrad.model.config import ModelConfig
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.optim import adamw, clip
@@ -49,6 +50,7 @@ class Training:
     """Weights, gradient and moments, each one flat float32 buffer, and the steps that change them."""
 
     def __init__(self, config: ModelConfig, weights: p.Transformer, settings: OptimizerSettings):
+        memory.keep_freed()
         self.config, self.settings = config, settings
         self.model = LanguageModel(Transformer(config))
         self.flat, self.weights = tree.pack(weights)

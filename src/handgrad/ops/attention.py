@@ -52,13 +52,15 @@ def forward(
 ) -> tuple[Float[Array, "B H T K"], Saved]:
     xp = q.__array_namespace__()
     scale = 1.0 / math.sqrt(q.shape[-1])
-    scores = xp.matmul(_group(q, k), xp.matrix_transpose(k)[:, :, None]) * scale  # (B,G,R,T,K) (B,G,1,K,S)
+    scores = (
+        xp.matmul(_group(q, k), xp.expand_dims(xp.matrix_transpose(k), axis=2)) * scale
+    )  # (B,G,R,T,K) (B,G,1,K,S)
     for allowed in (_no_later_key(q, k) if causal else None, mask):
         if allowed is not None:
             scores = xp.where(allowed, scores, -xp.inf)
     probs, saved_probs = softmax.forward(scores)
     dropped, drop = dropout_op.forward(probs, rate=dropout, rng=rng)
-    y = xp.reshape(xp.matmul(dropped, v[:, :, None]), q.shape)
+    y = xp.reshape(xp.matmul(dropped, xp.expand_dims(v, axis=2)), q.shape)
     return y, Saved(q, k, v, saved_probs, dropped, drop, scale)
 
 
@@ -69,10 +71,10 @@ def backward(
     xp = q.__array_namespace__()
     dy = _group(dy, k)
     dv = xp.sum(xp.matmul(xp.matrix_transpose(dropped), dy), axis=2)
-    (dprobs,) = dropout_op.backward(xp.matmul(dy, xp.matrix_transpose(v)[:, :, None]), drop)
+    (dprobs,) = dropout_op.backward(xp.matmul(dy, xp.expand_dims(xp.matrix_transpose(v), axis=2)), drop)
     (dscores,) = softmax.backward(dprobs, probs)
     dscores = dscores * scale
-    dq = xp.reshape(xp.matmul(dscores, k[:, :, None]), q.shape)
+    dq = xp.reshape(xp.matmul(dscores, xp.expand_dims(k, axis=2)), q.shape)
     dk = xp.sum(xp.matmul(xp.matrix_transpose(dscores), _group(q, k)), axis=2)
     return dq, dk, dv
 

@@ -28,7 +28,8 @@ class Saved(NamedTuple):
 def forward(x: Float[Array, "*B"]) -> tuple[Float[Array, "*B"], Saved]:
     xp = x.__array_namespace__()
     tail = 0.5 * erf.complement(xp.abs(x) * math.sqrt(0.5))
-    cdf = xp.where(x > 0, 1.0 - tail, tail)
+    positive = xp.astype(x > 0, x.dtype)
+    cdf = positive + (1.0 - 2.0 * positive) * tail  # 1 - tail above zero, tail below; faster than a choice
     return x * cdf, Saved(x, cdf)
 
 
