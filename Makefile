@@ -14,7 +14,7 @@ demo: .venv/installed  ## install, train about a minute on the embedded text, le
 	echo && $(BIN)/handgrad generate $$run "The " --max-tokens 400
 
 test: .venv/installed-dev  ## run all tests
-	$(BIN)/pytest -n auto
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto  # one process a core, so one thread each
 
 check: .venv/installed-dev  ## lint, format, types, import rules
 	$(BIN)/ruff check .
