@@ -1,0 +1,72 @@
+"""What a transformer can be is checked once, and what cannot be is said in words."""
+
+import pytest
+
+from handgrad import tree
+from handgrad.errors import UserError
+from handgrad.model.config import CHOICES, PRESETS, ModelConfig, preset
+from handgrad.model.count import count
+from handgrad.model.init import init
+
+
+def test_nano_and_gpt2_have_the_parameters_their_papers_count():
+    assert round(count(PRESETS["nano"]).parameters / 1e6, 2) == 0.80  # nanoGPT prints 0.80M
+    assert round(count(PRESETS["baby"]).parameters / 1e6, 2) == 10.75  # nanoGPT: 10.65M without positions
+    assert count(PRESETS["gpt2"]).parameters == 124_439_808  # transformers' GPT2LMHeadModel("gpt2")
+
+
+SMALL = {"vocab_size": 11, "context_length": 6, "n_layers": 2, "n_heads": 4, "d_model": 8}
+VARIANTS = [
+    {field: choice} for field, choices in CHOICES.items() for choice in choices
+] + [
+    {"gated": True}, {"bias": False}, {"tied": False}, {"n_kv_heads": 2}, {"qk_norm": True}, {"d_ff": 5},
+    {"tied": False, "bias": False, "norm": "rms_norm", "norm_placement": "post", "gated": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_counting_agrees_with_what_is_allocated(changes):
+    config = ModelConfig(**SMALL, **changes)
+    assert count(config).parameters == tree.size(init(config))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"d_model": 10, "n_heads": 4}, "Try d_model=12"),
+        ({"n_heads": 4, "n_kv_heads": 3}, "Try n_kv_heads=1 or 4"),
+        ({"position": "rope", "d_model": 12, "n_heads": 4}, "must be even; got 3"),
+        ({"n_layers": 0}, "n_layers counts something"),
+        ({"context_length": True}, "context_length counts something"),
+        ({"d_ff": 2.5}, "d_ff counts something"),
+        ({"dropout": 1.0}, "below 1"),
+        ({"dropout": float("nan")}, "below 1"),
+        ({"norm_eps": 0.0}, "norm_eps"),
+        ({"rope_base": 1.0}, "rope_base"),
+        ({"activation": "gelo"}, "Did you mean gelu"),
+        ({"norm": "batch_norm"}, "choose one of layer_norm, rms_norm"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_explained(changes, words):
+    with pytest.raises(UserError, match=words):
+        ModelConfig(**changes)
+
+
+def test_an_unknown_preset_or_option_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match="Did you mean nano"):
+        preset("nanoo")
+    with pytest.raises(UserError, match="Did you mean d_model"):
+        ModelConfig().replace(dmodel=3)
+
+
+def test_gated_widths_keep_the_parameters_of_plain_ones_about_equal():
+    plain, gated = ModelConfig(d_model=384, n_heads=6), ModelConfig(d_model=384, n_heads=6, gated=True)
+    ratio = 3 * gated.ff_width / (2 * plain.ff_width)
+    assert abs(ratio - 1) < 0.01
+    assert gated.ff_width % 32 == 0
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+    one, same, other = (init(PRESETS["nano"], seed) for seed in (1, 1, 2))
+    assert all((a == b).all() for a, b in zip(tree.leaves(one), tree.leaves(same), strict=True))
+    assert (one.embedding != other.embedding).any()
