@@ -1,0 +1,263 @@
+"""The command line as a user meets it: what it prints, and the one sentence for what can be mended."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import handgrad
+from handgrad import cli
+from handgrad.model.cases import names
+
+TEXT = "".join(f"{i} times {j} is {i * j}.\n" for i in range(1, 20) for j in range(1, 20))
+SMALL = [
+    "--steps", "8", "--eval-every", "4", "--batch-size", "4", "--context-length", "16", "--n-layers", "1",
+    "--n-heads", "2", "--d-model", "16", "--set", "eval_batches=2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def handgrad_(monkeypatch, capfd):
+    """Run a command in this process; return exit code, output and error output."""
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["handgrad", *map(str, args)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    subprocess.run(
+        [sys.executable, "-m", "handgrad", "train", folder / "text.txt", "--out", folder / "run", *SMALL],
+        check=True,
+        capture_output=True,
+    )
+    return folder / "run"
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def test_the_version_is_the_packages(handgrad_):
+    assert handgrad_("--version") == (0, f"handgrad {handgrad.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", ["train", "generate", "info", "check"])
+def test_every_command_explains_itself_with_an_example(handgrad_, command):
+    code, out, _ = handgrad_(command, "--help")
+    assert code == 0
+    assert f"Example: handgrad {command}" in out
+
+
+def test_training_in_a_pipe_prints_plain_lines(handgrad_, text_file, tmp_path):
+    code, out, err = handgrad_("train", text_file, "--out", tmp_path / "run", *SMALL)
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    assert re.findall(r"^step (\d+) .*validation \d\.\d{3}", out, re.MULTILINE) == ["0", "4", "8"]
+    assert "handgrad generate" in out
+
+
+def test_training_as_json_is_one_object_a_line(handgrad_, text_file, tmp_path):
+    code, out, _ = handgrad_("train", text_file, "--out", tmp_path / "run", "--json", *SMALL)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [row["event"] for row in rows] == ["start", "evaluation", "evaluation", "evaluation"]
+    assert rows[-1]["step"] == 8
+
+
+def test_generate_prints_the_prompt_and_what_follows(handgrad_, trained):
+    code, out, err = handgrad_("generate", trained, "3 times", "--max-tokens", "20", "--seed", "1")
+    assert (code, err) == (0, "")
+    assert out.startswith("3 times")
+    assert len(out) == len("3 times") + 20 + 1
+    assert out == handgrad_("generate", trained, "3 times", "--max-tokens", "20", "--seed", "1")[1]
+
+
+def test_generate_as_json_separates_prompt_and_completion(handgrad_, trained):
+    _, out, _ = handgrad_("generate", trained, "3", "--max-tokens", "5", "--json")
+    row = json.loads(out)
+    assert row["prompt"] == "3"
+    assert len(row["completion"]) == 5
+
+
+def test_info_tells_how_far_a_run_is(handgrad_, trained):
+    code, out, _ = handgrad_("info", trained)
+    assert code == 0
+    assert re.search(r"trained\s+8 of 8 steps", out)
+    row = json.loads(handgrad_("info", trained, "--json")[1])
+    assert row["steps_done"] == 8
+    assert row["cost"]["parameters"] > 0
+
+
+def test_info_knows_presets(handgrad_):
+    _, out, _ = handgrad_("info", "gpt2")
+    assert "124,439,808" in out
+
+
+def test_check_proves_everything_and_names_it(handgrad_):
+    code, out, _ = handgrad_("check", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert {row["name"] for row in rows} == set(names())
+    assert max(row["relative_error"] for row in rows) < 1e-7
+
+
+def test_check_prints_a_table(handgrad_):
+    code, out, _ = handgrad_("check", "layer_norm")
+    assert code == 0
+    assert re.search(r"layer_norm\s+x\s+\d\.\de-\d+\s+proved", out)
+    assert "all below 1e-07" in out
+
+
+def test_check_says_where_a_gradient_is_wrong_and_exits_with_one(handgrad_, monkeypatch):
+    from handgrad.ops import layer_norm
+
+    backward = layer_norm.backward
+
+    def broken(dy, saved):
+        dx, dgamma, dbeta = backward(dy, saved)
+        dgamma = dgamma.copy()
+        dgamma[2] *= 1 + 1e-4
+        return dx, dgamma, dbeta
+
+    monkeypatch.setattr(layer_norm, "backward", broken)
+    code, out, _ = handgrad_("check", "layer_norm")
+    assert code == 1
+    assert re.search(r"gamma\s+\S+\s+WRONG", out)
+    code, out, _ = handgrad_("check", "layer_norm", "--every-element")
+    assert code == 1
+    assert re.search(r"gamma\s+1\.0e-04\s+WRONG\s+\[2\]: ", out)
+    assert re.search(r" x\s+\S+\s+proved", out)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["train", "nowhere.txt"], "There is no file or folder nowhere.txt"),
+        (["train", "--preset", "nanoo"], "Did you mean nano?"),
+        (["train", "--d-model", "130"], "Try d_model=132"),
+        (["train", "--learning-rate", "-1"], "learning_rate must be above zero"),
+        (["train", "--set", "activation=gelo"], "Did you mean gelu?"),
+        (["train", "--set", "colour=red"], "There is no option 'colour'"),
+        (["train", "--set", "activation"], "--set takes name=value"),
+        (["train", "--resume"], "--resume --out"),
+        (["train", "--resume", "--out", "nowhere"], "There is no run in nowhere"),
+        (["train", "--resume", "--out", "x", "--steps", "3"], "no other option than --out"),
+        (["generate", "nowhere", "a"], "There is no run in nowhere"),
+        (["info", "nowhere"], "There is no run in nowhere"),
+        (["check", "layernorm"], "Did you mean layer_norm?"),
+    ],
+)
+def test_what_can_be_mended_is_said_in_a_sentence(handgrad_, tmp_path, monkeypatch, args, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = handgrad_(*args)
+    assert (code, out) == (2, "")
+    assert err.startswith("handgrad: ")
+    assert words in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["3", "--temperature", "-1"], "temperature must be zero"),
+        (["3", "--top-p", "2"], "top_p is a share"),
+        (["3", "--max-tokens", "0"], "at least one token"),
+        ([""], "cannot be empty"),
+        (["3 times 4 is 12.\n5"], "context of 16 tokens; it has 18"),
+        (["x"], "never seen 'x'"),
+    ],
+)
+def test_a_prompt_that_cannot_be_continued_is_said_in_a_sentence(handgrad_, trained, args, words):
+    code, out, err = handgrad_("generate", trained, *args)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+def test_an_unknown_option_is_refused_by_name(handgrad_):
+    code, _, err = handgrad_("train", "--stepps", "3")
+    assert code == 2
+    assert "--stepps" in err
+
+
+def test_standard_input_is_a_text(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "handgrad", "train", "-", "--out", tmp_path / "run", *SMALL],
+        input=TEXT.encode(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["text"] == "stdin"
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(text_file, tmp_path):
+    command = [sys.executable, "-m", "handgrad", "train", text_file, "--out", tmp_path / "run", *SMALL]
+    command += ["--steps", "100000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "step 4" not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == f"Stopped and saved. Go on with: handgrad train --resume --out {tmp_path / 'run'}\n"
+    assert handgrad.load(tmp_path / "run")
+
+
+def test_a_reader_that_leaves_early_is_no_error(trained):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "handgrad", "generate", trained, "3", "--max-tokens", "3000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.read(3)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() in (0, 1)
+
+
+def test_a_terminal_sees_a_bar_and_what_the_model_writes(text_file, tmp_path):
+    pty = pytest.importorskip("pty", reason="needs a terminal to pretend with")
+    seen = []
+
+    def read(descriptor):
+        data = os.read(descriptor, 4096)
+        seen.append(data)
+        return data
+
+    command = [
+        sys.executable,
+        "-m",
+        "handgrad",
+        "train",
+        str(text_file),
+        "--out",
+        str(tmp_path / "run"),
+        *SMALL,
+    ]
+    assert pty.spawn(command, read) == 0
+    shown = b"".join(seen).decode()
+    assert "tokens/s" in shown
+    assert "8/8" in shown

@@ -1,0 +1,319 @@
+"""A run is made whole, learns, is kept, and goes on bit for bit where it stopped."""
+
+import itertools
+import json
+import signal
+
+import numpy as np
+import pytest
+
+import handgrad
+from handgrad import tree
+from handgrad.errors import UserError
+from handgrad.formats import atomic, tensors
+from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
+from handgrad.training import baselines, loop, metrics, run
+from handgrad.training.loop import Evaluated, StepDone
+from handgrad.training.recipe import RECIPES, Recipe
+
+
+def weights(folder):
+    return {name: array for name, array in tensors.read(folder / LAST)[0].items()}
+
+
+def assert_same_weights(one, other):
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys()
+    for name, array in a.items():
+        np.testing.assert_array_equal(array, b[name], err_msg=name)  # bit for bit, moments too
+
+
+def test_a_run_learns_and_keeps_all_it_should(text_file, tmp_path, small):
+    events = []
+    small |= {"steps": 150, "eval_every": 50, "learning_rate": 1e-2, "dropout": 0.0}
+    folder = handgrad.train(text_file, out=tmp_path / "run", report=events.append, **small)
+    evaluations = [event for event in events if isinstance(event, Evaluated)]
+    assert [event.step for event in evaluations] == [0, 50, 100, 150]
+    assert sum(isinstance(event, StepDone) for event in events) == 150
+    about = run.about(folder)
+    assert evaluations[-1].validation_loss < about["baselines"]["bigram"] < about["baselines"]["unigram"]
+    assert {path.name for path in folder.iterdir()} == {
+        CONFIG, TOKENIZER, BEST, LAST, "tokens.bin", "metrics.jsonl", "loss.png"
+    }  # fmt: skip
+    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    model = handgrad.load(folder)
+    assert handgrad.generate(model, "3 times ", max_tokens=40, temperature=0.0).startswith(tuple("123456789"))
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(text_file, tmp_path, small):
+    one, same, other = (
+        handgrad.train(text_file, out=tmp_path / f"run{i}", seed=seed, **small)
+        for i, seed in enumerate((5, 5, 6))
+    )
+    assert_same_weights(one, same)
+    assert losses(one) == losses(same) != losses(other)
+
+
+def losses(folder):
+    return [row["loss"] for row in metrics.read(folder) if "loss" in row]
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6, 11])
+def test_a_stopped_run_goes_on_bit_for_bit(text_file, tmp_path, small, stop_after):
+    whole = handgrad.train(text_file, out=tmp_path / "whole", **small)
+
+    def stop(event):
+        if isinstance(event, StepDone) and event.step == stop_after:
+            signal.raise_signal(signal.SIGINT)
+
+    stopped = handgrad.train(text_file, out=tmp_path / "stopped", report=stop, **small)
+    assert run.about(stopped)["steps_done"] == stop_after
+    assert handgrad.resume(stopped)
+    assert_same_weights(whole, stopped)
+    untimed = [
+        [
+            {k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")}
+            for row in metrics.read(folder)
+        ]
+        for folder in (whole, stopped)
+    ]
+    assert untimed[0] == untimed[1]
+
+
+def test_a_crash_after_any_step_costs_no_more_than_the_steps_since_the_checkpoint(text_file, tmp_path, small):
+    whole = handgrad.train(text_file, out=tmp_path / "whole", **small)
+
+    def crash(event):
+        if isinstance(event, StepDone) and event.step == 7:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        handgrad.train(text_file, out=tmp_path / "crashed", report=crash, **small)
+    assert run.about(tmp_path / "crashed")["steps_done"] == 4
+    assert handgrad.resume(tmp_path / "crashed")
+    assert_same_weights(whole, tmp_path / "crashed")
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(text_file, tmp_path, small):
+    folder = handgrad.train(text_file, out=tmp_path / "run", **small)
+    before = (folder / LAST).read_bytes()
+    assert handgrad.resume(folder, report=pytest.fail)
+    assert (folder / LAST).read_bytes() == before
+
+
+def test_signals_mean_what_they_meant_before_once_training_is_over(text_file, tmp_path, small):
+    before = signal.getsignal(signal.SIGINT)
+    handgrad.train(text_file, out=tmp_path / "run", **small)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_best_checkpoint_is_the_one_with_the_lowest_validation_loss(text_file, tmp_path, small):
+    # a learning rate that soon makes things worse
+    folder = handgrad.train(
+        text_file, out=tmp_path / "run", **{**small, "learning_rate": 3.0, "schedule": "constant"}
+    )
+    curve = run.about(folder)["validation_curve"]
+    best = min(curve, key=lambda row: row["validation_loss"])
+    assert best["step"] < curve[-1]["step"]
+    kept = json.loads(tensors.read(folder / BEST)[1]["progress"])
+    assert kept == {"step": best["step"], "validation_loss": best["validation_loss"]}
+
+
+def test_a_learning_rate_far_too_large_ends_with_a_sentence_and_the_last_good_checkpoint(
+    text_file, tmp_path, small
+):
+    with pytest.raises(UserError, match=r"stopped at step \d+: .*pass at .* after step 0, is kept"):
+        handgrad.train(text_file, out=tmp_path / "run", **{**small, "learning_rate": 1e30})
+    assert all(np.isfinite(array).all() for array in weights(tmp_path / "run").values())
+
+
+def test_a_loss_that_breaks_is_traced_to_the_layer_where_it_began(text_file, tmp_path, small, monkeypatch):
+    from handgrad.ops import feed_forward
+
+    forward, calls = feed_forward.forward, itertools.count()
+
+    def broken(x, *weights, activation):
+        y, saved = forward(x, *weights, activation=activation)
+        if next(calls) % small["n_layers"] == 1 and x.shape[1] == small["context_length"]:
+            saved = saved._replace(down=saved.down._replace(x=saved.down.x * np.float32(np.inf)))
+            y = y * np.float32(np.nan)
+        return y, saved
+
+    monkeypatch.setattr(loop.evaluate, "loss", lambda *_: 3.0)
+    monkeypatch.setattr(feed_forward, "forward", broken)
+    monkeypatch.setattr(loop.Run, "_sample", lambda _: "")
+    with pytest.raises(UserError, match=r"loss is nan.*the forward pass at blocks\.1\.feed_forward\.down\.x"):
+        handgrad.train(text_file, out=tmp_path / "run", **small)
+
+
+def test_what_breaks_only_in_the_backward_pass_is_found_too(text_file, tmp_path, small, monkeypatch):
+    from handgrad.ops import gelu
+
+    backward = gelu.backward
+    monkeypatch.setattr(gelu, "backward", lambda dy, saved: (backward(dy, saved)[0] * np.float32(np.inf),))
+    with pytest.raises(UserError, match=r"the backward pass at blocks\.1\.feed_forward\.up\.weight"):
+        handgrad.train(text_file, out=tmp_path / "run", **small)
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
+def test_other_tokenizers_train_too(text_file, tmp_path, small, tokenizer):
+    folder = handgrad.train(text_file, out=tmp_path / "run", tokenizer=tokenizer, vocab_size=300, **small)
+    assert handgrad.generate(handgrad.load(folder), "ä 7", max_tokens=5)
+
+
+@pytest.mark.parametrize("preset", ["paper", "llama"])
+def test_other_architectures_train_too(text_file, tmp_path, small, preset):
+    small |= {"n_kv_heads": None, "learning_rate": 1e-2, "steps": 40}
+    folder = handgrad.train(text_file, preset=preset, out=tmp_path / "run", **small)
+    curve = run.about(folder)["validation_curve"]
+    assert curve[-1]["validation_loss"] < curve[0]["validation_loss"] - 0.5
+
+
+def test_several_texts_and_folders_make_one_corpus(tmp_path, text_file, small):
+    folder = handgrad.train([text_file, tmp_path], out=tmp_path / "run", **small)
+    assert run.about(folder)["n_tokens"] == 2 * len(text_file.read_text())
+
+
+def test_a_default_run_gets_the_first_free_number(text_file, tmp_path, small, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [str(handgrad.train(text_file, **small)) for _ in range(2)] == ["runs/nano-1", "runs/nano-2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"preset": "nanoo"}, "Did you mean nano"),
+        ({"step": 3}, "Did you mean steps"),
+        ({"d_model": 30, "n_heads": 4}, "Try d_model=32"),
+        ({"context_length": 4000}, "--context-length"),
+        ({"steps": 0}, "steps must be a whole number from 1"),
+        ({"learning_rate": -1.0}, "learning_rate must be above zero"),
+        ({"learning_rate": float("inf")}, "learning_rate must be above zero"),
+        ({"beta2": 1.0}, "beta2 must be"),
+        ({"schedule": "linear"}, "choose one of constant, cosine"),
+        ({"seed": -1}, "seed must be"),
+        ({"tokenizer": "words"}, "choose one of characters"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(text_file, tmp_path, small, options, words):
+    with pytest.raises(UserError, match=words):
+        handgrad.train(text_file, **({"out": tmp_path / "run"} | small | options))
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_a_folder_in_use_is_left_alone(text_file, tmp_path, small):
+    folder = handgrad.train(text_file, out=tmp_path / "run", **small)
+    before = (folder / LAST).read_bytes()
+    with pytest.raises(
+        UserError, match=r"already holds a run\. Go on with it: handgrad train --resume --out"
+    ):
+        handgrad.train(text_file, out=folder, **small)
+    assert (folder / LAST).read_bytes() == before
+    with pytest.raises(UserError, match="not empty"):
+        handgrad.train(text_file, out=tmp_path, **small)
+    with pytest.raises(UserError, match="not empty"):
+        handgrad.train(text_file, out=text_file, **small)
+    with pytest.raises(UserError, match="a file, not a folder"):
+        handgrad.train(text_file, out=text_file / "run", **small)
+
+
+def test_an_empty_folder_may_be_taken(text_file, tmp_path, small):
+    (tmp_path / "run").mkdir()
+    assert handgrad.train(text_file, out=tmp_path / "run", **small)
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_the_last_checkpoint_whole(
+    text_file, tmp_path, small, monkeypatch
+):
+    whole = handgrad.train(text_file, out=tmp_path / "whole", **small)
+    save, saves = tensors.save_file, []
+
+    def full_from_the_fourth_on(arrays, path, metadata):
+        saves.append(path)
+        if len(saves) > 4:
+            path.write_bytes(b"half of it")
+            raise tensors.SafetensorError("I/O error: No space left on device (os error 28)")
+        save(arrays, path, metadata)
+
+    monkeypatch.setattr(tensors, "save_file", full_from_the_fourth_on)
+    with pytest.raises(UserError, match="The disk is full"):
+        handgrad.train(text_file, out=tmp_path / "run", **small)
+    monkeypatch.undo()
+    assert run.about(tmp_path / "run")["steps_done"] == 0
+    assert not list((tmp_path / "run").glob(f"*{atomic.PARTIAL}"))
+    assert handgrad.resume(tmp_path / "run")
+    assert_same_weights(whole, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        (LAST, lambda b: b[:-100], "no whole checkpoint"),
+        (CONFIG, lambda b: b[:40], "Cannot read"),
+        (CONFIG, lambda b: b"{}", "describes no model"),
+        (CONFIG, lambda b: b.replace(b'"n_layers": 2', b'"n_layers": 3'), "belongs to another model"),
+        (CONFIG, lambda b: b.replace(b'"steps"', b'"stops"'), "no training to go on with"),
+        (TOKENIZER, lambda b: b[:10], "no tokenizer that handgrad wrote"),
+        ("tokens.bin", lambda b: b[:-10], "was cut short"),
+        ("tokens.bin", lambda b: b"", "Cannot read"),
+    ],
+)
+def test_a_damaged_run_is_not_gone_on_with(text_file, tmp_path, small, name, damage, words):
+    folder = handgrad.train(text_file, out=tmp_path / "run", **small)
+    path = folder / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=words):
+        handgrad.resume(folder)
+
+
+def test_weights_alone_are_nothing_to_go_on_with(text_file, tmp_path, small):
+    folder = handgrad.train(text_file, out=tmp_path / "run", **small)
+    (folder / BEST).replace(folder / LAST)
+    with pytest.raises(UserError, match="no state to go on from"):
+        handgrad.resume(folder)
+
+
+def test_no_run_is_said_with_the_runs_that_there_are(text_file, tmp_path, small):
+    handgrad.train(text_file, out=tmp_path / "run", **small)
+    with pytest.raises(UserError, match=rf"There is no run in .*other.*{tmp_path.name}/run"):
+        handgrad.load(tmp_path / "other")
+
+
+def test_every_preset_has_a_recipe():
+    assert RECIPES.keys() == handgrad.PRESETS.keys()
+
+
+def test_nanos_recipe_is_nanogpts_to_the_digit():
+    # nanoGPT: learning_rate 1e-3 falling to min_lr 1e-4 at lr_decay_iters 2000 after warmup_iters 100
+    nano = RECIPES["nano"]
+    assert [round(nano.learning_rate_at(step), 9) for step in (0, 99, 100, 1050, 1999)] == pytest.approx(
+        [1e-3 / 101, 1e-3 * 100 / 101, 1e-3, 5.5e-4, 1e-4], rel=1e-5
+    )
+    assert (nano.steps, nano.batch_size, nano.beta2, nano.weight_decay) == (2000, 12, 0.99, 0.1)
+
+
+def test_a_short_run_warms_up_no_longer_than_a_tenth():
+    assert Recipe(steps=50).learning_rate_at(5) == pytest.approx(1e-3)
+
+
+def test_baselines_know_what_a_bigram_knows(rng):
+    tokens = np.tile(np.arange(4), 500)
+    found = baselines.losses(tokens, tokens[:100], 4)
+    assert found["uniform"] == pytest.approx(np.log(4))
+    assert found["unigram"] == pytest.approx(np.log(4))
+    assert found["bigram"] < 0.02  # after each token the next is certain, but for the one added to each count
+
+
+def test_large_vocabularies_have_no_bigram_table():
+    assert "bigram" not in baselines.losses(np.arange(10), np.arange(10), 5000)
+
+
+def test_gradients_by_name_are_those_of_the_checkpoint(text_file, tmp_path, small):
+    model = handgrad.load(handgrad.train(text_file, out=tmp_path / "run", **small))
+    token_ids = model.tokenizer.encode("3 times 4 is 12.\n")[None]
+    loss, gradients = handgrad.loss_and_gradients(
+        model.config, model.weights, token_ids[:, :-1], token_ids[:, 1:]
+    )
+    assert 0 < loss < 10
+    assert gradients.keys() == tensors.read(tmp_path / "run" / BEST)[0].keys()
+    assert all(np.isfinite(g).all() for g in tree.leaves(list(gradients.values())))
