@@ -1,11 +1,12 @@
-"""The reference engine: the formulas themselves, on NumPy. Slow enough to read, fast enough to train small
-models.
+"""The reference engine: the formulas themselves, on NumPy, as they stand.
 
-A training step walks its batch a few sequences at a time, forward and backward, and sums the gradients: the
-arrays of one part stay in the processor's cache, and memory does not grow with the batch. The optimizer
-passes over the flat buffer in pieces for the same reason.
+A training step walks its batch a few sequences at a time, forward and backward, each core its own, and sums
+the gradients in order: the arrays of a part stay in the processor's cache, memory does not grow with the
+batch, and the number of cores does not change the result. The optimizer passes over the flat buffer in
+pieces in the same way.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,14 +14,13 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
-from handgrad.engines import memory
+from handgrad.engines import memory, parallel
 from handgrad.model.config import ModelConfig
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.optim import adamw, clip
-from handgrad.shapes import UniformSource
 
-MICRO_BATCH_TOKENS = 1024
-PIECE = 1 << 15
+MICRO_BATCH_TOKENS = 512
+PIECE = 1 << 16
 """Weights the optimizer updates at a time."""
 
 
@@ -62,43 +62,58 @@ class Training:
             decay[...] = settings.weight_decay if decay.ndim >= 2 else 0.0
 
     def step(
-        self, token_ids: np.ndarray, targets: np.ndarray, learning_rate: float, rng: UniformSource | None
+        self,
+        token_ids: np.ndarray,
+        targets: np.ndarray,
+        learning_rate: float,
+        rng: np.random.Generator | None = None,
     ) -> Step:
         """One step of AdamW on one batch. Where loss or gradient are not finite, nothing is changed."""
+        loss = self.loss_and_gradients(token_ids, targets, rng)
         with np.errstate(all="ignore"):  # what overflows is seen in the numbers returned
-            loss = self.loss_and_gradients(token_ids, targets, rng)
             clipped, norm = clip.by_global_norm(self.gradient, self.settings.max_gradient_norm)
-            step = Step(loss, float(norm))
-            if step.is_finite:
-                self._update(clipped, learning_rate)
+        step = Step(loss, float(norm))
+        if step.is_finite:
+            self._update(clipped, learning_rate)
         return step
 
     def loss_and_gradients(
-        self, token_ids: np.ndarray, targets: np.ndarray, rng: UniformSource | None = None
+        self, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator | None = None
     ) -> float:
-        """The batch's mean loss; its gradient is left in `gradients`."""
+        """The batch's mean loss; its gradient is left in `gradients`. Dropout is drawn from `rng`."""
+        parts = _micro_batches(token_ids)
+        seeds = [None] * len(parts) if rng is None else rng.integers(1 << 63, size=len(parts)).tolist()
+
+        def run(part: slice, seed: int | None) -> tuple[float, p.Transformer]:
+            share = len(token_ids[part]) / len(token_ids)
+            rng = None if seed is None else np.random.default_rng(seed)
+            with np.errstate(all="ignore"):
+                loss, saved = self.model.forward(self.weights, token_ids[part], targets[part], rng=rng)
+                (gradients,) = self.model.backward(share, saved)
+            return share * float(loss), gradients
+
         self.gradient[:] = 0.0
         loss = 0.0
-        n_sequences = max(1, MICRO_BATCH_TOKENS // token_ids.shape[1])
-        for first in range(0, len(token_ids), n_sequences):
-            part = slice(first, first + n_sequences)
-            share = len(token_ids[part]) / len(token_ids)
-            part_loss, saved = self.model.forward(self.weights, token_ids[part], targets[part], rng=rng)
-            (gradients,) = self.model.backward(share, saved)
-            loss += share * float(part_loss)
+        for part_loss, gradients in parallel.each(run, parts, seeds):
+            loss += part_loss
             for total, gradient in zip(tree.leaves(self.gradients), tree.leaves(gradients), strict=True):
                 total += gradient
         return loss
 
     def loss(self, token_ids: np.ndarray, targets: np.ndarray) -> float:
         """The batch's mean loss without dropout."""
-        with np.errstate(all="ignore"):
-            return float(self.model.forward(self.weights, token_ids, targets)[0])
+
+        def run(part: slice) -> float:
+            with np.errstate(all="ignore"):
+                loss, _ = self.model.forward(self.weights, token_ids[part], targets[part])
+            return float(loss) * len(token_ids[part]) / len(token_ids)
+
+        return sum(parallel.each(run, _micro_batches(token_ids)))
 
     def _update(self, gradient: np.ndarray, learning_rate: float) -> None:
         settings, moments = self.settings, self.moments
-        for first in range(0, self.flat.size, PIECE):
-            part = slice(first, first + PIECE)
+
+        def run(part: slice) -> None:
             self.flat[part], updated = adamw.update(
                 self.flat[part],
                 gradient[part],
@@ -109,7 +124,18 @@ class Training:
                 weight_decay=self.decay[part],
             )
             moments.mean[part], moments.square[part] = updated.mean, updated.square
+
+        for _ in parallel.each(run, [slice(i, i + PIECE) for i in range(0, self.flat.size, PIECE)]):
+            pass
         self.moments = moments._replace(step=moments.step + 1)
+
+
+def _micro_batches(token_ids: np.ndarray) -> list[slice]:
+    """The batch's sequences in parts as even as can be, of about `MICRO_BATCH_TOKENS` tokens at most."""
+    n_sequences = len(token_ids)
+    n_parts = min(n_sequences, -(-token_ids.size // MICRO_BATCH_TOKENS))
+    edges = [n_sequences * i // n_parts for i in range(n_parts + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(edges)]
 
 
 class Decoding:

@@ -1,0 +1,38 @@
+"""Several parts of a batch at once, on all cores, with results that do not depend on how many there are.
+
+NumPy computes outside Python's lock, so threads really run side by side. Each has its products to itself: a
+BLAS that splits one small product over all cores spends more time meeting than multiplying, most of all on
+a busy machine.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+Result = TypeVar("Result")
+
+
+def each(function: Callable[..., Result], *arguments: Sequence[Any]) -> Iterator[Result]:
+    """`map(function, *arguments)`, the results in order; no more of them wait than there are cores."""
+    with _blas().limit(limits=1, user_api="blas"):
+        for first in range(0, len(arguments[0]), _n_cores()):
+            yield from _pool().map(function, *(a[first : first + _n_cores()] for a in arguments))
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_n_cores(), thread_name_prefix="handgrad")
+
+
+@functools.cache
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
