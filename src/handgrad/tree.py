@@ -73,4 +73,6 @@ def pack(tree: T, dtype: Any = np.float32) -> tuple[np.ndarray, T]:
 def copy_into(target: T, source: T) -> None:
     """Write every array of `source` over the one in its place in `target`."""
     for to, values in zip(leaves(target), leaves(source), strict=True):
+        if to.shape != values.shape:
+            raise ValueError(f"an array of shape {values.shape} does not go where one of {to.shape} is")
         to[...] = values

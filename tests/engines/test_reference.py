@@ -65,7 +65,7 @@ def test_a_step_is_clipping_and_adamw_with_decay_on_matrices_alone(batch):
     )
     step = training.step(*batch, 1e-2)
     assert step.gradient_norm == pytest.approx(float(norm), rel=1e-5)
-    # Adam begins with steps of the learning rate times the sign: where a gradient is rounding noise, so is that
+    # Adam begins with steps of the learning rate times the sign: where a gradient is noise, so is that
     certain = np.abs(gradient) > 1e-6
     np.testing.assert_allclose(training.flat[certain], expected[certain], rtol=1e-4, atol=1e-6)
     assert certain.mean() > 0.5

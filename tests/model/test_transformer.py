@@ -5,6 +5,7 @@ import pytest
 
 from handgrad import tree
 from handgrad.api import loss_and_gradients
+from handgrad.errors import UserError
 from handgrad.model.cases import BLOCKS, SMALL
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
@@ -112,3 +113,20 @@ def test_targets_of_minus_one_do_not_count(config, weights, rng):
     assert np.isclose(loss, alone, rtol=1e-13)
     for name, gradient in gradients_alone.items():
         np.testing.assert_allclose(gradients[name], gradient, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "targets", "words"),
+    [
+        (np.zeros(3, int), np.zeros(3, int), "add an axis"),
+        (np.zeros((1, 3), int), np.zeros((1, 2), int), "both"),
+        (np.zeros((1, 0), int), np.zeros((1, 0), int), "both"),
+        (np.zeros((1, 6), int), np.zeros((1, 6), int), "attends to 5 tokens; got 6"),
+        (np.full((1, 3), 7), np.zeros((1, 3), int), "0 to 6"),
+        (np.zeros((1, 3), int), np.full((1, 3), -2), "0 to 6"),
+    ],
+)
+def test_ids_that_the_model_cannot_read_are_refused(token_ids, targets, words):
+    config = KINDS["learned"]
+    with pytest.raises(UserError, match=words):
+        loss_and_gradients(config, init(config), token_ids, targets)

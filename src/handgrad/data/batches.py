@@ -34,8 +34,7 @@ def draw(tokens: np.ndarray, batch_size: int, context_length: int, rng: np.rando
 def spread(
     tokens: np.ndarray, batch_size: int, context_length: int, n_windows: int | None = None
 ) -> Iterator[Batch]:
-    """Batches of windows side by side, spread evenly over `tokens`: always the same, at most `n_windows` in
-    all."""
+    """Batches of windows side by side, spread evenly over `tokens`: always the same, `n_windows` at most."""
     n_fitting = (len(tokens) - 1) // context_length
     n_windows = n_fitting if n_windows is None else min(n_windows, n_fitting)
     starts = np.arange(n_windows) * n_fitting // n_windows * context_length

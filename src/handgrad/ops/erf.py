@@ -40,7 +40,7 @@ def backward(dy: Float[Array, "*B"], saved: Saved) -> tuple[Float[Array, "*B"]]:
 
 
 def complement(z: Float[Array, "*B"]) -> Float[Array, "*B"]:
-    """erfc(z) = 1 - erf(z) for z >= 0, to rounding also where it is tiny."""
+    """erfc(z) = 1 - erf(z) for z >= 0; tiny values lose the digits that rounding z^2 costs."""
     xp = z.__array_namespace__()
     t = 3.0 / (3.0 + z)
     s = 2.0 * t - 1.0

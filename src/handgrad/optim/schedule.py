@@ -32,6 +32,6 @@ def share(
     t = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
     if schedule == "cosine":
         return final_share + 0.5 * (1.0 - final_share) * (1.0 + math.cos(math.pi * t))
-    if schedule == "warmup_stable_decay":
-        return 1.0 - (1.0 - final_share) * max(0.0, t - (1.0 - decay_share)) / decay_share
+    if schedule == "warmup_stable_decay" and t > 1.0 - decay_share:
+        return final_share + (1.0 - final_share) * (1.0 - t) / decay_share
     return 1.0

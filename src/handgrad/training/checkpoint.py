@@ -1,16 +1,14 @@
 """All that training needs to go on as if it had never stopped, in one file that is whole or absent.
 
-Weights under their names, Adam's two moments flat, and beside them the step, the state of the random
-generator and the best validation loss so far. The schedule follows from the step; batches follow from the
-generator.
+Weights under their names, Adam's two moments flat, and beside them the step and the best validation loss so
+far. Nothing else is left to remember: schedule, batches and dropout follow from the step and the run's seed.
 """
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from handgrad.engines.reference import Training
 from handgrad.errors import UserError
@@ -23,7 +21,6 @@ MEAN, SQUARE = "adam.mean", "adam.square"
 class Progress:
     """Where a run stands, besides its weights."""
 
-    rng: np.random.Generator
     step: int = 0
     """Steps done."""
     best_loss: float = float("inf")
@@ -35,26 +32,20 @@ class Progress:
 def save(path: Path, training: Training, progress: Progress) -> None:
     """Write the whole state."""
     moments = {MEAN: training.moments.mean, SQUARE: training.moments.square}
-    about = {
-        "step": progress.step,
-        "best_loss": progress.best_loss,
-        "seconds": progress.seconds,
-        "generator": progress.rng.bit_generator.state,
-    }
-    tensors.write(path, {**tensors.by_name(training.weights), **moments}, {"progress": json.dumps(about)})
+    about = json.dumps(dataclasses.asdict(progress))
+    tensors.write(path, {**tensors.by_name(training.weights), **moments}, {"progress": about})
 
 
 def restore(path: Path, training: Training) -> Progress:
-    """Read a state into `training`; return where it stands. `UserError` where the file is damaged or
-    another's."""
+    """Read a state into `training`; return where it stands. `UserError` if it is damaged or another's."""
     arrays, metadata = tensors.read(path)
     tensors.fill(training.weights, arrays, path)
     try:
-        about = json.loads(metadata["progress"])
+        progress = Progress(**json.loads(metadata["progress"]))
         training.moments.mean[:] = arrays[MEAN]
         training.moments.square[:] = arrays[SQUARE]
-        training.moments = training.moments._replace(step=about["step"])
-        return Progress(_generator(about["generator"]), about["step"], about["best_loss"], about["seconds"])
+        training.moments = training.moments._replace(step=progress.step)
+        return progress
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path} holds weights but no state to go on from ({error!r}).") from error
 
@@ -69,9 +60,3 @@ def about(path: Path) -> dict[str, Any]:
     """What stands beside the weights: step and losses. Empty for a file that is not ours."""
     _, metadata = tensors.read(path)
     return json.loads(metadata.get("progress", "{}"))
-
-
-def _generator(state: dict[str, Any]) -> np.random.Generator:
-    rng = np.random.Generator(np.random.PCG64())
-    rng.bit_generator.state = state
-    return rng

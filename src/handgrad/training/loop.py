@@ -1,7 +1,5 @@
-"""The training loop: draw, step, now and then evaluate and save; stop when done, asked to, or when numbers
-break."""
+"""The training loop: draw, step, now and then evaluate and save; stop when done, asked, or broken."""
 
-import copy
 import itertools
 import math
 import time
@@ -26,8 +24,10 @@ from handgrad.training.recipe import Recipe
 SAVE_SECONDS = 300.0
 """The most time between two checkpoints, so that little is lost where evaluations are far apart."""
 
-
 SAMPLE_TOKENS = 160
+
+BATCH, DROPOUT, SAMPLE = range(3)
+"""What random numbers are drawn for."""
 
 
 class StepDone(NamedTuple):
@@ -61,6 +61,7 @@ class Run:
 
     folder: Path
     recipe: Recipe
+    seed: int
     training: Training
     tokenizer: Tokenizer
     train: np.ndarray
@@ -95,13 +96,12 @@ class Run:
         recipe, progress = self.recipe, self.progress
         started = time.perf_counter()
         token_ids, targets = batches.draw(
-            self.train, recipe.batch_size, self.training.config.context_length, progress.rng
+            self.train, recipe.batch_size, self.training.config.context_length, self._rng(BATCH)
         )
-        rng_before = copy.deepcopy(progress.rng)
         learning_rate = recipe.learning_rate_at(progress.step)
-        step = self.training.step(token_ids, targets, learning_rate, progress.rng)
+        step = self.training.step(token_ids, targets, learning_rate, self._rng(DROPOUT))
         if not step.is_finite:
-            self._explain_not_finite(step, token_ids, targets, rng_before)
+            self._explain_not_finite(step, token_ids, targets)
         seconds = time.perf_counter() - started
         progress.step += 1
         progress.seconds += seconds
@@ -114,6 +114,10 @@ class Run:
             tokens_per_second=token_ids.size / seconds,
         )
         self.report(StepDone(progress.step, step.loss, token_ids.size / seconds))
+
+    def _rng(self, purpose: int) -> np.random.Generator:
+        """Random numbers for this step: they follow from seed and step, so there is no state to keep."""
+        return np.random.default_rng((self.seed, self.progress.step, purpose))
 
     def _evaluate(self, log: metrics.Writer) -> None:
         recipe, progress = self.recipe, self.progress
@@ -148,18 +152,15 @@ class Run:
             start = self.tokenizer.encode("\n")
         except UserError:
             start = self.validation[:1]
-        rng = np.random.default_rng(self.progress.step)  # its own: a sample must not move the batches
-        written = list(itertools.islice(stream.tokens(model, start, Sampling(), rng), SAMPLE_TOKENS))
-        return self.tokenizer.decode(written)
+        written = stream.tokens(model, start, Sampling(), self._rng(SAMPLE))
+        return self.tokenizer.decode(list(itertools.islice(written, SAMPLE_TOKENS)))
 
     def _save(self, log: metrics.Writer) -> None:
         log.flush()
         checkpoint.save(self.folder / LAST, self.training, self.progress)
 
-    def _explain_not_finite(
-        self, step: Step, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator
-    ) -> None:
-        where = diagnose.first_not_finite(self.training, token_ids, targets, rng)
+    def _explain_not_finite(self, step: Step, token_ids: np.ndarray, targets: np.ndarray) -> None:
+        where = diagnose.first_not_finite(self.training, token_ids, targets)
         raise UserError(
             f"Training stopped at step {self.progress.step + 1}: the loss is {step.loss:.4g}, its gradient's "
             f"norm {step.gradient_norm:.4g}; the first number that is not finite came up in {where}. "

@@ -99,9 +99,8 @@ def create(
             }
             atomic.write_text(partial / CONFIG, model_folder.config_json(config, **about))
             atomic.write_text(partial / TOKENIZER, json.dumps(made.to_json(), ensure_ascii=False))
-            rng = np.random.default_rng(seed)
-            training = Training(config, init(config, rng), recipe.optimizer)
-            checkpoint.save(partial / LAST, training, checkpoint.Progress(rng))
+            training = Training(config, init(config, seed), recipe.optimizer)
+            checkpoint.save(partial / LAST, training, checkpoint.Progress())
             if folder.exists():
                 folder.rmdir()  # it is empty: _new_folder looked
             partial.rename(folder)
@@ -115,12 +114,13 @@ def resume(folder: str | Path, *, report: Callable[[loop.Event], None] = _ignore
     """Go on with the run in `folder` to its end. False if asked to stop (Ctrl-C) before: it is saved."""
     folder = Path(folder)
     data = model_folder.read_config(folder)
-    config, recipe = model_folder.model_config(data, folder), read_recipe(data, folder)
+    config = model_folder.model_config(data, folder)
+    recipe, seed = read_recipe(data, folder)
     training = Training(config, init(config), recipe.optimizer)
     progress = checkpoint.restore(folder / LAST, training)
     train, validation = batches.split(_tokens(folder, config, data), config.context_length)
     tokenizer = model_folder.read_tokenizer(folder)
-    done = loop.Run(folder, recipe, training, tokenizer, train, validation, progress, report).go()
+    done = loop.Run(folder, recipe, seed, training, tokenizer, train, validation, progress, report).go()
     _draw_curve(folder, data)
     return done
 
@@ -130,11 +130,11 @@ def load(folder: str | Path) -> Model:
     return model_folder.load(folder)
 
 
-def read_recipe(data: dict[str, Any], folder: Path) -> Recipe:
-    """The recipe in what config.json says."""
+def read_recipe(data: dict[str, Any], folder: Path) -> tuple[Recipe, int]:
+    """The recipe and the seed in what config.json says."""
     try:
-        return Recipe(**data["recipe"])
-    except (KeyError, TypeError) as error:
+        return Recipe(**data["recipe"]), int(data["seed"])
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder / CONFIG} describes a model but no training to go on with ({error})."
         ) from error
