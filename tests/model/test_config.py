@@ -70,3 +70,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     one, same, other = (init(PRESETS["nano"], seed) for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(tree.leaves(one), tree.leaves(same), strict=True))
     assert (one.embedding != other.embedding).any()
+
+
+def test_first_weights_keep_the_size_of_sums_at_every_width_and_are_gpt2s_at_its_own():
+    def size(d_model):
+        query = init(ModelConfig(d_model=d_model, n_heads=4, n_layers=1)).blocks[0].attention.query.weight
+        return query.std() * d_model**0.5
+
+    # the standard deviation of 128 * 128 normal numbers is known to 0.6%; five times that
+    assert size(128) == pytest.approx(size(512), rel=0.03)
+    assert size(768) == pytest.approx(0.02 * 768**0.5, rel=0.01)

@@ -17,7 +17,8 @@ from handgrad.model.count import count
 from handgrad.training import run
 from handgrad.training.loop import Evaluated, Event, StepDone
 
-SMOOTHING = 0.95
+SMOOTHING = 0.9
+SAMPLE_LINES = 6
 
 
 @contextlib.contextmanager
@@ -90,7 +91,7 @@ def _live(console: Console, about: dict[str, Any]) -> Iterator[Callable[[Event],
             else:
                 progress.update(task, validation=f"{event.validation_loss:.3f}")
                 console.print(_evaluation(event))
-                console.print(Padding(Text(event.sample.strip("\n"), style="cyan"), (0, 0, 1, 4)))
+                console.print(Padding(Text(_excerpt(event.sample), style="cyan"), (0, 0, 1, 4)))
 
         yield report
 
@@ -102,6 +103,12 @@ def _plain(console: Console, about: dict[str, Any]) -> Iterator[Callable[[Event]
             sys.stdout.flush()
 
     yield report
+
+
+def _excerpt(sample: str) -> str:
+    """The first lines that are not empty."""
+    lines = [line for line in sample.splitlines() if line.strip()]
+    return "\n".join(lines[:SAMPLE_LINES])
 
 
 def _evaluation(event: Evaluated) -> Text:

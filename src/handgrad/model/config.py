@@ -132,7 +132,7 @@ PRESETS: dict[str, ModelConfig] = {
     "paper": ModelConfig(
         position="sinusoidal", norm_placement="post", activation="relu", scale_embedding=True, dropout=0.1
     ),
-    # nanoGPT's CPU recipe: README of karpathy/nanoGPT, "I only have a macbook"
+    # nanoGPT's CPU recipe: README of karpathy/nanoGPT, "I only have a macbook" (first weights: see init.py)
     "nano": ModelConfig(bias=False),
     # nanoGPT's config/train_shakespeare_char.py
     "baby": ModelConfig(context_length=256, n_layers=6, n_heads=6, d_model=384, dropout=0.2, bias=False),

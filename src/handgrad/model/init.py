@@ -1,11 +1,17 @@
 r"""Where training starts: weights from a seeded generator.
 
-Matrices are normal with standard deviation 0.02, and those that write into the residual stream (attention's
-output, the feed-forward block's `down`) with $0.02/\sqrt{2L}$: the stream sums 2L such contributions, and
-its variance should not grow with depth (Radford et al., GPT-2, 2019). Where embeddings are scaled by
-$\sqrt{d_{model}}$ they start with $d_{model}^{-1/2}$, so that they enter with variance one, as large as the
-sinusoids they meet. Biases start at 0, norms at 1 and 0, slopes of parametric ReLUs at 0.25 (He et al.,
-2015).
+Matrices are normal with standard deviation $0.02\sqrt{768/d_{model}}$: GPT-2's 0.02 at its width of 768,
+and at others what keeps sums over $d_{model}$ inputs as large as there. Those that write into the residual
+stream (attention's output, the feed-forward block's `down`) get $1/\sqrt{2L}$ of that: the stream sums 2L
+such contributions, and its variance should not grow with depth (Radford et al., GPT-2, 2019). Embeddings
+and learned positions, which are looked up and not summed over, have 0.02 at every width.
+
+(nanoGPT uses 0.02 for all matrices at all widths. At 128, the width of its small recipes, that is so little
+that training first has to make the weights grow: 2,000 steps end about 0.1 nats higher.)
+
+Where embeddings are scaled by $\sqrt{d_{model}}$ they start with $d_{model}^{-1/2}$, so that they enter
+with variance one, as large as the sinusoids they meet. Biases start at 0, norms at 1 and 0, slopes of
+parametric ReLUs at 0.25 (He et al., 2015).
 """
 
 import math
@@ -16,6 +22,8 @@ from handgrad import parameters as p
 from handgrad.model.config import ModelConfig
 
 DEVIATION = 0.02
+WIDTH = 768
+"""The width at which matrices have `DEVIATION`."""
 SLOPE = 0.25
 
 
@@ -23,12 +31,14 @@ def init(config: ModelConfig, seed: int | np.random.Generator = 0, dtype: type =
     """New weights for `config`: the same seed gives the same weights."""
     rng = np.random.default_rng(seed)
     L, D, F = config.n_layers, config.d_model, config.ff_width
+    deviation = DEVIATION * math.sqrt(WIDTH / D)
+    into_stream = deviation / math.sqrt(2 * L)
 
-    def matrix(*shape: int, deviation: float = DEVIATION) -> np.ndarray:
+    def normal(deviation: float, *shape: int) -> np.ndarray:
         return (deviation * rng.standard_normal(shape)).astype(dtype)
 
-    def linear(m: int, n: int, deviation: float = DEVIATION) -> p.Linear:
-        return p.Linear(matrix(m, n, deviation=deviation), np.zeros(n, dtype) if config.bias else None)
+    def linear(m: int, n: int, deviation: float = deviation) -> p.Linear:
+        return p.Linear(normal(deviation, m, n), np.zeros(n, dtype) if config.bias else None)
 
     def norm() -> p.LayerNorm | p.RMSNorm:
         if config.norm == "rms_norm":
@@ -36,7 +46,6 @@ def init(config: ModelConfig, seed: int | np.random.Generator = 0, dtype: type =
         return p.LayerNorm(np.ones(D, dtype), np.zeros(D, dtype) if config.bias else None)
 
     def block() -> p.Block:
-        into_stream = DEVIATION / math.sqrt(2 * L)
         kv_width = config.kv_heads * config.d_head
         head_norms = [p.RMSNorm(np.ones(config.d_head, dtype)) for _ in range(2)] if config.qk_norm else []
         attention = p.MultiHeadAttention(
@@ -51,8 +60,8 @@ def init(config: ModelConfig, seed: int | np.random.Generator = 0, dtype: type =
         return p.Block(norm(), attention, norm(), feed_forward)
 
     return p.Transformer(
-        embedding=matrix(config.vocab_size, D, deviation=D**-0.5 if config.scale_embedding else DEVIATION),
-        positions=matrix(config.context_length, D) if config.position == "learned" else None,
+        embedding=normal(D**-0.5 if config.scale_embedding else DEVIATION, config.vocab_size, D),
+        positions=normal(DEVIATION, config.context_length, D) if config.position == "learned" else None,
         blocks=tuple(block() for _ in range(L)),
         norm=norm() if config.norm_placement == "pre" else None,
         head=None if config.tied else linear(D, config.vocab_size),
