@@ -24,6 +24,15 @@ def test_a_failure_half_way_leaves_what_was_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
+def test_what_a_kill_left_is_swept_out_by_the_next_write(tmp_path):
+    path = tmp_path / "file.txt"
+    left = tmp_path / f".file.txt{atomic.PARTIAL}"
+    left.mkdir()
+    (left / ".tmpQ0o0YO").write_text("half of a library's own temporary file")
+    atomic.write_text(path, "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
 @pytest.mark.parametrize(
     ("number", "words"),
     [(errno.ENOSPC, "disk is full"), (errno.EACCES, "may not write"), (errno.EIO, "Input/output")],

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,21 +22,23 @@ REMEDIES = {
 
 
 def write(path: Path, write_to: Callable[[Path], object]) -> None:
-    """Let `write_to` fill a temporary file beside `path`, then put it in place in one step.
+    """Let `write_to` fill a temporary file, then put it in place in one step.
 
-    Whatever happens before, a power cut included, leaves what stood at `path` as it was. Raises `UserError`
-    where the disk refuses."""
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    Whatever happens before, a power cut included, leaves what stood at `path` as it was. The temporary file
+    has a folder to itself, beside `path`, so that what a library or a kill leaves there is swept out by the
+    next write. Raises `UserError` where the disk refuses."""
+    workshop = path.with_name(f".{path.name}{PARTIAL}")
     with explained(path):
         try:
+            shutil.rmtree(workshop, ignore_errors=True)
+            workshop.mkdir()
+            partial = workshop / path.name
             write_to(partial)
             _flush(partial)
             partial.replace(path)
             _flush(path.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
+        finally:
+            shutil.rmtree(workshop, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
