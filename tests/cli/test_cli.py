@@ -261,3 +261,21 @@ def test_a_terminal_sees_a_bar_and_what_the_model_writes(text_file, tmp_path):
     shown = b"".join(seen).decode()
     assert "tokens/s" in shown
     assert "8/8" in shown
+
+
+@pytest.mark.parametrize("command", [["info"], ["train", "--resume", "--out"], ["generate"]])
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "{", '{"model": {}}', '{"model": {"d_model": 3}, "recipe": {}}']
+)
+def test_a_damaged_configuration_is_said_in_a_sentence(handgrad_, tmp_path, command, content):
+    (tmp_path / "config.json").write_text(content)
+    code, out, err = handgrad_(*command, tmp_path, *(["x"] if command == ["generate"] else []))
+    assert (code, out) == (2, "")
+    assert err.startswith("handgrad: ")
+    assert err.count("\n") == 1
+
+
+def test_a_folder_may_have_brackets_in_its_name(handgrad_, text_file, tmp_path):
+    code, out, _ = handgrad_("train", text_file, "--out", tmp_path / "[bold]run[/]", *SMALL)
+    assert code == 0
+    assert f"handgrad generate {tmp_path / '[bold]run[/]'}" in out

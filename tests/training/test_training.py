@@ -66,7 +66,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(text_file, tmp_path, small, stop_afte
         if isinstance(event, StepDone) and event.step == stop_after:
             signal.raise_signal(signal.SIGINT)
 
-    stopped = handgrad.train(text_file, out=tmp_path / "stopped", report=stop, **small)
+    stopped = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt, match=r"go on with handgrad\.resume"):
+        handgrad.train(text_file, out=stopped, report=stop, **small)
     assert run.about(stopped)["steps_done"] == stop_after
     assert handgrad.resume(stopped)
     assert_same_weights(whole, stopped)

@@ -35,7 +35,7 @@ def info(
     table.add_column(overflow="fold")
     for title, text in _rows(about, cost).items():
         table.add_row(title, text)
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
 
 
 def _preset(name: str) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def _preset(name: str) -> dict[str, Any]:
 
 def _rows(about: dict[str, Any], cost: Any) -> dict[str, str]:
     rows = {"preset": about.get("preset", "-")}
-    if "n_tokens" in about:
+    if "steps_done" in about:
         best = about["best_validation_loss"]
         rows["text"] = f"{about['text']}, {about['n_tokens']:,} tokens"
         rows["trained"] = (

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from handgrad.cli.training_display import display
 from handgrad.data import corpus
@@ -60,16 +61,16 @@ def train(
     if resume:
         folder = _resumed(out, bool(text or options))
     else:
-        source = corpus.open_corpus(text or [], sys.stdin.buffer)
-        folder = run.create(
-            source,
-            preset_name=preset,
-            out=out,
-            seed=seed,
-            tokenizer=tokenizer,
-            vocab_size=vocab_size,
-            options=options,
-        )
+        with Console(stderr=True).status("reading the text"):
+            folder = run.create(
+                corpus.open_corpus(text or [], sys.stdin.buffer),
+                preset_name=preset,
+                out=out,
+                seed=seed,
+                tokenizer=tokenizer,
+                vocab_size=vocab_size,
+                options=options,
+            )
     with display(folder, as_json) as report:
         done = run.resume(folder, report=report)
     if not done:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -31,11 +32,14 @@ def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
         return
     console = Console(highlight=False)
     config, recipe, head = about["model"], about["recipe"], _head(about)
+    preset, text, where = (
+        f"[bold]{escape(str(what))}[/]" for what in (about["preset"], about["text"], folder)
+    )
     console.print(
-        f"[bold]{about['preset']}[/]  {head['parameters']:,} parameters, {config['n_layers']} layers, "
+        f"{preset}  {head['parameters']:,} parameters, {config['n_layers']} layers, "
         f"{config['n_heads']} heads, {config['d_model']} wide, context {config['context_length']}",
-        f"[bold]{about['text']}[/]  {about['n_tokens']:,} tokens, {config['vocab_size']} different",
-        f"[bold]{folder}[/]  {recipe['steps']:,} steps of {head['tokens_per_step']:,} tokens",
+        f"{text}  {about['n_tokens']:,} tokens, {config['vocab_size']} different",
+        f"{where}  {recipe['steps']:,} steps of {head['tokens_per_step']:,} tokens",
         sep="\n",
     )
     if about["steps_done"]:
@@ -123,7 +127,8 @@ def _print_end(console: Console, folder: Path, about: dict[str, Any]) -> None:
     console.print(
         f"\nTrained in {seconds:,.0f} s; best validation loss {about['best_validation_loss']:.3f}. "
         f"Curve: {folder / run.PLOT}",
-        f'Let it write: [bold]handgrad generate {folder} "The "[/]',
+        f'Let it write: handgrad generate {folder} "The "',
         sep="\n",
         soft_wrap=True,
+        markup=False,
     )

@@ -1,7 +1,9 @@
 """Named arrays with a little text beside them: safetensors files, read with the questions a user would
 ask."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,9 +34,21 @@ def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All arrays and the text beside them; `UserError` where the file is missing, cut short, or something
     else."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The text beside the arrays alone, without reading them; `UserError` as for `read`."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            yield file
     except FileNotFoundError:
         raise UserError(f"There is no checkpoint {path}. Check the path.") from None
     except (SafetensorError, OSError, ValueError) as error:

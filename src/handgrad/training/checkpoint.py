@@ -58,5 +58,4 @@ def save_weights(path: Path, training: Training, progress: Progress) -> None:
 
 def about(path: Path) -> dict[str, Any]:
     """What stands beside the weights: step and losses. Empty for a file that is not ours."""
-    _, metadata = tensors.read(path)
-    return json.loads(metadata.get("progress", "{}"))
+    return json.loads(tensors.read_metadata(path).get("progress", "{}"))

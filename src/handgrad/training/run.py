@@ -17,7 +17,7 @@ from handgrad.data.corpus import Corpus
 from handgrad.engines.reference import Training
 from handgrad.errors import UserError
 from handgrad.formats import atomic, model_folder
-from handgrad.formats.model_folder import CONFIG, LAST, TOKENIZER, Model
+from handgrad.formats.model_folder import CONFIG, LAST, TOKENIZER
 from handgrad.model.config import ModelConfig, preset, require_known
 from handgrad.model.init import init
 from handgrad.training import baselines, checkpoint, loop, metrics
@@ -50,7 +50,8 @@ def train(
     `options` change the preset by name: of the model (`d_model=256`, `dropout=0.1`, see `ModelConfig`) or
     of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. Returns the
     run's folder: `out`, or the first free runs/PRESET-N. Raises `UserError` for what cannot work, before
-    anything is written."""
+    anything is written, and `KeyboardInterrupt` once a run that was interrupted is saved.
+    """
     sources = [texts] if isinstance(texts, str | Path) else list(texts)
     folder = create(
         corpus.open_corpus(sources),
@@ -61,7 +62,8 @@ def train(
         vocab_size=vocab_size,
         options=options,
     )
-    resume(folder, report=report)
+    if not resume(folder, report=report):
+        raise KeyboardInterrupt(f"stopped and saved; go on with handgrad.resume({str(folder)!r})")
     return folder
 
 
@@ -125,11 +127,6 @@ def resume(folder: str | Path, *, report: Callable[[loop.Event], None] = _ignore
     return done
 
 
-def load(folder: str | Path) -> Model:
-    """The trained model in `folder`, at its best validation loss."""
-    return model_folder.load(folder)
-
-
 def read_recipe(data: dict[str, Any], folder: Path) -> tuple[Recipe, int]:
     """The recipe and the seed in what config.json says."""
     try:
@@ -144,11 +141,17 @@ def about(folder: str | Path) -> dict[str, Any]:
     """What is known of a run: its configuration, how far it is, and its validation losses."""
     folder = Path(folder)
     data = model_folder.read_config(folder)
+    recipe, seed = read_recipe(data, folder)
     curve = [row for row in metrics.read(folder) if "validation_loss" in row]
-    steps_done = checkpoint.about(folder / LAST).get("step") if (folder / LAST).exists() else None
     return {
-        **data,
-        "steps_done": steps_done,
+        "preset": data.get("preset", "-"),
+        "text": data.get("text", "-"),
+        "n_tokens": data.get("n_tokens", 0),
+        "seed": seed,
+        "model": dataclasses.asdict(model_folder.model_config(data, folder)),
+        "recipe": dataclasses.asdict(recipe),
+        BASELINES: data.get(BASELINES, {}),
+        "steps_done": checkpoint.about(folder / LAST).get("step", 0),
         "best_validation_loss": min((row["validation_loss"] for row in curve), default=None),
         "validation_curve": curve,
     }
