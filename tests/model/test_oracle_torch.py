@@ -7,7 +7,7 @@ from handgrad import tree
 from handgrad.api import loss_and_gradients
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
-from handgrad.ops import sinusoidal
+from handgrad.ops import sinusoidal_position
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install handgrad[oracles]")
 transformers = pytest.importorskip("transformers", reason="needs transformers")
@@ -209,7 +209,7 @@ def test_paper_is_the_transformer_encoder_of_torch_with_a_causal_mask(rng):
             as_ours(parameter.numpy())[...] = array
 
     def forward(ids):
-        x = table[ids] * D**0.5 + torch.tensor(sinusoidal.table(T, D))
+        x = table[ids] * D**0.5 + torch.tensor(sinusoidal_position.table(T, D))
         mask = torch.nn.Transformer.generate_square_subsequent_mask(T, dtype=torch.float64)
         return encoder(x, mask=mask, is_causal=True) @ table.T
 

@@ -27,7 +27,7 @@ from handgrad.ops import (
     rms_norm,
     rope,
     sigmoid,
-    sinusoidal,
+    sinusoidal_position,
     softmax,
     softmax_cross_entropy,
     tanh,
@@ -298,13 +298,15 @@ def test_rope_sees_the_distance(rng):
 
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 300), st.integers(1, 300))
 def test_shifting_sinusoidal_positions_turns_every_pair(T, n_pairs, offset, shift):
-    sine, cosine = np.moveaxis(sinusoidal.table(T, 2 * n_pairs, offset=offset).reshape(T, n_pairs, 2), -1, 0)
+    sine, cosine = np.moveaxis(
+        sinusoidal_position.table(T, 2 * n_pairs, offset=offset).reshape(T, n_pairs, 2), -1, 0
+    )
     angle = shift / 10_000.0 ** (np.arange(n_pairs) / n_pairs)
     turned = np.stack(
         [sine * np.cos(angle) + cosine * np.sin(angle), cosine * np.cos(angle) - sine * np.sin(angle)],
         axis=-1,
     )
-    shifted = sinusoidal.table(T, 2 * n_pairs, offset=offset + shift)
+    shifted = sinusoidal_position.table(T, 2 * n_pairs, offset=offset + shift)
     np.testing.assert_allclose(turned.reshape(T, -1), shifted, atol=1e4 * EPS)  # angles up to 600, rounded
 
 

@@ -94,7 +94,7 @@ def rope(x: Any, *, offset: int = 0, base: float = 10_000.0) -> Any:
     return torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
 
 
-def sinusoidal(x: Any, *, offset: int = 0, base: float = 10_000.0) -> Any:
+def sinusoidal_position(x: Any, *, offset: int = 0, base: float = 10_000.0) -> Any:
     T, D = x.shape[-2:]
     code = torch.empty(T, D, dtype=torch.float64)
     for row in range(T):
@@ -167,7 +167,7 @@ PEERS: dict[str, Callable[..., Any]] = {
     "rope": rope,
     "sigmoid": lambda x: torch.sigmoid(x),
     "silu": lambda x: F.silu(x),
-    "sinusoidal": sinusoidal,
+    "sinusoidal_position": sinusoidal_position,
     "softmax": lambda x: F.softmax(x, dim=-1),
     "softmax_cross_entropy": lambda logits, targets, *, ignore=-1: F.cross_entropy(
         logits.flatten(0, -2), targets.flatten(), ignore_index=ignore

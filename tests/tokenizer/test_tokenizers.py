@@ -47,9 +47,8 @@ def test_characters_know_the_text_they_were_made_from(text):
     assert tokenizer.vocab_size == len(set(text))
 
 
-def test_a_character_never_seen_is_named(tokenizer):
-    if tokenizer.kind != "characters":
-        pytest.skip("only characters have a limited alphabet")
+def test_a_character_never_seen_is_named():
+    tokenizer = CharacterTokenizer.train([TEXT])
     with pytest.raises(UserError, match="never seen '#', 'ß'"):
         tokenizer.encode("#groß")
 

@@ -99,7 +99,7 @@ class Transformer:
         if self.config.position == "learned":
             return self.ops.learned_position.forward(x, weights.positions, offset=offset)
         if self.config.position == "sinusoidal":
-            return self.ops.sinusoidal.forward(x, offset=offset)
+            return self.ops.sinusoidal_position.forward(x, offset=offset)
         return x, None
 
 

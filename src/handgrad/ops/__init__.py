@@ -36,7 +36,7 @@ from handgrad.ops import (
     rope,
     sigmoid,
     silu,
-    sinusoidal,
+    sinusoidal_position,
     softmax,
     softmax_cross_entropy,
     tanh,
