@@ -1,5 +1,6 @@
 """A run is made whole, learns, is kept, and goes on bit for bit where it stopped."""
 
+import dataclasses
 import itertools
 import json
 import signal
@@ -14,7 +15,7 @@ from handgrad.formats import tensors
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
 from handgrad.training import baselines, loop, metrics, run
 from handgrad.training.loop import Evaluated, StepDone
-from handgrad.training.recipe import RECIPES, Recipe
+from handgrad.training.recipe import RECIPES, RULES, Recipe
 
 
 def weights(folder):
@@ -319,3 +320,8 @@ def test_gradients_by_name_are_those_of_the_checkpoint(text_file, tmp_path, smal
     assert 0 < loss < 10
     assert gradients.keys() == tensors.read(tmp_path / "run" / BEST)[0].keys()
     assert all(np.isfinite(g).all() for g in tree.leaves(list(gradients.values())))
+
+
+def test_every_number_of_a_recipe_has_a_rule():
+    numbers = {field.name for field in dataclasses.fields(Recipe)} - {"schedule"}
+    assert numbers == RULES.keys()

@@ -17,6 +17,7 @@ from handgrad.training import run
 
 
 def train(
+    context: typer.Context,
     text: Annotated[
         list[str] | None,
         typer.Argument(
@@ -59,7 +60,7 @@ def train(
     }  # fmt: skip
     options = {name: value for name, value in named.items() if value is not None} | _settings(setting or [])
     if resume:
-        folder = _resumed(out, bool(text or options))
+        folder = _resumed(out, context)
     else:
         with Console(stderr=True).status("reading the text"):
             folder = run.create(
@@ -78,10 +79,12 @@ def train(
         raise typer.Exit(130)
 
 
-def _resumed(out: Path | None, has_more: bool) -> Path:
+def _resumed(out: Path | None, context: typer.Context) -> Path:
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
     if out is None:
         raise UserError("--resume goes on with a run, so it needs its folder: --resume --out runs/nano-1.")
-    if has_more:
+    if given - {"resume", "out", "as_json"}:
         raise UserError(
             "--resume goes on exactly as the run began, so it takes no text and no other option than --out. "
             "Leave them out, or start a new run."

@@ -31,6 +31,12 @@ def require_known(what: str, name: str, choices: Iterable[str]) -> None:
         raise UserError(f"There is no {what} {name!r}; choose one of {', '.join(known)}.{hint}")
 
 
+def require_number(name: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is a number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise UserError(f"{name} must be a number; got {value!r}.")
+
+
 def _require_count(name: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f"{name} counts something, so it must be a whole number from 1; got {value!r}.")
@@ -80,6 +86,11 @@ class ModelConfig:
                 _require_count(name, getattr(self, name))
         for name, choices in CHOICES.items():
             require_known(name, getattr(self, name), choices)
+        for name in ("gated", "qk_norm", "tied", "bias", "scale_embedding"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"{name} is either true or false; got {getattr(self, name)!r}.")
+        for name in ("dropout", "norm_eps", "rope_base"):
+            require_number(name, getattr(self, name))
         if self.d_model % self.n_heads:
             better = -(-self.d_model // self.n_heads) * self.n_heads
             raise UserError(

@@ -2,13 +2,37 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
 from handgrad.engines.reference import OptimizerSettings
 from handgrad.errors import UserError
-from handgrad.model.config import require_known
+from handgrad.model.config import require_known, require_number
 from handgrad.optim.schedule import SCHEDULES, Schedule, share
+
+Rule = tuple[str, Callable[[Any], bool]]
+COUNT: Rule = ("a whole number from 1", lambda value: isinstance(value, int) and value >= 1)
+COUNT_OR_ZERO: Rule = ("a whole number from 0", lambda value: isinstance(value, int) and value >= 0)
+POSITIVE: Rule = ("above zero", lambda value: 0.0 < value < math.inf)
+NOT_NEGATIVE: Rule = ("zero or above", lambda value: 0.0 <= value < math.inf)
+MEMORY: Rule = ("at least 0 and below 1", lambda value: 0.0 <= value < 1.0)
+SHARE: Rule = ("from 0 to 1", lambda value: 0.0 <= value <= 1.0)
+
+RULES: dict[str, Rule] = {
+    "steps": COUNT,
+    "batch_size": COUNT,
+    "learning_rate": POSITIVE,
+    "warmup_steps": COUNT_OR_ZERO,
+    "final_share": SHARE,
+    "beta1": MEMORY,
+    "beta2": MEMORY,
+    "weight_decay": NOT_NEGATIVE,
+    "max_gradient_norm": POSITIVE,
+    "eval_every": COUNT,
+    "eval_batches": COUNT,
+}
+"""What each number of a recipe must be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +58,12 @@ class Recipe:
     """Batches of the validation text an evaluation reads; the last evaluation reads all of it."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "eval_every", "eval_batches"):
-            _require(
-                name, getattr(self, name), "a whole number from 1", lambda v: isinstance(v, int) and v >= 1
-            )
-        _require(
-            "warmup_steps",
-            self.warmup_steps,
-            "a whole number from 0",
-            lambda v: isinstance(v, int) and v >= 0,
-        )
-        for name in ("learning_rate", "max_gradient_norm"):
-            _require(name, getattr(self, name), "above zero", lambda v: v > 0.0 and math.isfinite(v))
-        _require("weight_decay", self.weight_decay, "zero or above", lambda v: v >= 0.0 and math.isfinite(v))
-        for name in ("beta1", "beta2"):
-            _require(name, getattr(self, name), "at least 0 and below 1", lambda v: 0.0 <= v < 1.0)
-        _require("final_share", self.final_share, "from 0 to 1", lambda v: 0.0 <= v <= 1.0)
         require_known("schedule", self.schedule, SCHEDULES)
+        for name, (rule, holds) in RULES.items():
+            value = getattr(self, name)
+            require_number(name, value)
+            if not holds(value):
+                raise UserError(f"{name} must be {rule}; got {value!r}.")
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of `step`, counted from 0."""
@@ -76,11 +89,6 @@ class Recipe:
         for name in changes:
             require_known("recipe option", name, (field.name for field in dataclasses.fields(self)))
         return dataclasses.replace(self, **changes)
-
-
-def _require(name: str, value: Any, rule: str, holds: Any) -> None:
-    if isinstance(value, bool) or not holds(value):
-        raise UserError(f"{name} must be {rule}; got {value!r}.")
 
 
 RECIPES: dict[str, Recipe] = {
