@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
         print(json.dumps({"event": "start", "folder": str(folder), **_head(about)}), flush=True)
         yield _print_json
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     config, recipe, head = about["model"], about["recipe"], _head(about)
     preset, text, where = (
         f"[bold]{escape(str(what))}[/]" for what in (about["preset"], about["text"], folder)
@@ -46,7 +45,10 @@ def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
         console.print(f"Going on after step {about['steps_done']:,}.")
     baselines = ", ".join(f"{name} {loss:.2f}" for name, loss in about["baselines"].items())
     console.print(f"[dim]Losses are in nats a token. To beat: {baselines}.[/]\n")
-    yield from (_live if console.is_terminal else _plain)(console, about)
+    if console.is_terminal:
+        yield from _live(console, about)
+    else:
+        yield run.print_evaluations
     final = run.about(folder)
     if final["steps_done"] == recipe["steps"]:
         _print_end(console, folder, final)
@@ -94,32 +96,16 @@ def _live(console: Console, about: dict[str, Any]) -> Iterator[Callable[[Event],
                 )
             else:
                 progress.update(task, validation=f"{event.validation_loss:.3f}")
-                console.print(_evaluation(event))
+                console.print(str(event), markup=False)
                 console.print(Padding(Text(_excerpt(event.sample), style="cyan"), (0, 0, 1, 4)))
 
         yield report
-
-
-def _plain(console: Console, about: dict[str, Any]) -> Iterator[Callable[[Event], None]]:
-    def report(event: Event) -> None:
-        if isinstance(event, Evaluated):
-            console.print(_evaluation(event), soft_wrap=True)
-            sys.stdout.flush()
-
-    yield report
 
 
 def _excerpt(sample: str) -> str:
     """The first lines that are not empty."""
     lines = [line for line in sample.splitlines() if line.strip()]
     return "\n".join(lines[:SAMPLE_LINES])
-
-
-def _evaluation(event: Evaluated) -> Text:
-    train = f"train {event.train_loss:.3f}  " if event.train_loss is not None else ""
-    best = "  best so far" if event.is_best and event.step else ""
-    which = " (all of it)" if event.is_final else ""
-    return Text(f"step {event.step:,}  {train}validation {event.validation_loss:.3f}{which}{best}")
 
 
 def _print_end(console: Console, folder: Path, about: dict[str, Any]) -> None:

@@ -51,6 +51,12 @@ class Evaluated(NamedTuple):
     sample: str
     """What the model writes now."""
 
+    def __str__(self) -> str:
+        train = f"train {self.train_loss:.3f}  " if self.train_loss is not None else ""
+        best = "  best so far" if self.is_best and self.step else ""
+        which = " (all of it)" if self.is_final else ""
+        return f"step {self.step:,}  {train}validation {self.validation_loss:.3f}{which}{best}"
+
 
 Event = StepDone | Evaluated
 
@@ -67,7 +73,7 @@ class Run:
     train: np.ndarray
     validation: np.ndarray
     progress: Progress
-    report: Callable[[Event], None]
+    report: Callable[[Event], object]
     _recent: list[float] = field(default_factory=list)  # losses of the steps since the last evaluation
 
     def go(self) -> bool:

@@ -30,8 +30,10 @@ MODEL_OPTIONS = {field.name for field in dataclasses.fields(ModelConfig)} - {"vo
 RECIPE_OPTIONS = {field.name for field in dataclasses.fields(Recipe)}
 
 
-def _ignore(event: loop.Event) -> None:
-    """Report nothing."""
+def print_evaluations(event: loop.Event) -> None:
+    """Report every evaluation in a line of text."""
+    if isinstance(event, loop.Evaluated):
+        print(event, flush=True)
 
 
 def train(
@@ -42,13 +44,14 @@ def train(
     seed: int = 1337,
     tokenizer: str = "characters",
     vocab_size: int = 1024,
-    report: Callable[[loop.Event], None] = _ignore,
+    report: Callable[[loop.Event], object] = print_evaluations,
     **options: Any,
 ) -> Path:
     """Train a transformer on `texts`: files and folders; without any, on Python's own language reference.
 
     `options` change the preset by name: of the model (`d_model=256`, `dropout=0.1`, see `ModelConfig`) or
-    of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. Returns the
+    of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. `report` is
+    called with every step and evaluation, and by default prints a line for each evaluation. Returns the
     run's folder: `out`, or the first free runs/PRESET-N. Raises `UserError` for what cannot work, before
     anything is written, and `KeyboardInterrupt` once a run that was interrupted is saved.
     """
@@ -112,7 +115,7 @@ def create(
     return folder
 
 
-def resume(folder: str | Path, *, report: Callable[[loop.Event], None] = _ignore) -> bool:
+def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print_evaluations) -> bool:
     """Go on with the run in `folder` to its end. False if asked to stop (Ctrl-C) before: it is saved."""
     folder = Path(folder)
     data = model_folder.read_config(folder)
