@@ -29,7 +29,7 @@ def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
         print(json.dumps({"event": "start", "folder": str(folder), **_head(about)}), flush=True)
         yield _print_json
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     config, recipe, head = about["model"], about["recipe"], _head(about)
     preset, text, where = (
         f"[bold]{escape(str(what))}[/]" for what in (about["preset"], about["text"], folder)
