@@ -8,11 +8,10 @@ from typing import Any
 
 from handgrad import parameters as p
 from handgrad import tokenizer as tokenizers
-from handgrad import tree
 from handgrad.errors import UserError
 from handgrad.formats import tensors
 from handgrad.model.config import ModelConfig
-from handgrad.model.init import init
+from handgrad.model.init import blank
 from handgrad.tokenizer import Tokenizer
 
 CONFIG, TOKENIZER, BEST, LAST = "config.json", "tokenizer.json", "best.safetensors", "last.safetensors"
@@ -38,8 +37,7 @@ def load(folder: str | Path, checkpoint: str | None = None) -> Model:
     if checkpoint is None:
         checkpoint = BEST if (folder / BEST).exists() else LAST
     arrays, _ = tensors.read(folder / checkpoint)
-    _, weights = tree.pack(init(config))
-    return Model(config, tensors.fill(weights, arrays, folder / checkpoint), tokenizer)
+    return Model(config, tensors.fill(blank(config), arrays, folder / checkpoint), tokenizer)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ parametric ReLUs at 0.25 (He et al., 2015).
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -30,12 +31,24 @@ SLOPE = 0.25
 def init(config: ModelConfig, seed: int | np.random.Generator = 0, dtype: type = np.float32) -> p.Transformer:
     """New weights for `config`: the same seed gives the same weights."""
     rng = np.random.default_rng(seed)
-    L, D, F = config.n_layers, config.d_model, config.ff_width
-    deviation = DEVIATION * math.sqrt(WIDTH / D)
-    into_stream = deviation / math.sqrt(2 * L)
 
     def normal(deviation: float, *shape: int) -> np.ndarray:
         return (deviation * rng.standard_normal(shape)).astype(dtype)
+
+    return _build(config, normal, dtype)
+
+
+def blank(config: ModelConfig) -> p.Transformer:
+    """Weights for `config` to read a checkpoint into: nothing is drawn, and the system gives memory as it is
+    used."""
+    return _build(config, lambda deviation, *shape: np.zeros(shape, np.float32), np.float32)
+
+
+def _build(config: ModelConfig, normal: Callable[..., np.ndarray], dtype: type) -> p.Transformer:
+    """The tree of weights; `normal(deviation, *shape)` makes its matrices."""
+    L, D, F = config.n_layers, config.d_model, config.ff_width
+    deviation = DEVIATION * math.sqrt(WIDTH / D)
+    into_stream = deviation / math.sqrt(2 * L)
 
     def linear(m: int, n: int, deviation: float = deviation) -> p.Linear:
         return p.Linear(normal(deviation, m, n), np.zeros(n, dtype) if config.bias else None)

@@ -19,7 +19,7 @@ from handgrad.errors import UserError
 from handgrad.formats import atomic, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST, TOKENIZER
 from handgrad.model.config import ModelConfig, preset, require_known
-from handgrad.model.init import init
+from handgrad.model.init import blank, init
 from handgrad.training import baselines, checkpoint, loop, metrics
 from handgrad.training.recipe import RECIPES, Recipe
 
@@ -121,7 +121,7 @@ def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print
     data = model_folder.read_config(folder)
     config = model_folder.model_config(data, folder)
     recipe, seed = read_recipe(data, folder)
-    training = Training(config, init(config), recipe.optimizer)
+    training = Training(config, blank(config), recipe.optimizer)
     progress = checkpoint.restore(folder / LAST, training)
     train, validation = batches.split(_tokens(folder, config, data), config.context_length)
     tokenizer = model_folder.read_tokenizer(folder)
