@@ -22,7 +22,8 @@ def loss_and_gradients(
 
     `token_ids` and `targets` are integers (B, T); targets of -1 do not count. `rng` turns dropout on. The
     names are those of checkpoints: `blocks.0.attention.query.weight`. Raises `UserError` for ids that the
-    model cannot read."""
+    model cannot read.
+    """
     _check(config, token_ids, targets)
     model = LanguageModel(Transformer(config))
     loss, saved = model.forward(weights, token_ids, targets, rng=rng)

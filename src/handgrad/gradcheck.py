@@ -1,5 +1,4 @@
-r"""The proof that a hand-derived backward is the gradient of its forward, by one identity that holds for
-every op.
+r"""The proof that a hand-derived backward is the gradient of its forward: one identity for every op.
 
 $$\langle dy,\ J v\rangle = \langle J^\top dy,\ v\rangle$$
 
@@ -93,8 +92,7 @@ def check_elements(op: Any, inputs: dict[str, Any], rng: np.random.Generator) ->
 
 
 class _Problem:
-    """One op at one point: L = <dy, forward(inputs)> for a fixed random dy, and the gradients its backward
-    gives."""
+    """One op at one point, L = <dy, forward(inputs)> for a fixed random dy, and its gradients."""
 
     def __init__(self, op: Any, inputs: dict[str, Any], rng: np.random.Generator):
         self.op = op

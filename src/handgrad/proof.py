@@ -33,8 +33,7 @@ class Result(NamedTuple):
 
 
 def results(name: str | None = None, seed: int = 0) -> Iterator[Result]:
-    """Prove everything, or what `name` names, by one random direction an array; `UserError` for an unknown
-    name."""
+    """Prove everything, or what `name` names, by one random direction an array."""
     worst: dict[tuple[str, str], Result] = {}
     for case in every_case(name, seed):
         if worst and next(iter(worst))[0] != case.name:

@@ -47,8 +47,7 @@ def average(x: Float[Array, "*B D"]) -> Float[Array, "*B 1"]:
 
 
 def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
-    """Undo broadcasting: sum `x` over the axes along which an array of `shape` was repeated to become like
-    `x`."""
+    """Undo broadcasting: sum `x` over the axes along which an array of `shape` was repeated."""
     xp = x.__array_namespace__()
     n_new = x.ndim - len(shape)
     repeated = [n_new + axis for axis, size in enumerate(shape) if size == 1 and x.shape[n_new + axis] != 1]

@@ -20,8 +20,7 @@ def is_array(node: Any) -> bool:
 
 
 def named_leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every array of `tree` with its dotted name, `blocks.0.attention.query.weight`, in the order of the
-    fields."""
+    """Every array of `tree` with its dotted name, such as `blocks.0.norm1.gamma`, in order."""
     if is_array(tree):
         yield name, tree
     elif isinstance(tree, tuple | list):

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from handgrad.gradcheck import TOLERANCE, ElementProof
+from handgrad.model.cases import names
 from handgrad.proof import Result, check_elements, results
 
 SHOWN = 5
@@ -61,8 +62,6 @@ def _watched(proved: Iterator[Result]) -> Iterator[Result]:
 
 
 def _count_names(name: str | None) -> str:
-    from handgrad.model.cases import names
-
     return name or f"{len(names())} ops, blocks and presets"
 
 

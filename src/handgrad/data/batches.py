@@ -1,5 +1,4 @@
-"""What a model sees: the split into training and validation, random batches to learn from, fixed ones to be
-judged by."""
+"""What a model sees: the split, random batches to learn from, fixed ones to be judged by."""
 
 from collections.abc import Iterator
 

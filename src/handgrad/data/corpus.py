@@ -1,5 +1,4 @@
-"""The text one trains on: files, folders, standard input, a string, or the corpus every Python carries with
-it.
+"""The text one trains on: files, folders, standard input, a string, or what every Python carries.
 
 Texts are read in pieces that end with a line, so a corpus may be larger than memory. What is not UTF-8 text
 is refused with the place where it stops being text.
@@ -45,10 +44,9 @@ def embedded() -> Corpus:
 
 
 def open_corpus(sources: Sequence[str | Path] = (), stdin: BinaryIO | None = None) -> Corpus:
-    """The corpus of `sources`: files and folders, in this order; "-" is standard input; none, the embedded
-    corpus.
+    """The corpus of `sources`, in this order; "-" is standard input; none, the embedded corpus.
 
-        Raises `UserError` where one is missing, empty, or no text.
+    Raises `UserError` where one is missing, empty, or no text.
     """
     if not sources:
         return embedded()

@@ -35,8 +35,7 @@ class OptimizerSettings:
 
 
 class Step(NamedTuple):
-    """What a training step tells: the loss before it, in nats a token, and the gradient's norm before
-    clipping."""
+    """What a training step tells: the loss before it, and the gradient's norm before clipping."""
 
     loss: float
     gradient_norm: float
@@ -139,8 +138,7 @@ def _micro_batches(token_ids: np.ndarray) -> list[slice]:
 
 
 class Decoding:
-    """A text in progress: the keys and values of all its tokens so far (the KV cache), so that each is read
-    once."""
+    """A text in progress, with the keys and values of all its tokens so far: the KV cache."""
 
     def __init__(self, config: ModelConfig, weights: p.Transformer):
         self.config, self.weights = config, weights

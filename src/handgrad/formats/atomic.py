@@ -26,7 +26,8 @@ def write(path: Path, write_to: Callable[[Path], object]) -> None:
 
     Whatever happens before, a power cut included, leaves what stood at `path` as it was. The temporary file
     has a folder to itself, beside `path`, so that what a library or a kill leaves there is swept out by the
-    next write. Raises `UserError` where the disk refuses."""
+    next write. Raises `UserError` where the disk refuses.
+    """
     workshop = path.with_name(f".{path.name}{PARTIAL}")
     with explained(path):
         try:

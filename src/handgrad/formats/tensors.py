@@ -1,5 +1,4 @@
-"""Named arrays with a little text beside them: safetensors files, read with the questions a user would
-ask."""
+"""Named arrays with a little text beside them: safetensors files."""
 
 import contextlib
 import os
@@ -32,8 +31,7 @@ def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | 
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All arrays and the text beside them; `UserError` where the file is missing, cut short, or something
-    else."""
+    """All arrays and the text beside them; `UserError` if it is missing, cut short, or something else."""
     with _opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
 
@@ -59,8 +57,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def fill(target: T, arrays: dict[str, np.ndarray], path: Path) -> T:
-    """Write `arrays` by name into the tree `target`; `UserError` where the names or shapes are another
-    model's."""
+    """Write `arrays` by name into the tree `target`; `UserError` if they are another model's."""
     expected = dict(tree.named_leaves(target))
     for name, leaf in expected.items():
         if name not in arrays:

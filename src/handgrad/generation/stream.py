@@ -24,7 +24,8 @@ def generate(
     """Continue `prompt` by `max_tokens` tokens; return the continuation. The same seed writes the same text.
 
     Raises `UserError` for settings that mean nothing, and for a prompt that is empty, longer than the
-    context, or holds characters the model has never seen."""
+    context, or holds characters the model has never seen.
+    """
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     return "".join(stream(model, prompt, max_tokens=max_tokens, sampling=sampling, seed=seed))
 
@@ -74,7 +75,8 @@ def tokens(
     """The tokens after `token_ids`, without end.
 
     Each is read once, into the KV cache. When the cache is full, the older half of the context is forgotten
-    and the newer half read again: the model always sees between a half and a whole context."""
+    and the newer half read again: the model always sees between a half and a whole context.
+    """
     decoding = engine.Decoding(model.config, model.weights)
     seen = [int(i) for i in token_ids]
     logits = decoding.read(np.asarray(seen))

@@ -1,5 +1,4 @@
-"""Everything that is proved: the ops on their own cases, blocks of every kind, and every preset made
-small."""
+"""All that is proved: ops on their own cases, blocks of every kind, every preset made small."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -66,8 +65,7 @@ def _small(config: ModelConfig) -> ModelConfig:
 
 
 def _lively(weights: Any, rng: np.random.Generator) -> Any:
-    """Weights of ordinary size, everywhere: at their start, biases of zero would hide an error in what uses
-    them."""
+    """Weights of ordinary size: biases of zero would hide an error in what uses them."""
     return tree.map(lambda w: w + 0.3 * rng.normal(size=w.shape), weights)
 
 

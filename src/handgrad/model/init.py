@@ -39,8 +39,7 @@ def init(config: ModelConfig, seed: int | np.random.Generator = 0, dtype: type =
 
 
 def blank(config: ModelConfig) -> p.Transformer:
-    """Weights for `config` to read a checkpoint into: nothing is drawn, and the system gives memory as it is
-    used."""
+    """Weights for `config` to read a checkpoint into: nothing is drawn."""
     return _build(config, lambda deviation, *shape: np.zeros(shape, np.float32), np.float32)
 
 

@@ -1,5 +1,4 @@
-r"""Gradient descent with momentum: the step is a velocity that past gradients built up and friction wears
-down.
+r"""Gradient descent with momentum: past gradients build up a velocity that friction wears down.
 
 $$v \leftarrow \beta\,v + \frac{\partial L}{\partial W},\qquad W \leftarrow W - \eta\,v$$
 

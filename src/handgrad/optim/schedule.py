@@ -25,8 +25,7 @@ def share(
     final_share: float = 0.1,
     decay_share: float = 0.2,
 ) -> float:
-    """The factor of the learning rate at `step` of `steps`; `decay_share` is d, used by warm-up, stable,
-    decay."""
+    """The factor of the learning rate at `step` of `steps`; `decay_share` is the formula's d."""
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     t = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))

@@ -1,9 +1,8 @@
-"""Text to token ids and back: characters, bytes, or BPE. No text is ever lost: what cannot be encoded is
-refused.
+"""Text to token ids and back: what cannot be encoded is refused, so no text is ever lost.
 
-    tokenizer = train("characters", texts)
-    token_ids = tokenizer.encode("ROMEO:")
-    tokenizer.decode(token_ids)
+tokenizer = train("characters", texts)
+token_ids = tokenizer.encode("ROMEO:")
+tokenizer.decode(token_ids)
 """
 
 import json

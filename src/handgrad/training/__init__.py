@@ -1,2 +1,1 @@
-"""Training: the recipe, the run on disk, the loop, what is measured on the way, and what went wrong if it
-did."""
+"""Training: recipe, run on disk, loop, what is measured on the way, and what went wrong."""

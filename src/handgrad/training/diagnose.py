@@ -1,5 +1,4 @@
-"""Where a number that is not finite began: the first array of the forward pass, or of the backward, that
-holds one."""
+"""Where a number that is not finite began: the first array, forward or backward, that holds one."""
 
 import numpy as np
 

@@ -1,5 +1,4 @@
-"""The loss on text the model does not learn from, always on the same windows, so that two evaluations
-compare."""
+"""The loss on text the model does not learn from, always on the same windows."""
 
 import numpy as np
 

@@ -1,5 +1,4 @@
-"""A training run: made whole as a folder, then set in motion; taken up again, it goes on as if it had never
-stopped."""
+"""A training run: made whole as a folder, set in motion, taken up again as if it had never stopped."""
 
 import dataclasses
 import itertools
