@@ -26,8 +26,7 @@ def loss_and_gradients(
     """
     _check(config, token_ids, targets)
     model = LanguageModel(Transformer(config))
-    loss, saved = model.forward(weights, token_ids, targets, rng=rng)
-    (gradients,) = model.backward(1.0, saved)
+    loss, gradients = model.loss_and_gradients(1.0, weights, token_ids, targets, rng=rng)
     return float(loss), dict(tree.named_leaves(gradients))
 
 

@@ -60,7 +60,7 @@ def attention(
     return torch.einsum("bhts,bhsk->bhtk", probs * mask_of(rng, probs.shape, dropout) / (1 - dropout), v)
 
 
-def dropout(x: Any, *, rate: float, rng: Any) -> Any:
+def drop(x: Any, *, rate: float, rng: Any) -> Any:
     return F.dropout(x, p=0.0) if rng is None else x * mask_of(rng, x.shape, rate) / (1 - rate)
 
 
@@ -139,11 +139,16 @@ def multi_head_attention(
     return affine(y.transpose(1, 2).flatten(-2), *output)
 
 
+def next_token_loss(x, weight, bias, targets, *, tied=False):
+    logits = F.linear(x, weight if tied else weight.T, bias)
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=-1)
+
+
 PEERS: dict[str, Callable[..., Any]] = {
     "activation": activate,
     "attention": attention,
     "cross_entropy": lambda probs, *, target: -torch.xlogy(target, probs).sum(-1).mean(),
-    "dropout": dropout,
+    "dropout": drop,
     "embedding": lambda weight, token_ids, *, scale=1.0: scale * F.embedding(token_ids, weight),
     "erf": lambda x: torch.erf(x),
     "feed_forward": feed_forward,
@@ -159,10 +164,11 @@ PEERS: dict[str, Callable[..., Any]] = {
     "linear_stack": linear_stack,
     "mse": lambda prediction, *, target: F.mse_loss(prediction, target),
     "multi_head_attention": multi_head_attention,
+    "next_token_loss": next_token_loss,
     "prelu": prelu,
     "relu": lambda x: F.relu(x),
     "relu_squared": lambda x: F.relu(x).square(),
-    "residual": lambda x, h: torch.add(x, h),
+    "residual": lambda x, h, *, dropout=0.0, rng=None: torch.add(x, drop(h, rate=dropout, rng=rng)),
     "rms_norm": lambda x, gamma, *, eps=1e-5: F.rms_norm(x, gamma.shape, gamma, eps),
     "rope": rope,
     "sigmoid": lambda x: torch.sigmoid(x),

@@ -25,10 +25,10 @@ Past = tuple[Float[Array, "B G P K"], Float[Array, "B G P K"]]
 class Saved(NamedTuple):
     norm1: Any
     attention: Any
-    drop1: Any
+    residual1: Any
     norm2: Any
     feed_forward: Any
-    drop2: Any
+    residual2: Any
 
 
 @dataclass(frozen=True)
@@ -57,46 +57,44 @@ class Block:
         ops, rate = self.ops, self.config.dropout
         h, norm1 = self._norm(x, w.norm1)
         h, attention = self._attention(h, w.attention, past, rng)
-        h, drop1 = ops.dropout.forward(h, rate=rate, rng=rng)
-        x = x + h
+        x, residual1 = ops.residual.forward(x, h, dropout=rate, rng=rng)
         h, norm2 = self._norm(x, w.norm2)
         h, feed_forward = ops.feed_forward.forward(h, *w.feed_forward, activation=self.config.activation)
-        h, drop2 = ops.dropout.forward(h, rate=rate, rng=rng)
-        x = x + h
-        return x, Saved(norm1, attention, drop1, norm2, feed_forward, drop2)
+        x, residual2 = ops.residual.forward(x, h, dropout=rate, rng=rng)
+        return x, Saved(norm1, attention, residual1, norm2, feed_forward, residual2)
 
     def _backward_pre(self, dx: Any, saved: Saved) -> tuple[Any, p.Block]:
         ops = self.ops
-        (dh,) = ops.dropout.backward(dx, saved.drop2)
+        dx, dh = ops.residual.backward(dx, saved.residual2)
         dh, *dfeed_forward = ops.feed_forward.backward(dh, saved.feed_forward)
         dh, *dnorm2 = self._norm_op.backward(dh, saved.norm2)
-        dx = dx + dh  # the residual: two paths, one sum
-        (dh,) = ops.dropout.backward(dx, saved.drop1)
+        dx = ops.residual.join(dx, dh)  # two paths, one sum
+        dx, dh = ops.residual.backward(dx, saved.residual1)
         dh, *dattention = ops.multi_head_attention.backward(dh, saved.attention)
         dh, *dnorm1 = self._norm_op.backward(dh, saved.norm1)
-        dx = dx + dh
+        dx = ops.residual.join(dx, dh)
         return dx, self._gradients(dnorm1, dattention, dnorm2, dfeed_forward)
 
     def _forward_post(self, x: Any, w: p.Block, past: Past | None, rng: Any) -> tuple[Any, Saved]:
         ops, rate = self.ops, self.config.dropout
         h, attention = self._attention(x, w.attention, past, rng)
-        h, drop1 = ops.dropout.forward(h, rate=rate, rng=rng)
-        x, norm1 = self._norm(x + h, w.norm1)
+        x, residual1 = ops.residual.forward(x, h, dropout=rate, rng=rng)
+        x, norm1 = self._norm(x, w.norm1)
         h, feed_forward = ops.feed_forward.forward(x, *w.feed_forward, activation=self.config.activation)
-        h, drop2 = ops.dropout.forward(h, rate=rate, rng=rng)
-        x, norm2 = self._norm(x + h, w.norm2)
-        return x, Saved(norm1, attention, drop1, norm2, feed_forward, drop2)
+        x, residual2 = ops.residual.forward(x, h, dropout=rate, rng=rng)
+        x, norm2 = self._norm(x, w.norm2)
+        return x, Saved(norm1, attention, residual1, norm2, feed_forward, residual2)
 
     def _backward_post(self, dx: Any, saved: Saved) -> tuple[Any, p.Block]:
         ops = self.ops
         dx, *dnorm2 = self._norm_op.backward(dx, saved.norm2)
-        (dh,) = ops.dropout.backward(dx, saved.drop2)
+        dx, dh = ops.residual.backward(dx, saved.residual2)
         dh, *dfeed_forward = ops.feed_forward.backward(dh, saved.feed_forward)
-        dx = dx + dh  # the residual: two paths, one sum
+        dx = ops.residual.join(dx, dh)  # two paths, one sum
         dx, *dnorm1 = self._norm_op.backward(dx, saved.norm1)
-        (dh,) = ops.dropout.backward(dx, saved.drop1)
+        dx, dh = ops.residual.backward(dx, saved.residual1)
         dh, *dattention = ops.multi_head_attention.backward(dh, saved.attention)
-        dx = dx + dh
+        dx = ops.residual.join(dx, dh)
         return dx, self._gradients(dnorm1, dattention, dnorm2, dfeed_forward)
 
     def _attention(

@@ -25,6 +25,7 @@ class Saved(NamedTuple):
     blocks: tuple[Any, ...]
     norm: Any
     head: Any
+    """What the head saved, where there are logits."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,28 @@ class Transformer:
         rng: UniformSource | None = None,
     ) -> tuple[Float[Array, "B T V"], Saved]:
         """Logits for every position. `past`, one pair a layer, holds what came before `token_ids`."""
+        x, saved = self.hidden(weights, token_ids, past=past, rng=rng)
+        if weights.head is None:
+            logits, head = self.ops.unembedding.forward(x, weights.embedding)
+        else:
+            logits, head = self.ops.linear.forward(x, *weights.head)
+        return logits, saved._replace(head=head)
+
+    def backward(self, dlogits: Float[Array, "B T V"], saved: Saved) -> tuple[p.Transformer]:
+        """The gradient of every weight, as a tree of the weights' own type."""
+        op = self.ops.unembedding if self.config.tied else self.ops.linear
+        dx, *dhead = op.backward(dlogits, saved.head)
+        return self.hidden_backward(dx, p.Linear(*dhead), saved)
+
+    def hidden(
+        self,
+        weights: p.Transformer,
+        token_ids: Int[Array, "B T"],
+        *,
+        past: Sequence[Past] | None = None,
+        rng: UniformSource | None = None,
+    ) -> tuple[Float[Array, "B T D"], Saved]:
+        """Everything before the head: the residual stream at its end, normalized."""
         ops, config = self.ops, self.config
         offset = past[0][0].shape[2] if past else 0
         scale = config.d_model**0.5 if config.scale_embedding else 1.0
@@ -56,21 +79,14 @@ class Transformer:
         norm = None
         if weights.norm is not None:
             x, norm = self._norm_op.forward(x, *weights.norm, eps=config.norm_eps)
-        if weights.head is None:
-            logits, head = ops.unembedding.forward(x, weights.embedding)
-        else:
-            logits, head = ops.linear.forward(x, *weights.head)
-        return logits, Saved(embedding, positions, drop, tuple(blocks), norm, head)
+        return x, Saved(embedding, positions, drop, tuple(blocks), norm, None)
 
-    def backward(self, dlogits: Float[Array, "B T V"], saved: Saved) -> tuple[p.Transformer]:
-        """The gradient of every weight, as a tree of the weights' own type."""
+    def hidden_backward(
+        self, dx: Float[Array, "B T D"], dhead: p.Linear, saved: Saved
+    ) -> tuple[p.Transformer]:
+        """The gradient of every weight, from that of the stream's end and of the head's weights."""
         ops = self.ops
-        dhead = dtied = dnorm = dpositions = None
-        if self.config.tied:
-            dx, dtied = ops.unembedding.backward(dlogits, saved.head)
-        else:
-            dx, *head = ops.linear.backward(dlogits, saved.head)
-            dhead = p.Linear(*head)
+        dnorm = dpositions = None
         if saved.norm is not None:
             dx, *norm = self._norm_op.backward(dx, saved.norm)
             dnorm = p.RMSNorm(*norm) if self.config.norm == "rms_norm" else p.LayerNorm(*norm)
@@ -82,9 +98,10 @@ class Transformer:
         if self.config.position == "learned":
             dx, dpositions = ops.learned_position.backward(dx, saved.positions)
         (dembedding,) = ops.embedding.backward(dx, saved.embedding)
-        if dtied is not None:
-            dembedding = dembedding + dtied  # one table, two uses
-        return (p.Transformer(dembedding, dpositions, tuple(dblocks), dnorm, dhead),)
+        if self.config.tied:
+            dembedding = ops.embedding.join(dembedding, dhead.weight)  # one table, two uses
+        head = None if self.config.tied else dhead
+        return (p.Transformer(dembedding, dpositions, tuple(dblocks), dnorm, head),)
 
     @property
     def block(self) -> Block:
@@ -123,10 +140,38 @@ class LanguageModel:
         rng: UniformSource | None = None,
     ) -> tuple[Float[Array, ""], LossSaved]:
         """The mean loss, in nats a token; targets of -1 do not count."""
-        logits, saved = self.transformer.forward(weights, token_ids, rng=rng)
-        loss, saved_loss = self.transformer.ops.softmax_cross_entropy.forward(logits, targets)
+        x, saved = self.transformer.hidden(weights, token_ids, rng=rng)
+        loss, saved_loss = self._loss.forward(x, *self._head(weights), targets, tied=self._tied)
         return loss, LossSaved(saved, saved_loss)
 
     def backward(self, dloss: Float[Array, ""] | float, saved: LossSaved) -> tuple[p.Transformer]:
-        (dlogits,) = self.transformer.ops.softmax_cross_entropy.backward(dloss, saved.loss)
-        return self.transformer.backward(dlogits, saved.transformer)
+        dx, *dhead = self._loss.backward(dloss, saved.loss)
+        return self.transformer.hidden_backward(dx, p.Linear(*dhead), saved.transformer)
+
+    def loss_and_gradients(
+        self,
+        dloss: Float[Array, ""] | float,
+        weights: p.Transformer,
+        token_ids: Int[Array, "B T"],
+        targets: Int[Array, "B T"],
+        *,
+        rng: UniformSource | None = None,
+    ) -> tuple[Float[Array, ""], p.Transformer]:
+        """Forward and backward at once, for whoever knows `dloss` beforehand."""
+        x, saved = self.transformer.hidden(weights, token_ids, rng=rng)
+        loss, dx, *dhead = self._loss.loss_and_gradients(
+            dloss, x, *self._head(weights), targets, tied=self._tied
+        )
+        (gradients,) = self.transformer.hidden_backward(dx, p.Linear(*dhead), saved)
+        return loss, gradients
+
+    @property
+    def _loss(self) -> Any:
+        return self.transformer.ops.next_token_loss
+
+    @property
+    def _tied(self) -> bool:
+        return self.transformer.config.tied
+
+    def _head(self, weights: p.Transformer) -> p.Linear:
+        return p.Linear(weights.embedding) if weights.head is None else weights.head

@@ -28,6 +28,7 @@ from handgrad.ops import (
     linear_stack,
     mse,
     multi_head_attention,
+    next_token_loss,
     prelu,
     relu,
     relu_squared,

@@ -39,6 +39,11 @@ def backward(dy: Float[Array, "*B D"], saved: Saved) -> tuple[Float[Array, "V D"
     return (scale * product_over_rows(one_hot, dy),)
 
 
+def join(dweight: Float[Array, "V D"], dhead: Float[Array, "V D"]) -> Float[Array, "V D"]:
+    """The gradient of a table that is the output head as well."""
+    return dweight + dhead
+
+
 def cases(rng: Any) -> Iterator[dict[str, Any]]:
     yield {"weight": rng.normal(size=(5, 4)), "token_ids": rng.integers(5, size=(2, 6))}
     yield {"weight": rng.normal(size=(5, 4)), "token_ids": rng.integers(5, size=3), "scale": 2.0}
