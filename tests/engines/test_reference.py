@@ -6,7 +6,8 @@ import pytest
 from handgrad import tree
 from handgrad.api import loss_and_gradients
 from handgrad.engines import parallel, reference
-from handgrad.engines.reference import OptimizerSettings, Training
+from handgrad.engines.engine import OptimizerSettings, micro_batches
+from handgrad.engines.reference import Training
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import init
 from handgrad.optim import adamw, clip
@@ -34,7 +35,7 @@ def test_the_number_of_cores_changes_nothing(batch, monkeypatch):
     monkeypatch.setattr(reference, "MICRO_BATCH_TOKENS", 16)
     trained = []
     for n_cores in (1, 3):
-        monkeypatch.setattr(parallel, "_n_cores", lambda n=n_cores: n)
+        monkeypatch.setattr(parallel, "n_cores", lambda n=n_cores: n)
         training = Training(CONFIG, init(CONFIG), OptimizerSettings())
         rng = np.random.default_rng(4)
         for _ in range(3):
@@ -84,10 +85,10 @@ def test_a_step_that_is_not_finite_changes_nothing(batch):
 @pytest.mark.parametrize("n_sequences", [1, 2, 5, 12, 64])
 def test_parts_cover_the_batch_once(n_sequences):
     token_ids = np.zeros((n_sequences, 64), int)
-    parts = reference._micro_batches(token_ids)
+    parts = micro_batches(token_ids, 512)
     covered = np.concatenate([np.arange(n_sequences)[part] for part in parts])
     np.testing.assert_array_equal(covered, np.arange(n_sequences))
-    assert max(len(token_ids[part]) for part in parts) <= max(1, reference.MICRO_BATCH_TOKENS // 64)
+    assert max(len(token_ids[part]) for part in parts) <= 512 // 64
 
 
 def test_results_come_in_order_and_errors_come_out():

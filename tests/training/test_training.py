@@ -146,7 +146,7 @@ def test_a_loss_that_breaks_is_traced_to_the_layer_where_it_began(text_file, tmp
     monkeypatch.setattr(feed_forward, "forward", broken)
     monkeypatch.setattr(loop.Run, "_sample", lambda _: "")
     with pytest.raises(UserError, match=r"loss is nan.*the forward pass at blocks\.1\.feed_forward\.down\.x"):
-        handgrad.train(text_file, out=tmp_path / "run", **small)
+        handgrad.train(text_file, out=tmp_path / "run", engine="reference", **small)
 
 
 def test_what_breaks_only_in_the_backward_pass_is_found_too(text_file, tmp_path, small, monkeypatch):
@@ -155,7 +155,7 @@ def test_what_breaks_only_in_the_backward_pass_is_found_too(text_file, tmp_path,
     backward = gelu.backward
     monkeypatch.setattr(gelu, "backward", lambda dy, saved: (backward(dy, saved)[0] * np.float32(np.inf),))
     with pytest.raises(UserError, match=r"the backward pass at blocks\.1\.feed_forward\.up\.weight"):
-        handgrad.train(text_file, out=tmp_path / "run", **small)
+        handgrad.train(text_file, out=tmp_path / "run", engine="reference", **small)
 
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])

@@ -40,6 +40,12 @@ def train(
     dropout: Annotated[
         float | None, typer.Option(help="Share of activations dropped while training.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="cpu: fast kernels; reference: the formulas themselves.")
+    ] = "cpu",
+    precision: Annotated[
+        str, typer.Option(help="float32, bfloat16 (processors with AMX), or auto: the fastest.")
+    ] = "auto",
     eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
     setting: Annotated[
         list[str] | None,
@@ -70,6 +76,8 @@ def train(
                 seed=seed,
                 tokenizer=tokenizer,
                 vocab_size=vocab_size,
+                engine=engine,
+                precision=precision,
                 options=options,
             )
     with display(folder, as_json) as report:

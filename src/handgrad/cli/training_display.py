@@ -12,10 +12,11 @@ from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from handgrad import engines
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
 from handgrad.training import run
-from handgrad.training.loop import Evaluated, Event, StepDone
+from handgrad.training.loop import Compiling, Evaluated, Event, StepDone
 
 SMOOTHING = 0.9
 SAMPLE_LINES = 6
@@ -39,6 +40,7 @@ def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
         f"{config['n_heads']} heads, {config['d_model']} wide, context {config['context_length']}",
         f"{text}  {about['n_tokens']:,} tokens, {config['vocab_size']} different",
         f"{where}  {recipe['steps']:,} steps of {head['tokens_per_step']:,} tokens",
+        f"[bold]{about['engine']}[/] engine  {engines.describe(about['engine'], about['precision'])}",
         sep="\n",
     )
     if about["steps_done"]:
@@ -70,9 +72,7 @@ def _live(console: Console, about: dict[str, Any]) -> Iterator[Callable[[Event],
     columns = (
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn(
-            "loss {task.fields[loss]}  validation {task.fields[validation]}  {task.fields[speed]} tokens/s"
-        ),
+        TextColumn("{task.fields[status]}"),
         TimeRemainingColumn(),
     )
     losses = [row["validation_loss"] for row in about["validation_curve"]]
@@ -81,21 +81,25 @@ def _live(console: Console, about: dict[str, Any]) -> Iterator[Callable[[Event],
             "train",
             total=about["recipe"]["steps"],
             completed=about["steps_done"],
-            loss="-",
-            validation=f"{losses[-1]:.3f}" if losses else "-",
-            speed="-",
+            status="getting ready",
         )
+        validation = f"{losses[-1]:.3f}" if losses else "-"
         smooth: dict[str, float] = {}
 
         def report(event: Event) -> None:
-            if isinstance(event, StepDone):
+            nonlocal validation
+            if isinstance(event, Compiling):
+                status = f"compiling the kernels, once for this machine: {event.n} {event.kernel}"
+                progress.update(task, status=status)
+            elif isinstance(event, StepDone):
                 for name, value in (("loss", event.loss), ("speed", event.tokens_per_second)):
                     smooth[name] = SMOOTHING * smooth.get(name, value) + (1 - SMOOTHING) * value
-                progress.update(
-                    task, completed=event.step, loss=f"{smooth['loss']:.3f}", speed=f"{smooth['speed']:,.0f}"
+                status = (
+                    f"loss {smooth['loss']:.3f}  validation {validation}  {smooth['speed']:,.0f} tokens/s"
                 )
+                progress.update(task, completed=event.step, status=status)
             else:
-                progress.update(task, validation=f"{event.validation_loss:.3f}")
+                validation = f"{event.validation_loss:.3f}"
                 console.print(str(event), markup=False)
                 console.print(Padding(Text(_excerpt(event.sample), style="cyan"), (0, 0, 1, 4)))
 

@@ -19,8 +19,15 @@ Result = TypeVar("Result")
 def each(function: Callable[..., Result], *arguments: Sequence[Any]) -> Iterator[Result]:
     """`map(function, *arguments)`, the results in order; no more of them wait than there are cores."""
     with _blas().limit(limits=1, user_api="blas"):
-        for first in range(0, len(arguments[0]), _n_cores()):
-            yield from _pool().map(function, *(a[first : first + _n_cores()] for a in arguments))
+        for first in range(0, len(arguments[0]), n_cores()):
+            yield from _pool().map(function, *(a[first : first + n_cores()] for a in arguments))
+
+
+def together(function: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
+    """`map(function, *arguments)`, the results in order, for functions that call no BLAS."""
+    if len(arguments[0]) == 1:
+        return [function(*(a[0] for a in arguments))]
+    return list(_pool().map(function, *arguments))
 
 
 @functools.cache
@@ -30,9 +37,9 @@ def _blas() -> ThreadpoolController:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_n_cores(), thread_name_prefix="handgrad")
+    return ThreadPoolExecutor(n_cores(), thread_name_prefix="handgrad")
 
 
 @functools.cache
-def _n_cores() -> int:
+def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

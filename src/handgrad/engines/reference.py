@@ -6,15 +6,12 @@ batch, and the number of cores does not change the result. The optimizer passes 
 pieces in the same way.
 """
 
-import itertools
-from dataclasses import dataclass
-from typing import NamedTuple
-
 import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
 from handgrad.engines import memory, parallel
+from handgrad.engines.engine import OptimizerSettings, Step, micro_batches
 from handgrad.model.config import ModelConfig
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.optim import adamw, clip
@@ -22,27 +19,6 @@ from handgrad.optim import adamw, clip
 MICRO_BATCH_TOKENS = 512
 PIECE = 1 << 16
 """Weights the optimizer updates at a time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerSettings:
-    """AdamW's, and the length to which gradients are clipped."""
-
-    beta1: float = 0.9
-    beta2: float = 0.99
-    weight_decay: float = 0.1
-    max_gradient_norm: float = 1.0
-
-
-class Step(NamedTuple):
-    """What a training step tells: the loss before it, and the gradient's norm before clipping."""
-
-    loss: float
-    gradient_norm: float
-
-    @property
-    def is_finite(self) -> bool:
-        return bool(np.isfinite(self.loss) and np.isfinite(self.gradient_norm))
 
 
 class Training:
@@ -59,6 +35,9 @@ class Training:
         self.decay = np.empty_like(self.flat)  # matrices decay, biases and norms do not
         for decay in tree.leaves(tree.views(self.decay, self.weights)):
             decay[...] = settings.weight_decay if decay.ndim >= 2 else 0.0
+
+    def changed(self) -> None:
+        """Call after writing into `weights` from outside: nothing is to be done, they are all there is."""
 
     def step(
         self,
@@ -80,15 +59,16 @@ class Training:
         self, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator | None = None
     ) -> float:
         """The batch's mean loss; its gradient is left in `gradients`. Dropout is drawn from `rng`."""
-        parts = _micro_batches(token_ids)
+        parts = micro_batches(token_ids, MICRO_BATCH_TOKENS)
         seeds = [None] * len(parts) if rng is None else rng.integers(1 << 63, size=len(parts)).tolist()
 
         def run(part: slice, seed: int | None) -> tuple[float, p.Transformer]:
             share = len(token_ids[part]) / len(token_ids)
             rng = None if seed is None else np.random.default_rng(seed)
             with np.errstate(all="ignore"):
-                loss, saved = self.model.forward(self.weights, token_ids[part], targets[part], rng=rng)
-                (gradients,) = self.model.backward(share, saved)
+                loss, gradients = self.model.loss_and_gradients(
+                    share, self.weights, token_ids[part], targets[part], rng=rng
+                )
             return share * float(loss), gradients
 
         self.gradient[:] = 0.0
@@ -107,7 +87,7 @@ class Training:
                 loss, _ = self.model.forward(self.weights, token_ids[part], targets[part])
             return float(loss) * len(token_ids[part]) / len(token_ids)
 
-        return sum(parallel.each(run, _micro_batches(token_ids)))
+        return sum(parallel.each(run, micro_batches(token_ids, MICRO_BATCH_TOKENS)))
 
     def _update(self, gradient: np.ndarray, learning_rate: float) -> None:
         settings, moments = self.settings, self.moments
@@ -127,14 +107,6 @@ class Training:
         for _ in parallel.each(run, [slice(i, i + PIECE) for i in range(0, self.flat.size, PIECE)]):
             pass
         self.moments = moments._replace(step=moments.step + 1)
-
-
-def _micro_batches(token_ids: np.ndarray) -> list[slice]:
-    """The batch's sequences in parts as even as can be, of about `MICRO_BATCH_TOKENS` tokens at most."""
-    n_sequences = len(token_ids)
-    n_parts = min(n_sequences, -(-token_ids.size // MICRO_BATCH_TOKENS))
-    edges = [n_sequences * i // n_parts for i in range(n_parts + 1)]
-    return [slice(*pair) for pair in itertools.pairwise(edges)]
 
 
 class Decoding:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handgrad import ops, tree
+from handgrad.errors import require_known
 from handgrad.model.block import Block
-from handgrad.model.config import PRESETS, ModelConfig, require_known
+from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
 from handgrad.model.transformer import LanguageModel, Transformer
 

@@ -1,12 +1,10 @@
 """What a transformer can be, and the presets: every choice by name, checked once, explained in words."""
 
 import dataclasses
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from handgrad.errors import UserError
+from handgrad.errors import UserError, require_known, require_number
 
 Position = Literal["sinusoidal", "learned", "rope"]
 Norm = Literal["layer_norm", "rms_norm"]
@@ -20,21 +18,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "norm_placement": get_args(NormPlacement),
     "activation": get_args(Activation),
 }
-
-
-def require_known(what: str, name: str, choices: Iterable[str]) -> None:
-    """Raise `UserError` unless `name` is one of `choices`; the nearest one is suggested."""
-    known = list(choices)
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"There is no {what} {name!r}; choose one of {', '.join(known)}.{hint}")
-
-
-def require_number(name: str, value: Any) -> None:
-    """Raise `UserError` unless `value` is a number."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise UserError(f"{name} must be a number; got {value!r}.")
 
 
 def _require_count(name: str, value: Any) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from handgrad.engines.reference import Training
+from handgrad.engines.engine import Training
 from handgrad.errors import UserError
 from handgrad.formats import tensors
 
@@ -45,6 +45,7 @@ def restore(path: Path, training: Training) -> Progress:
         training.moments.mean[:] = arrays[MEAN]
         training.moments.square[:] = arrays[SQUARE]
         training.moments = training.moments._replace(step=progress.step)
+        training.changed()
         return progress
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path} holds weights but no state to go on from ({error!r}).") from error

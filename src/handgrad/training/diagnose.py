@@ -3,20 +3,22 @@
 import numpy as np
 
 from handgrad import tree
-from handgrad.engines.reference import Training
+from handgrad.engines.engine import Training
+from handgrad.model.transformer import LanguageModel, Transformer
 
 
 def first_not_finite(training: Training, token_ids: np.ndarray, targets: np.ndarray) -> str:
     """The first such array, in the order of computation: the forward pass at blocks.2.attention.output.x.
 
-    The batch is run again, without dropout.
+    The batch is run again by the formulas themselves, without dropout.
     """
+    model = LanguageModel(Transformer(training.config))
     with np.errstate(all="ignore"):
-        _, saved = training.model.forward(training.weights, token_ids, targets)
+        _, saved = model.forward(training.weights, token_ids, targets)
         for name, array in tree.named_leaves(saved.transformer):
             if not np.all(np.isfinite(array)):
                 return f"the forward pass at {name}"
-        (gradients,) = training.model.backward(1.0, saved)
+        (gradients,) = model.backward(1.0, saved)
         for name, array in reversed(list(tree.named_leaves(gradients))):
             if not np.all(np.isfinite(array)):
                 return f"the backward pass at {name}"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from handgrad.data import batches
-from handgrad.engines.reference import Training
+from handgrad.engines.engine import Training
 
 
 def loss(training: Training, tokens: np.ndarray, batch_size: int, n_windows: int | None = None) -> float:

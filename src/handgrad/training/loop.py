@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from handgrad.data import batches
-from handgrad.engines.reference import Step, Training
+from handgrad.engines.engine import Step, Training
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import BEST, LAST, Model
 from handgrad.generation import stream
@@ -58,7 +58,15 @@ class Evaluated(NamedTuple):
         return f"step {self.step:,}  {train}validation {self.validation_loss:.3f}{which}{best}"
 
 
-Event = StepDone | Evaluated
+class Compiling(NamedTuple):
+    """A kernel is being compiled, once for this machine."""
+
+    kernel: str
+    n: int
+    """The how manyth it is."""
+
+
+Event = Compiling | StepDone | Evaluated
 
 
 @dataclass

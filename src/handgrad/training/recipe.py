@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from handgrad.engines.reference import OptimizerSettings
-from handgrad.errors import UserError
-from handgrad.model.config import require_known, require_number
+from handgrad.engines.engine import OptimizerSettings
+from handgrad.errors import UserError, require_known, require_number
 from handgrad.optim.schedule import SCHEDULES, Schedule, share
 
 Rule = tuple[str, Callable[[Any], bool]]

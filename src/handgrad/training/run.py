@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from handgrad import engines
 from handgrad import tokenizer as tokenizers
 from handgrad.data import batches, corpus, token_file
 from handgrad.data.corpus import Corpus
 from handgrad.engines.reference import Training
-from handgrad.errors import UserError
+from handgrad.errors import UserError, require_known
 from handgrad.formats import atomic, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST, TOKENIZER
-from handgrad.model.config import ModelConfig, preset, require_known
+from handgrad.model.config import ModelConfig, preset
 from handgrad.model.init import blank, init
 from handgrad.training import baselines, checkpoint, loop, metrics
 from handgrad.training.recipe import RECIPES, Recipe
@@ -30,7 +31,9 @@ RECIPE_OPTIONS = {field.name for field in dataclasses.fields(Recipe)}
 
 
 def print_evaluations(event: loop.Event) -> None:
-    """Report every evaluation in a line of text."""
+    """Report every evaluation in a line of text, and that kernels are being compiled."""
+    if isinstance(event, loop.Compiling) and event.n == 1:
+        print("compiling the kernels, once for this machine ...", flush=True)
     if isinstance(event, loop.Evaluated):
         print(event, flush=True)
 
@@ -43,16 +46,19 @@ def train(
     seed: int = 1337,
     tokenizer: str = "characters",
     vocab_size: int = 1024,
+    engine: str = "cpu",
+    precision: str = "auto",
     report: Callable[[loop.Event], object] = print_evaluations,
     **options: Any,
 ) -> Path:
     """Train a transformer on `texts`: files and folders; without any, on Python's own language reference.
 
     `options` change the preset by name: of the model (`d_model=256`, `dropout=0.1`, see `ModelConfig`) or
-    of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. `report` is
-    called with every step and evaluation, and by default prints a line for each evaluation. Returns the
-    run's folder: `out`, or the first free runs/PRESET-N. Raises `UserError` for what cannot work, before
-    anything is written, and `KeyboardInterrupt` once a run that was interrupted is saved.
+    of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. `engine` is "cpu"
+    or "reference", `precision` "auto", "float32" or "bfloat16". `report` is called with every step and
+    evaluation, and by default prints a line for each evaluation. Returns the run's folder: `out`, or the
+    first free runs/PRESET-N. Raises `UserError` for what cannot work, before anything is written, and
+    `KeyboardInterrupt` once a run that was interrupted is saved.
     """
     sources = [texts] if isinstance(texts, str | Path) else list(texts)
     folder = create(
@@ -62,6 +68,8 @@ def train(
         seed=seed,
         tokenizer=tokenizer,
         vocab_size=vocab_size,
+        engine=engine,
+        precision=precision,
         options=options,
     )
     if not resume(folder, report=report):
@@ -77,10 +85,13 @@ def create(
     seed: int,
     tokenizer: str,
     vocab_size: int,
+    engine: str = "cpu",
+    precision: str = "auto",
     options: dict[str, Any],
 ) -> Path:
     """Make the folder of a new run, ready for its first step: all of it, or nothing."""
     config, recipe = _configured(preset_name, options)
+    engines.require(engine, precision)
     if not 0 <= seed < 1 << 63:
         raise UserError(f"seed must be a whole number from 0; got {seed}.")
     folder = _new_folder(out, preset_name)
@@ -97,6 +108,8 @@ def create(
                 "recipe": dataclasses.asdict(recipe),
                 "preset": preset_name,
                 "seed": seed,
+                "engine": engine,
+                "precision": precision,
                 "text": text.name,
                 "n_tokens": len(tokens),
                 BASELINES: baselines.losses(*batches.split(tokens, config.context_length), made.vocab_size),
@@ -120,7 +133,16 @@ def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print
     data = model_folder.read_config(folder)
     config = model_folder.model_config(data, folder)
     recipe, seed = read_recipe(data, folder)
-    training = Training(config, blank(config), recipe.optimizer)
+    n_compiling = itertools.count(1)
+    training = engines.training(
+        config,
+        blank(config),
+        recipe.optimizer,
+        name=data.get("engine", "cpu"),
+        precision=data.get("precision", "auto"),
+        batch_size=recipe.batch_size,
+        compiling=lambda kernel: report(loop.Compiling(kernel, next(n_compiling))),
+    )
     progress = checkpoint.restore(folder / LAST, training)
     train, validation = batches.split(_tokens(folder, config, data), config.context_length)
     tokenizer = model_folder.read_tokenizer(folder)
@@ -150,6 +172,8 @@ def about(folder: str | Path) -> dict[str, Any]:
         "text": data.get("text", "-"),
         "n_tokens": data.get("n_tokens", 0),
         "seed": seed,
+        "engine": data.get("engine", "cpu"),
+        "precision": data.get("precision", "auto"),
         "model": dataclasses.asdict(model_folder.model_config(data, folder)),
         "recipe": dataclasses.asdict(recipe),
         BASELINES: data.get(BASELINES, {}),

@@ -1,0 +1,51 @@
+"""One block of memory for all activations of a micro-batch, handed out piece by piece and reused for ever."""
+
+import math
+
+import numpy as np
+
+ALIGNMENT = 64
+"""Bytes: a cache line, and the widest vector."""
+
+
+def aligned(n: int, dtype: type = np.float32) -> np.ndarray:
+    """n numbers, uninitialized, at an address that is a multiple of `ALIGNMENT`."""
+    size = np.dtype(dtype).itemsize
+    raw = np.empty(n * size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + n * size].view(dtype)
+
+
+def padded(n: int) -> int:
+    """n float32 numbers and what is lost behind them, so that the next array is aligned."""
+    return -(-n // (ALIGNMENT // 4)) * (ALIGNMENT // 4)
+
+
+class Arena:
+    """Takes are given back all at once, by `reset`. What does not fit gets a block of its own, once."""
+
+    def __init__(self, capacity: int):
+        self.blocks = [aligned(capacity)]
+        self.reset()
+
+    @property
+    def used(self) -> int:
+        """float32 numbers taken since the last reset."""
+        return self._before + self._position
+
+    def reset(self) -> None:
+        """Take everything back."""
+        if len(self.blocks) > 1:
+            self.blocks = [aligned(sum(block.size for block in self.blocks))]
+        self._position = self._before = 0
+
+    def take(self, *shape: int) -> np.ndarray:
+        """A float32 array of `shape`, not initialized."""
+        size = math.prod(shape)
+        if self._position + padded(size) > self.blocks[-1].size:
+            self._before += self._position
+            self._position = 0
+            self.blocks.append(aligned(max(padded(size), self.blocks[0].size)))
+        start = self._position
+        self._position += padded(size)
+        return self.blocks[-1][start : start + size].reshape(shape)

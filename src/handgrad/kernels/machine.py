@@ -1,0 +1,79 @@
+"""What this processor can do, as the numbers the kernels are built from.
+
+Two environment variables choose otherwise, so that one machine can test the code of another:
+`HANDGRAD_AMX` (auto, off, or emulate: the tile layouts, computed without tiles) and `HANDGRAD_LANES` (float32
+numbers in a vector: 4, 8 or 16). Both are read once, before anything is compiled.
+"""
+
+import ctypes
+import os
+import platform
+import sys
+from typing import Literal
+
+from llvmlite import binding
+
+from handgrad.errors import UserError
+
+ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA, SYS_ARCH_PRCTL = 0x1023, 18, 158
+
+Amx = Literal["hardware", "emulate", "none"]
+
+
+def _choice(variable: str, choices: tuple[str, ...]) -> str:
+    value = os.environ.get(variable, choices[0])
+    if value not in choices:
+        raise UserError(f"{variable} must be one of {', '.join(choices)}; got {value!r}.")
+    return value
+
+
+def _features() -> dict[str, bool]:
+    try:
+        return dict(binding.get_host_cpu_features())
+    except RuntimeError:  # a processor LLVM cannot ask
+        return {}
+
+
+def _lanes(features: dict[str, bool]) -> int:
+    chosen = _choice("HANDGRAD_LANES", ("auto", "4", "8", "16"))
+    if chosen != "auto":
+        return int(chosen)
+    if features.get("avx512f"):
+        return 16
+    return 8 if features.get("avx2") else 4
+
+
+def _amx(features: dict[str, bool]) -> Amx:
+    chosen = _choice("HANDGRAD_AMX", ("auto", "off", "emulate"))
+    if chosen == "emulate":
+        return "emulate"
+    has = features.get("amx-tile") and features.get("amx-bf16")
+    return "hardware" if has and chosen == "auto" and _request_tiles() else "none"
+
+
+def _request_tiles() -> bool:
+    """Ask Linux, once per process, for the right to use tile registers; it may refuse."""
+    if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
+        return False
+    return ctypes.CDLL(None).syscall(SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0
+
+
+FEATURES = _features()
+LANES = _lanes(FEATURES)
+"""float32 numbers in a vector register."""
+TILE_ROWS = 12 if LANES == 16 else 6
+TILE_COLUMNS = 2 * LANES
+"""A product is computed in tiles of so many rows and columns, which stay in registers: 12 accumulators of 16
+registers, or 24 of 32."""
+AMX: Amx = _amx(FEATURES)
+"""Whether bfloat16 products run on AMX tiles."""
+
+
+def describe() -> str:
+    """The vector instructions the kernels use, in words."""
+    vectors = f"{LANES} float32 a vector"
+    return {
+        "hardware": f"AMX bfloat16 tiles, {vectors}",
+        "emulate": f"AMX emulated, {vectors}",
+        "none": f"no AMX, {vectors}",
+    }[AMX]

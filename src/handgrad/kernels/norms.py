@@ -1,0 +1,68 @@
+"""Layer and root-mean-square normalization: one pass over rows that stay in the first-level cache."""
+
+import numpy as np
+
+from handgrad.kernels.jit import kernel, reduction
+
+
+@reduction
+def total(x):
+    s = np.float32(0.0)
+    for i in range(x.size):
+        s += x[i]
+    return s
+
+
+@reduction
+def square_deviation(x, mean):
+    s = np.float32(0.0)
+    for i in range(x.size):
+        s += (x[i] - mean) * (x[i] - mean)
+    return s
+
+
+@reduction
+def weighted_sums(dy, gamma, x, mean, rstd):
+    """The sums of g and of g x_hat, where g = gamma dy."""
+    plain, along = np.float32(0.0), np.float32(0.0)
+    for i in range(x.size):
+        g = gamma[i] * dy[i]
+        plain += g
+        along += g * ((x[i] - mean) * rstd)
+    return plain, along
+
+
+@kernel
+def forward(y, means, rstds, x, gamma, beta, eps, centred):
+    """`centred`: LayerNorm; otherwise RMSNorm, whose mean is zero. No beta has length 0."""
+    M, D = x.shape
+    for m in range(M):
+        row, out = x[m], y[m]
+        mean = total(row) / np.float32(D) if centred else np.float32(0.0)
+        rstd = np.float32(1.0) / np.sqrt(square_deviation(row, mean) / np.float32(D) + eps)
+        means[m], rstds[m] = mean, rstd
+        if beta.size:
+            for i in range(D):
+                out[i] = gamma[i] * ((row[i] - mean) * rstd) + beta[i]
+        else:
+            for i in range(D):
+                out[i] = gamma[i] * ((row[i] - mean) * rstd)
+
+
+@kernel
+def backward(dy, dgamma, dbeta, x, gamma, means, rstds, centred):
+    """dy becomes dx; dgamma and dbeta are added to."""
+    M, D = x.shape
+    for m in range(M):
+        row, up = x[m], dy[m]
+        mean, rstd = means[m], rstds[m]
+        plain, along = weighted_sums(up, gamma, row, mean, rstd)
+        plain = plain / np.float32(D) if centred else np.float32(0.0)
+        along /= np.float32(D)
+        if dbeta.size:
+            for i in range(D):
+                dbeta[i] += up[i]
+        for i in range(D):
+            x_hat = (row[i] - mean) * rstd
+            dgamma[i] += up[i] * x_hat
+            up[i] = rstd * (gamma[i] * up[i] - plain - x_hat * along)

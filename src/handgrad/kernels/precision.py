@@ -1,0 +1,34 @@
+"""Which products to use: float32 on every machine, bfloat16 where AMX multiplies it."""
+
+from types import ModuleType
+
+from handgrad.errors import UserError, require_known
+from handgrad.kernels import machine, products, products_bfloat16
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def products_for(precision: str) -> ModuleType:
+    """The products of `precision`; "auto" takes bfloat16 where the processor has AMX."""
+    require_known("precision", precision, PRECISIONS)
+    if precision == "bfloat16" and machine.AMX == "none":
+        raise UserError(
+            "precision bfloat16 needs a processor with AMX, which this one has not, or Linux does not grant. "
+            "Take float32, or auto."
+        )
+    return products_bfloat16 if name_of(precision) == "bfloat16" else products
+
+
+def name_of(precision: str) -> str:
+    """What "auto" means on this machine."""
+    if precision == "auto":
+        return "bfloat16" if machine.AMX == "hardware" else "float32"
+    return precision
+
+
+def reason(precision: str) -> str:
+    """Which precision is taken, and why."""
+    chosen = name_of(precision)
+    if precision != "auto":
+        return f"{chosen}, as asked"
+    return f"{chosen}, since the processor has {'' if chosen == 'bfloat16' else 'no '}AMX"
