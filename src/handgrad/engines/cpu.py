@@ -71,10 +71,14 @@ class Piece(NamedTuple):
 class Lane:
     """What one thread computes with."""
 
-    arena: Arena
+    workspace: Workspace
     gradient: np.ndarray
     weights: Any
     model: LanguageModel
+
+    @property
+    def arena(self) -> Arena:
+        return self.workspace.arena
 
 
 class Training:
@@ -245,7 +249,7 @@ class Training:
         scratch = aligned(cpu_memory.scratch_size(self.config, self.products))
         workspace = Workspace(arena, scratch, self.products)
         model = LanguageModel(Transformer(self.config, Twins(workspace)))
-        return Lane(arena, gradient, weights, model)
+        return Lane(workspace, gradient, weights, model)
 
 
 def micro_batch_sequences(config: ModelConfig, batch_size: int) -> int:

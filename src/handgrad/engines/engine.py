@@ -62,12 +62,12 @@ class Training(Protocol):
 
 
 def micro_batches(token_ids: np.ndarray, most_tokens: int, multiple_of: int = 1) -> list[slice]:
-    """The batch's sequences in parts as even as can be, of about `most_tokens` tokens at most.
+    """The batch's sequences in parts as even as can be, of `most_tokens` tokens at most, or one sequence.
 
     Their number is a multiple of `multiple_of`, or every part is a single sequence.
     """
     n_sequences = len(token_ids)
-    n_parts = -(-token_ids.size // most_tokens)
+    n_parts = -(-n_sequences // max(1, most_tokens // token_ids.shape[1]))
     n_parts = min(n_sequences, -(-n_parts // multiple_of) * multiple_of)
     edges = [n_sequences * i // n_parts for i in range(n_parts + 1)]
     return [slice(*pair) for pair in itertools.pairwise(edges)]

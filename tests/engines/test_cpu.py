@@ -1,0 +1,293 @@
+"""The CPU engine: the same losses, gradients and steps as the formulas, from memory allocated once."""
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from handgrad import engines, tree
+from handgrad.api import loss_and_gradients
+from handgrad.engines import cpu, cpu_memory, reference
+from handgrad.engines.engine import OptimizerSettings
+from handgrad.errors import UserError
+from handgrad.kernels import machine, products, products_bfloat16
+from handgrad.kernels.random import Counted
+from handgrad.model.config import PRESETS, ModelConfig
+from handgrad.model.init import init
+
+SMALL = {"vocab_size": 67, "context_length": 21, "n_layers": 2, "d_model": 36, "d_ff": 50}
+VARIANTS = {
+    **{name: {} for name in PRESETS},
+    "paper, other activation": {"preset": "paper", "activation": "sigmoid", "tied": False},
+    "prelu, gated": {"preset": "nano", "activation": "prelu", "gated": True, "bias": True},
+    "grouped, normalized": {"preset": "llama", "qk_norm": True, "dropout": 0.1, "bias": True},
+    "one key-value head": {"preset": "nano", "n_kv_heads": 1, "activation": "relu_squared"},
+    "untied, post-norm": {"preset": "baby", "tied": False, "norm_placement": "post", "norm": "rms_norm"},
+}
+
+
+def small(variant):
+    choices = VARIANTS[variant]
+    preset = PRESETS[choices.get("preset", variant)]
+    heads = {"n_heads": 6, "n_kv_heads": 2} if preset.n_kv_heads else {"n_heads": 2}
+    changes = {key: value for key, value in choices.items() if key != "preset"}
+    return preset.replace(**{**SMALL, **heads, **changes})
+
+
+def lively(config, rng):
+    """Weights whose every array matters: biases of zero and slopes of one would hide an error."""
+    return tree.map(lambda w: (w + 0.1 * rng.normal(size=w.shape)).astype(np.float32), init(config, rng))
+
+
+def batch_of(config, rng, batch_size=5, n_positions=None):
+    shape = (2, batch_size, n_positions or config.context_length)
+    token_ids, targets = rng.integers(config.vocab_size, size=shape)
+    targets[0, : shape[2] // 3] = -1
+    return token_ids, targets
+
+
+def assert_gradients_close(actual, expected, share):
+    """Every array within `share` of its own largest element; or of a hundredth of the largest of all."""
+    largest = max(float(np.max(np.abs(g))) for g in expected.values())
+    for name, gradient in tree.named_leaves(actual):
+        scale = max(float(np.max(np.abs(expected[name]))), largest / 100)
+        np.testing.assert_allclose(gradient, expected[name], rtol=0, atol=share * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_loss_and_gradients_are_those_of_the_formulas(variant, rng):
+    config = small(variant)
+    weights, batch = lively(config, rng), batch_of(config, rng)
+    training = cpu.Training(config, weights, OptimizerSettings(), precision="float32", n_lanes=1)
+    loss = training.loss_and_gradients(*batch, np.random.default_rng(8))
+    seed = int(np.random.default_rng(8).integers(1 << 63, size=1)[0])  # one part, one seed
+    exact = tree.map(lambda w: w.astype(np.float64), weights)
+    expected, gradients = loss_and_gradients(config, exact, *batch, rng=Counted(seed))
+    assert loss == pytest.approx(float(expected), rel=1e-6)
+    assert_gradients_close(training.gradients, gradients, 2e-5)  # some ten layers of float32 sums
+    assert training.loss(*batch) == pytest.approx(
+        float(loss_and_gradients(config, exact, *batch)[0]), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 21), (5, 1), (2, 7)])
+def test_any_batch_and_any_length(shape, rng):
+    config = small("gpt2")
+    weights, batch = lively(config, rng), rng.integers(67, size=(2, *shape))
+    training = cpu.Training(config, weights, OptimizerSettings(), precision="float32")
+    loss = training.loss_and_gradients(*batch)
+    exact = tree.map(lambda w: w.astype(np.float64), weights)
+    expected, gradients = loss_and_gradients(config, exact, *batch)
+    assert loss == pytest.approx(float(expected), rel=1e-6)
+    assert_gradients_close(training.gradients, gradients, 2e-5)
+
+
+def rounded(x):
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+
+
+def with_rounded_products(monkeypatch):
+    """Let the formulas themselves round what they multiply, as bfloat16 products do."""
+    from handgrad.ops import linear, unembedding
+    from handgrad.shapes import product_over_rows
+
+    def forward(x, weight, bias=None):
+        z = rounded(x) @ rounded(weight)
+        return (z if bias is None else z + bias), linear.Saved(x, weight, bias)
+
+    def backward(dz, saved):
+        x, weight, bias = saved
+        dbias = None if bias is None else dz.reshape(-1, dz.shape[-1]).sum(0)
+        return rounded(dz) @ rounded(weight).T, product_over_rows(rounded(x), rounded(dz)), dbias
+
+    def tied_backward(dz, saved):
+        return rounded(dz) @ rounded(saved.weight), product_over_rows(rounded(dz), rounded(saved.x))
+
+    monkeypatch.setattr(linear, "forward", forward)
+    monkeypatch.setattr(linear, "backward", backward)
+    monkeypatch.setattr(
+        unembedding,
+        "forward",
+        lambda x, weight: (rounded(x) @ rounded(weight).T, unembedding.Saved(x, weight)),
+    )
+    monkeypatch.setattr(unembedding, "backward", tied_backward)
+
+
+@pytest.mark.parametrize("variant", ["nano", "paper", "llama", "gpt2"])
+def test_bfloat16_is_the_formulas_with_rounded_operands(variant, rng, monkeypatch):
+    monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
+    config = small(variant).replace(dropout=0.0)
+    weights, batch = lively(config, rng), batch_of(config, rng)
+    exact = tree.map(lambda w: w.astype(np.float64), weights)
+    unrounded, _ = loss_and_gradients(config, exact, *batch)
+    training = cpu.Training(config, weights, OptimizerSettings(), precision="bfloat16", n_lanes=1)
+    loss = training.loss_and_gradients(*batch)
+    with_rounded_products(monkeypatch)
+    expected, gradients = loss_and_gradients(config, exact, *batch)
+    # a number that float32 puts on the other side of a tie is rounded the other way, by 2^-8 of it; there are
+    # few, and what they make of a gradient is a small share of what rounding itself makes
+    assert loss == pytest.approx(float(expected), rel=2**-8 / 10)
+    assert_gradients_close(training.gradients, gradients, 2**-8 * 4)
+    assert loss != pytest.approx(float(unrounded), rel=1e-7)  # it did round
+
+
+def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(rng, monkeypatch):
+    config = small("baby").replace(dropout=0.0)
+    weights, (token_ids, targets) = lively(config, rng), rng.integers(67, size=(2, 7, 21))
+    exact = tree.map(lambda w: w.astype(np.float64), weights)
+    expected, gradients = loss_and_gradients(config, exact, token_ids, targets)
+    for tokens, n_lanes in itertools.product((21, 60, 500), (1, 2, 3)):
+        monkeypatch.setattr(cpu, "MICRO_BATCH_TOKENS", tokens)
+        training = cpu.Training(config, weights, OptimizerSettings(), precision="float32", n_lanes=n_lanes)
+        assert training.loss_and_gradients(token_ids, targets) == pytest.approx(float(expected), rel=1e-6)
+        assert_gradients_close(training.gradients, gradients, 2e-5)
+        assert training.loss(token_ids, targets) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_same_seed_gives_the_same_losses_bit_for_bit(precision, rng, monkeypatch):
+    monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
+    monkeypatch.setattr(cpu, "MICRO_BATCH_TOKENS", 42)
+    config = small("baby")
+    batches = [batch_of(config, rng, 7) for _ in range(3)]
+    runs = []
+    for _ in range(2):
+        training = cpu.Training(config, init(config, 1), OptimizerSettings(), precision=precision, n_lanes=2)
+        losses = [training.step(*batch, 1e-2, np.random.default_rng(i)) for i, batch in enumerate(batches)]
+        runs.append((losses, training.flat))
+    assert runs[0][0] == runs[1][0]
+    np.testing.assert_array_equal(runs[0][1], runs[1][1])
+
+
+def test_steps_are_those_of_the_reference_engine(rng):
+    config = small("gpt2").replace(dropout=0.0)
+    settings = OptimizerSettings(weight_decay=0.5, max_gradient_norm=0.3)
+    weights = lively(config, rng)
+    fast = cpu.Training(config, weights, settings, precision="float32", n_lanes=2)
+    exact = reference.Training(config, weights, settings)
+    for _ in range(4):
+        batch = rng.integers(67, size=(2, 6, 21))
+        ours, theirs = fast.step(*batch, 1e-3), exact.step(*batch, 1e-3)
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
+        assert ours.gradient_norm == pytest.approx(theirs.gradient_norm, rel=1e-4)
+        assert ours.gradient_norm > settings.max_gradient_norm
+    # Adam divides each gradient by its size: where it is all rounding, a step goes either way
+    moved = np.abs(exact.flat - np.concatenate([w.ravel() for w in tree.leaves(weights)]))
+    differs = np.abs(fast.flat - exact.flat) > 1e-5
+    assert differs.mean() < 0.01
+    assert np.abs(fast.flat - exact.flat).max() < 2 * moved.max()
+    np.testing.assert_allclose(fast.moments.square, exact.moments.square, rtol=1e-3, atol=1e-9)
+    assert fast.moments.step == 4
+
+
+def test_a_step_that_is_not_finite_changes_nothing(rng):
+    config = small("nano")
+    training = cpu.Training(config, init(config), OptimizerSettings(), precision="float32")
+    training.weights.blocks[0].norm1.gamma[0] = np.inf
+    before = training.flat.copy()
+    assert not training.step(*batch_of(config, rng), 1e-2).is_finite
+    np.testing.assert_array_equal(training.flat, before)
+    assert training.moments.step == 0
+
+
+def test_weights_written_from_outside_count_once_said(rng):
+    config = small("nano")
+    training = cpu.Training(config, init(config, 1), OptimizerSettings(), precision="float32")
+    batch = batch_of(config, rng)
+    tree.copy_into(training.weights, init(config, 2))
+    training.changed()
+    other = cpu.Training(config, init(config, 2), OptimizerSettings(), precision="float32")
+    assert training.loss(*batch) == other.loss(*batch)
+
+
+def test_more_lanes_than_parts_leave_some_idle(rng):
+    config = small("nano")
+    training = cpu.Training(config, init(config), OptimizerSettings(), precision="float32", n_lanes=4)
+    losses = [training.step(*batch_of(config, rng, size), 1e-2).loss for size in (5, 1, 2)]
+    assert np.isfinite(losses).all()
+    one = cpu.Training(config, training.weights, OptimizerSettings(), precision="float32", n_lanes=1)
+    batch = batch_of(config, rng, 1)
+    assert training.loss_and_gradients(*batch) == one.loss_and_gradients(*batch)
+    np.testing.assert_array_equal(training.gradient, one.gradient)  # nothing of an idle lane is left in it
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_arena_is_sized_exactly(variant, precision, rng, monkeypatch):
+    monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
+    config = small(variant)
+    training = cpu.Training(
+        config, init(config), OptimizerSettings(), precision=precision, n_lanes=1, batch_size=4
+    )
+    (lane,) = training.lanes
+    workspace_sizes = [block.size for block in lane.arena.blocks]
+    training.step(*batch_of(config, rng, 4), 1e-3, np.random.default_rng(0))
+    assert lane.arena.used == cpu_memory.arena_size(config, 4, config.context_length) == workspace_sizes[0]
+    training.loss(*batch_of(config, rng, 4))
+    assert [block.size for block in lane.arena.blocks] == workspace_sizes
+    made = products if precision == "float32" else products_bfloat16
+    assert lane.workspace.scratch.size == cpu_memory.scratch_size(config, made)
+
+
+def test_a_batch_larger_than_said_makes_room_once(rng):
+    config = small("nano")
+    training = cpu.Training(config, init(config), OptimizerSettings(), n_lanes=1, batch_size=1)
+    (lane,) = training.lanes
+    batch = batch_of(config, rng, 6)
+    first = training.loss(*batch)
+    training.loss(*batch)
+    sizes = [block.size for block in lane.arena.blocks]
+    assert training.loss(*batch) == first
+    assert [block.size for block in lane.arena.blocks] == sizes
+    assert len(sizes) == 1
+
+
+def test_nothing_is_allocated_in_a_step(rng):
+    config = small("baby").replace(d_model=384)
+    training = cpu.Training(config, init(config), OptimizerSettings(), n_lanes=2, batch_size=6)
+    batch = [np.ascontiguousarray(part) for part in batch_of(config, rng, 6)]
+    for i in range(2):
+        training.step(*batch, 1e-3, np.random.default_rng(i))
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    training.step(*batch, 1e-3, np.random.default_rng(3))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    stream = 4 * 3 * 21 * 384  # bytes of the residual stream in a lane's three sequences
+    assert peak - before < stream  # views and tuples there are, but not one array
+
+
+def test_memory_does_not_grow_with_the_batch(rng):
+    config = small("baby")
+    sizes = {}
+    for batch_size in (32, 256):
+        training = cpu.Training(config, init(config), OptimizerSettings(), n_lanes=2, batch_size=batch_size)
+        training.step(*batch_of(config, rng, batch_size), 1e-3, np.random.default_rng(0))
+        sizes[batch_size] = [[block.size for block in lane.arena.blocks] for lane in training.lanes]
+    assert sizes[32] == sizes[256]
+
+
+def test_engines_are_found_by_name_and_said_to_be_missing():
+    config = ModelConfig()
+    assert isinstance(
+        engines.training(config, init(config), OptimizerSettings(), name="reference"), reference.Training
+    )
+    assert isinstance(engines.training(config, init(config), OptimizerSettings()), cpu.Training)
+    with pytest.raises(UserError, match=r"no engine 'gpu'; choose one of cpu, reference"):
+        engines.require("gpu", "auto")
+    with pytest.raises(UserError, match=r"no precision 'float16'.*Did you mean"):
+        engines.require("cpu", "float16")
+    with pytest.raises(UserError, match="reference engine computes in float32"):
+        engines.require("reference", "bfloat16")
+
+
+def test_bfloat16_without_amx_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(machine, "AMX", "none")
+    with pytest.raises(UserError, match=r"needs a processor with AMX.*Take float32, or auto"):
+        engines.require("cpu", "bfloat16")
+    assert "float32, since the processor has no AMX" in engines.describe("cpu", "auto")
+    monkeypatch.setattr(machine, "AMX", "hardware")
+    assert "bfloat16, since the processor has AMX" in engines.describe("cpu", "auto")
+    assert "float32, as asked" in engines.describe("cpu", "float32")

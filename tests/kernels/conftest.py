@@ -1,0 +1,50 @@
+"""Twins at work: weights as the kernels want them, and a place to compute."""
+
+import math
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handgrad import tree
+from handgrad.kernels import products, products_bfloat16
+from handgrad.kernels.arena import Arena, aligned
+from handgrad.kernels.twins import NONE, Twins, Weight, Workspace
+
+Allocate = Callable[..., np.ndarray]
+
+
+def zeros(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+    array = aligned(math.prod(shape), dtype).reshape(shape)
+    array[...] = 0
+    return array
+
+
+def weight(value: np.ndarray, made: ModuleType = products, allocate: Allocate = zeros) -> Weight:
+    """`value` as a twin takes it: packed, with a gradient of zeros."""
+    own = allocate(value.shape)
+    own[...] = value
+    if value.ndim != 2:
+        return Weight(own, allocate(value.shape), NONE, NONE)
+    K, N = value.shape
+    panels, transposed = (allocate(made.packed_shape(*shape), made.DTYPE) for shape in ((K, N), (N, K)))
+    for first in range(0, K, 32):  # piece by piece, as the optimizer does
+        made.pack(panels, transposed, own, first, min(first + 32, K))
+    return Weight(own, allocate(value.shape), panels, transposed)
+
+
+def weights(values: Any, made: ModuleType = products, allocate: Allocate = zeros) -> Any:
+    """A whole tree of them."""
+    return tree.map(lambda value: weight(value, made, allocate), values)
+
+
+@pytest.fixture
+def twins() -> Twins:
+    return Twins(Workspace(Arena(1 << 16), aligned(1 << 16)))
+
+
+@pytest.fixture
+def twins_bfloat16() -> Twins:
+    return Twins(Workspace(Arena(1 << 16), aligned(1 << 16), products_bfloat16))
