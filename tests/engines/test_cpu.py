@@ -1,6 +1,8 @@
 """The CPU engine: the same losses, gradients and steps as the formulas, from memory allocated once."""
 
 import itertools
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from handgrad import engines, tree
 from handgrad.api import loss_and_gradients
-from handgrad.engines import cpu, cpu_memory, reference
+from handgrad.engines import cpu, cpu_memory, parallel, reference
 from handgrad.engines.engine import OptimizerSettings
 from handgrad.errors import UserError
 from handgrad.kernels import machine, products, products_bfloat16
@@ -139,7 +141,7 @@ def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(rng, monkeypatch):
     exact = tree.map(lambda w: w.astype(np.float64), weights)
     expected, gradients = loss_and_gradients(config, exact, token_ids, targets)
     for tokens, n_lanes in itertools.product((21, 60, 500), (1, 2, 3)):
-        monkeypatch.setattr(cpu, "MICRO_BATCH_TOKENS", tokens)
+        monkeypatch.setattr(cpu_memory, "MICRO_BATCH_TOKENS", tokens)
         training = cpu.Training(config, weights, OptimizerSettings(), precision="float32", n_lanes=n_lanes)
         assert training.loss_and_gradients(token_ids, targets) == pytest.approx(float(expected), rel=1e-6)
         assert_gradients_close(training.gradients, gradients, 2e-5)
@@ -149,7 +151,7 @@ def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(rng, monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_same_seed_gives_the_same_losses_bit_for_bit(precision, rng, monkeypatch):
     monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
-    monkeypatch.setattr(cpu, "MICRO_BATCH_TOKENS", 42)
+    monkeypatch.setattr(cpu_memory, "MICRO_BATCH_TOKENS", 42)
     config = small("baby")
     batches = [batch_of(config, rng, 7) for _ in range(3)]
     runs = []
@@ -262,11 +264,44 @@ def test_nothing_is_allocated_in_a_step(rng):
 def test_memory_does_not_grow_with_the_batch(rng):
     config = small("baby")
     sizes = {}
-    for batch_size in (32, 256):
+    for batch_size in (64, 512):
         training = cpu.Training(config, init(config), OptimizerSettings(), n_lanes=2, batch_size=batch_size)
         training.step(*batch_of(config, rng, batch_size), 1e-3, np.random.default_rng(0))
         sizes[batch_size] = [[block.size for block in lane.arena.blocks] for lane in training.lanes]
-    assert sizes[32] == sizes[256]
+    assert sizes[64] == sizes[512]
+
+
+MEASURE = """
+import resource, sys
+import numpy as np
+import handgrad, matplotlib.pyplot, scipy.linalg  # what a training command or its Numba may load
+from handgrad import engines
+from handgrad.engines.engine import OptimizerSettings
+from handgrad.model.config import PRESETS
+from handgrad.model.init import shapes
+
+config = PRESETS[sys.argv[1]].replace(**eval(sys.argv[2]))
+batch = np.zeros((2, int(sys.argv[3]), config.context_length), np.int64)
+training = engines.training(config, shapes(config), OptimizerSettings(), batch_size=len(batch[0]))
+training.step(*batch, 1e-3, np.random.default_rng(0))
+training.step(*batch, 1e-3, np.random.default_rng(0))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in kilobytes on Linux")
+@pytest.mark.parametrize(
+    ("preset", "changes", "batch_size"),
+    [("baby", {}, 6), ("gpt2", {"context_length": 128, "n_layers": 3, "vocab_size": 20_001}, 2)],
+)
+def test_memory_is_predicted_within_a_tenth(preset, changes, batch_size):
+    config = PRESETS[preset].replace(**changes)
+    predicted = cpu_memory.predict(config, batch_size, "auto", parallel.n_cores())
+    arguments = [sys.executable, "-c", MEASURE, preset, repr(changes), str(batch_size)]
+    subprocess.run(arguments, check=True, capture_output=True, timeout=300)  # has the kernels compiled
+    measured = int(subprocess.run(arguments, check=True, capture_output=True, timeout=300).stdout)
+    assert predicted.total == pytest.approx(measured, rel=0.1)
+    assert predicted.total > 2 * predicted.process  # it is the arrays that are tested
 
 
 def test_engines_are_found_by_name_and_said_to_be_missing():

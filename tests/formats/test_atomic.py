@@ -96,9 +96,15 @@ def test_a_damaged_tensor_file_is_named(tmp_path, damage):
 
 
 def test_another_models_tensors_are_refused_before_anything_is_changed_in_ours(tmp_path):
-    ours = (np.zeros(3), np.zeros(2))
-    with pytest.raises(UserError, match=r"1 is \(4,\) there and \(2,\) here"):
-        tensors.fill(ours, {"0": np.ones(3), "1": np.ones(4)}, tmp_path / "x")
-    with pytest.raises(UserError, match="it has no 1"):
-        tensors.fill(ours, {"0": np.ones(3)}, tmp_path / "x")
-    assert not ours[0].any()
+    ours = {"a": np.zeros(3), "b": np.zeros(2)}
+    path = tmp_path / "a.safetensors"
+    tensors.write(path, {"a": np.ones(3), "b": np.ones(4)})
+    with pytest.raises(UserError, match=r"b is \(4,\) there and \(2,\) here"):
+        tensors.read_into(ours, path)
+    tensors.write(path, {"a": np.ones(3)})
+    with pytest.raises(UserError, match="it has no b"):
+        tensors.read_into(ours, path)
+    assert not ours["a"].any()
+    tensors.write(path, {"a": np.ones(3), "b": np.full(2, 5.0), "c": np.ones(1)}, {"note": "ä"})
+    assert tensors.read_into(ours, path) == {"note": "ä"}
+    np.testing.assert_array_equal(ours["b"], [5.0, 5.0])

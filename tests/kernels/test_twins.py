@@ -155,8 +155,9 @@ def compare_attention(rng, twins, *, dropout=0.0, causal=True, **shape):
     heads = {"n_heads": shape["G"] * shape["R"], "n_kv_heads": shape["G"]}
     actual, kept = twins.attention.forward(*arrays, **heads, rng=Counted(5), **settings)
     assert_close(actual, side_by_side(y))
+    largest = max(float(np.max(np.abs(g))) for g in expected)
     for ours, theirs in zip(twins.attention.backward(side_by_side(dy), kept), expected, strict=True):
-        assert_close(ours, side_by_side(theirs))
+        assert_close(ours, side_by_side(theirs), least=largest / 10)  # a sure choice has a gradient of zero
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from handgrad import engines
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import count
 from handgrad.training import run as runs
@@ -26,14 +28,16 @@ def info(
     Example: handgrad info runs/nano-1
     """
     about = runs.about(run) if run not in PRESETS or Path(run).is_dir() else _preset(run)
-    cost = count(ModelConfig(**about["model"]))
+    config = ModelConfig(**about["model"])
+    cost = count(config)
+    memory = engines.memory(config, about["recipe"]["batch_size"])
     if as_json:
-        print(json.dumps({**about, "cost": dataclasses.asdict(cost)}))
+        print(json.dumps({**about, "cost": dataclasses.asdict(cost), "memory": memory}))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for title, text in _rows(about, cost).items():
+    for title, text in _rows(about, cost, memory).items():
         table.add_row(title, text)
     Console(highlight=False, markup=False).print(table)
 
@@ -46,7 +50,7 @@ def _preset(name: str) -> dict[str, Any]:
     }
 
 
-def _rows(about: dict[str, Any], cost: Any) -> dict[str, str]:
+def _rows(about: dict[str, Any], cost: Any, memory: dict[str, int]) -> dict[str, str]:
     rows = {"preset": about.get("preset", "-")}
     if "steps_done" in about:
         best = about["best_validation_loss"]
@@ -61,14 +65,26 @@ def _rows(about: dict[str, Any], cost: Any) -> dict[str, str]:
     return {
         **rows,
         "parameters": f"{cost.parameters:,}",
-        "training": f"{cost.training_flops_per_token / 1e6:,.1f} MFLOP a token, "
-        f"{cost.training_bytes / 1e6:,.1f} MB of weights, gradient and moments",
+        "training": f"{cost.training_flops_per_token / 1e6:,.1f} MFLOP a token",
+        "memory to train": f"{_megabytes(memory['total'])} here, in batches of "
+        f"{about['recipe']['batch_size']}: " + ", ".join(_parts(memory)),
         "writing": f"{cost.forward_flops_per_token / 1e6:,.1f} MFLOP a token, "
         f"{cost.weight_bytes / 1e6:,.1f} MB of weights, {cost.kv_cache_bytes_per_token:,} bytes of KV cache "
         f"a token",
         "model": _listed(about["model"]),
         "recipe": _listed(about["recipe"]),
     }
+
+
+def _parts(memory: dict[str, int]) -> Iterator[str]:
+    names = {"weights": "weights and moments", "panels": "packed weights", "process": "Python"}
+    for name, size in memory.items():
+        if name != "total":
+            yield f"{names.get(name, name)} {_megabytes(size)}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
 
 
 def _listed(options: dict[str, Any]) -> str:

@@ -35,6 +35,14 @@ def describe(name: str, precision: str) -> str:
     return f"{precisions.reason(precision)}; {machine.LANES} numbers a vector, {parallel.n_cores()} threads"
 
 
+def memory(config: ModelConfig, batch_size: int, precision: str = "auto") -> dict[str, int]:
+    """Bytes that the CPU engine will take to train `config` on this machine, and what for."""
+    from handgrad.engines import cpu_memory
+
+    predicted = cpu_memory.predict(config, batch_size, precision, parallel.n_cores())
+    return {**predicted._asdict(), "total": predicted.total}
+
+
 def training(
     config: ModelConfig,
     weights: p.Transformer,

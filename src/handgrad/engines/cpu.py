@@ -9,6 +9,7 @@ All memory is allocated when training is set up. The same seed gives the same lo
 same number of lanes.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,15 +23,14 @@ from handgrad.engines import cpu_memory, parallel, reference
 from handgrad.engines.engine import OptimizerSettings, Step, micro_batches
 from handgrad.kernels import cache, optimizer
 from handgrad.kernels import precision as precisions
-from handgrad.kernels.arena import Arena, aligned
+from handgrad.kernels.arena import Arena, aligned, padded
 from handgrad.kernels.random import Counted
 from handgrad.kernels.twins import NONE, Twins, Weight, Workspace
 from handgrad.model.config import ModelConfig
-from handgrad.model.init import blank
+from handgrad.model.init import shapes
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.optim import adamw
 
-MICRO_BATCH_TOKENS = 384
 PIECE = 1 << 17
 """Weights the optimizer updates, and packs, at a time."""
 PIECE_ROWS = 64
@@ -52,7 +52,7 @@ def compile_kernels(config: ModelConfig, precision: str, report: Callable[[str],
     )  # fmt: skip
     token_ids = np.zeros((1, 2), np.int64)
     with cache.listening(report):
-        training = Training(small, blank(small), OptimizerSettings(), precision=precision, n_lanes=1)
+        training = Training(small, shapes(small), OptimizerSettings(), precision=precision, n_lanes=1)
         training.step(token_ids, token_ids, 0.0, np.random.default_rng(0))
         training.loss(token_ids, token_ids)
 
@@ -102,13 +102,14 @@ class Training:
         self.weights = tree.views(self.flat, weights)
         tree.copy_into(self.weights, weights)
         self._gradients = aligned(n_lanes * self.flat.size).reshape(n_lanes, self.flat.size)
-        self._gradients[:] = 0.0
         self.gradient = self._gradients[0]
         self.gradients = tree.views(self.gradient, self.weights)
-        self.moments = adamw.State(np.zeros_like(self.flat), np.zeros_like(self.flat), 0)
+        self.moments = adamw.State(
+            np.zeros(self.flat.size, np.float32), np.zeros(self.flat.size, np.float32), 0
+        )
         self._panels = self._allocate_panels()
         self._pieces = self._cut_into_pieces()
-        self.lanes = [self._lane(gradient, batch_size or 1) for gradient in self._gradients]
+        self.lanes = [self._lane(gradient, -(-(batch_size or 1) // n_lanes)) for gradient in self._gradients]
         self.changed()
 
     def changed(self) -> None:
@@ -182,7 +183,7 @@ class Training:
         return float(sum(dealt[i % n][i // n] for i in range(len(work))))
 
     def _parts(self, token_ids: np.ndarray) -> list[slice]:
-        return micro_batches(token_ids, MICRO_BATCH_TOKENS, multiple_of=len(self.lanes))
+        return micro_batches(token_ids, cpu_memory.MICRO_BATCH_TOKENS, multiple_of=len(self.lanes))
 
     def _update(self, norm: float, learning_rate: float) -> None:
         settings, moments = self.settings, self.moments
@@ -207,21 +208,14 @@ class Training:
             self.products.pack(panels, transposed, weight, piece.first, piece.last)
 
     def _allocate_panels(self) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For every matrix that takes part in products: itself, and room for its panels."""
-        looked_up = {"positions"} if self.config.tied else {"positions", "embedding"}
-        made = self.products
-
-        def room(K: int, N: int) -> np.ndarray:
-            shape = made.packed_shape(K, N)
-            panels = aligned(math.prod(shape), made.DTYPE).reshape(shape)
-            panels[:] = 0  # edges are read and never written
-            return panels
-
-        return {
-            name: (weight, room(*weight.shape), room(*weight.shape[::-1]))
-            for name, weight in tree.named_leaves(self.weights)
-            if weight.ndim == 2 and name not in looked_up
-        }
+        """For every matrix that takes part in products: itself, its panels, and those of its transpose."""
+        made, matrices = self.products, cpu_memory.packed(self.weights, self.config)
+        shapes = cpu_memory.panel_shapes(matrices.values(), made)
+        block = aligned(sum(padded(math.prod(shape)) for shape in shapes), made.DTYPE)
+        block[:] = 0  # edges are read and never written
+        starts = itertools.accumulate((padded(math.prod(shape)) for shape in shapes), initial=0)
+        panels = (block[i : i + math.prod(s)].reshape(s) for i, s in zip(starts, shapes, strict=False))
+        return {name: (weight, next(panels), next(panels)) for name, weight in matrices.items()}
 
     def _cut_into_pieces(self) -> list[Piece]:
         pieces, start = [], 0
@@ -244,14 +238,9 @@ class Training:
 
         names = iter([name for name, _ in tree.named_leaves(self.weights)])
         weights = tree.map(lambda value: paired(next(names), value), self.weights)
-        n_sequences = micro_batch_sequences(self.config, batch_size)
+        n_sequences = cpu_memory.micro_batch_sequences(self.config, batch_size)
         arena = Arena(cpu_memory.arena_size(self.config, n_sequences, self.config.context_length))
         scratch = aligned(cpu_memory.scratch_size(self.config, self.products))
         workspace = Workspace(arena, scratch, self.products)
         model = LanguageModel(Transformer(self.config, Twins(workspace)))
         return Lane(workspace, gradient, weights, model)
-
-
-def micro_batch_sequences(config: ModelConfig, batch_size: int) -> int:
-    """The most sequences in one part of a batch of whole windows."""
-    return max(1, min(batch_size, MICRO_BATCH_TOKENS // config.context_length))

@@ -1,12 +1,22 @@
 """How much the CPU engine allocates, counted from a configuration alone, array by array."""
 
 import math
+from collections.abc import Iterable
 from types import ModuleType
+from typing import Any, NamedTuple
 
+from handgrad import tree
 from handgrad.kernels import attention
 from handgrad.kernels.arena import padded
+from handgrad.kernels.precision import products_for
 from handgrad.kernels.twins import logit_rows
 from handgrad.model.config import ModelConfig
+from handgrad.model.init import shapes
+
+MICRO_BATCH_TOKENS = 384
+"""The most tokens in one part of a batch, if one sequence has no more."""
+PROCESS = 185_000_000
+"""Bytes of a training process besides its arrays, as measured: Python, NumPy, Numba, matplotlib, kernels."""
 
 
 def arena_size(config: ModelConfig, batch_size: int, n_positions: int) -> int:
@@ -44,7 +54,54 @@ def scratch_size(config: ModelConfig, products: ModuleType) -> int:
     )
 
 
-def panels_bytes(shapes: list[tuple[int, int]], products: ModuleType) -> int:
-    """Bytes of the packed matrices of these shapes, and of their transposes."""
-    numbers = sum(math.prod(products.packed_shape(*s)) for K, N in shapes for s in ((K, N), (N, K)))
-    return numbers * products.BYTES
+def packed(weights: Any, config: ModelConfig) -> dict[str, Any]:
+    """The matrices, by name, that take part in products and are packed for them."""
+    looked_up = {"positions"} if config.tied else {"positions", "embedding"}
+    named = tree.named_leaves(weights)
+    return {name: weight for name, weight in named if weight.ndim == 2 and name not in looked_up}
+
+
+def panel_shapes(matrices: Iterable[Any], products: ModuleType) -> list[tuple[int, int, int]]:
+    """The shapes of each matrix's panels, and of its transpose's."""
+    return [products.packed_shape(*shape) for m in matrices for shape in (m.shape, m.shape[::-1])]
+
+
+def micro_batch_sequences(config: ModelConfig, batch_size: int) -> int:
+    """The most sequences in one part of a batch of whole windows."""
+    return max(1, min(batch_size, MICRO_BATCH_TOKENS // config.context_length))
+
+
+class Memory(NamedTuple):
+    """What training takes, in bytes."""
+
+    weights: int
+    """Weights and Adam's two moments."""
+    gradients: int
+    """One a lane."""
+    panels: int
+    """The weights as products read them."""
+    activations: int
+    """Of a micro-batch, and what kernels work in, for every lane."""
+    process: int
+    """Python and its libraries."""
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def predict(config: ModelConfig, batch_size: int, precision: str, n_lanes: int) -> Memory:
+    """The memory that training with batches of `batch_size` windows will take at its peak."""
+    products = products_for(precision)
+    weights = shapes(config)
+    n_weights, n_lanes = tree.size(weights), min(n_lanes, batch_size)
+    panels = panel_shapes(packed(weights, config).values(), products)
+    sequences = micro_batch_sequences(config, -(-batch_size // n_lanes))
+    lane = arena_size(config, sequences, config.context_length) + scratch_size(config, products)
+    return Memory(
+        weights=3 * 4 * n_weights,
+        gradients=4 * n_weights * n_lanes,
+        panels=products.BYTES * sum(math.prod(shape) for shape in panels),
+        activations=4 * lane * n_lanes,
+        process=PROCESS,
+    )

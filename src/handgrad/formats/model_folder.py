@@ -36,8 +36,9 @@ def load(folder: str | Path, checkpoint: str | None = None) -> Model:
     tokenizer = read_tokenizer(folder)
     if checkpoint is None:
         checkpoint = BEST if (folder / BEST).exists() else LAST
-    arrays, _ = tensors.read(folder / checkpoint)
-    return Model(config, tensors.fill(blank(config), arrays, folder / checkpoint), tokenizer)
+    weights = blank(config)
+    tensors.read_into(tensors.by_name(weights), folder / checkpoint)
+    return Model(config, weights, tokenizer)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

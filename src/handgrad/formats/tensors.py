@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -13,8 +13,6 @@ from safetensors.numpy import save_file
 from handgrad import tree
 from handgrad.errors import UserError
 from handgrad.formats import atomic
-
-T = TypeVar("T")
 
 
 def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
@@ -56,20 +54,27 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def fill(target: T, arrays: dict[str, np.ndarray], path: Path) -> T:
-    """Write `arrays` by name into the tree `target`; `UserError` if they are another model's."""
-    expected = dict(tree.named_leaves(target))
-    for name, leaf in expected.items():
-        if name not in arrays:
-            raise UserError(f"{path} belongs to another model: it has no {name}. Take this run's checkpoint.")
-        if arrays[name].shape != leaf.shape:
-            raise UserError(
-                f"{path} belongs to another model: {name} is {arrays[name].shape} there and {leaf.shape} "
-                f"here. Take this run's checkpoint."
-            )
-    for name, leaf in expected.items():
-        leaf[...] = arrays[name]
-    return target
+def read_into(targets: dict[str, np.ndarray], path: Path) -> dict[str, str]:
+    """Fill arrays by their names, one after the other; return the text beside them.
+
+    `UserError` as for `read`, or if the file is another model's: then nothing has been written.
+    """
+    with _opened(path) as file:
+        names = set(file.keys())
+        for name, target in targets.items():
+            if name not in names:
+                raise UserError(
+                    f"{path} belongs to another model: it has no {name}. Take this run's checkpoint."
+                )
+            shape = tuple(file.get_slice(name).get_shape())
+            if shape != target.shape:
+                raise UserError(
+                    f"{path} belongs to another model: {name} is {shape} there and {target.shape} here. Take "
+                    f"this run's checkpoint."
+                )
+        for name, target in targets.items():
+            target[...] = file.get_tensor(name)
+        return file.metadata() or {}
 
 
 def _os_error(error: SafetensorError) -> OSError:

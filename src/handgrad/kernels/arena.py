@@ -9,7 +9,7 @@ ALIGNMENT = 64
 
 
 def aligned(n: int, dtype: type = np.float32) -> np.ndarray:
-    """n numbers, uninitialized, at an address that is a multiple of `ALIGNMENT`."""
+    """n numbers, not initialized, at an address that is a multiple of `ALIGNMENT`."""
     size = np.dtype(dtype).itemsize
     raw = np.empty(n * size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT

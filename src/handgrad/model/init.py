@@ -43,6 +43,11 @@ def blank(config: ModelConfig) -> p.Transformer:
     return _build(config, lambda deviation, *shape: np.zeros(shape, np.float32), np.float32)
 
 
+def shapes(config: ModelConfig) -> p.Transformer:
+    """The shapes of the weights for `config`: zeros that take no memory and cannot be written."""
+    return _build(config, lambda deviation, *shape: np.broadcast_to(np.float32(0), shape), np.float32)
+
+
 def _build(config: ModelConfig, normal: Callable[..., np.ndarray], dtype: type) -> p.Transformer:
     """The tree of weights; `normal(deviation, *shape)` makes its matrices."""
     L, D, F = config.n_layers, config.d_model, config.ff_width

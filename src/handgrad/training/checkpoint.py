@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from handgrad import parameters as p
 from handgrad.engines.engine import Training
 from handgrad.errors import UserError
 from handgrad.formats import tensors
+from handgrad.optim import adamw
 
 MEAN, SQUARE = "adam.mean", "adam.square"
 
@@ -29,26 +31,24 @@ class Progress:
     """Time spent training and evaluating."""
 
 
-def save(path: Path, training: Training, progress: Progress) -> None:
+def save(path: Path, weights: p.Transformer, moments: adamw.State, progress: Progress) -> None:
     """Write the whole state."""
-    moments = {MEAN: training.moments.mean, SQUARE: training.moments.square}
-    about = json.dumps(dataclasses.asdict(progress))
-    tensors.write(path, {**tensors.by_name(training.weights), **moments}, {"progress": about})
+    arrays = {**tensors.by_name(weights), MEAN: moments.mean, SQUARE: moments.square}
+    tensors.write(path, arrays, {"progress": json.dumps(dataclasses.asdict(progress))})
 
 
 def restore(path: Path, training: Training) -> Progress:
     """Read a state into `training`; return where it stands. `UserError` if it is damaged or another's."""
-    arrays, metadata = tensors.read(path)
-    tensors.fill(training.weights, arrays, path)
     try:
-        progress = Progress(**json.loads(metadata["progress"]))
-        training.moments.mean[:] = arrays[MEAN]
-        training.moments.square[:] = arrays[SQUARE]
-        training.moments = training.moments._replace(step=progress.step)
-        training.changed()
-        return progress
+        progress = Progress(**json.loads(tensors.read_metadata(path)["progress"]))
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path} holds weights but no state to go on from ({error!r}).") from error
+    moments = training.moments
+    arrays = {**tensors.by_name(training.weights), MEAN: moments.mean, SQUARE: moments.square}
+    tensors.read_into(arrays, path)
+    training.moments = moments._replace(step=progress.step)
+    training.changed()
+    return progress
 
 
 def save_weights(path: Path, training: Training, progress: Progress) -> None:

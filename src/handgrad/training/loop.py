@@ -171,7 +171,7 @@ class Run:
 
     def _save(self, log: metrics.Writer) -> None:
         log.flush()
-        checkpoint.save(self.folder / LAST, self.training, self.progress)
+        checkpoint.save(self.folder / LAST, self.training.weights, self.training.moments, self.progress)
 
     def _explain_not_finite(self, step: Step, token_ids: np.ndarray, targets: np.ndarray) -> None:
         where = diagnose.first_not_finite(self.training, token_ids, targets)

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from handgrad import engines
+from handgrad import engines, tree
 from handgrad import tokenizer as tokenizers
 from handgrad.data import batches, corpus, token_file
 from handgrad.data.corpus import Corpus
-from handgrad.engines.reference import Training
 from handgrad.errors import UserError, require_known
 from handgrad.formats import atomic, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST, TOKENIZER
 from handgrad.model.config import ModelConfig, preset
-from handgrad.model.init import blank, init
+from handgrad.model.init import init, shapes
+from handgrad.optim import adamw
 from handgrad.training import baselines, checkpoint, loop, metrics
 from handgrad.training.recipe import RECIPES, Recipe
 
@@ -116,8 +116,9 @@ def create(
             }
             atomic.write_text(partial / CONFIG, model_folder.config_json(config, **about))
             atomic.write_text(partial / TOKENIZER, json.dumps(made.to_json(), ensure_ascii=False))
-            training = Training(config, init(config, seed), recipe.optimizer)
-            checkpoint.save(partial / LAST, training, checkpoint.Progress())
+            weights = init(config, seed)
+            moments = adamw.init(np.zeros(tree.size(weights), np.float32))
+            checkpoint.save(partial / LAST, weights, moments, checkpoint.Progress())
             if folder.exists():
                 folder.rmdir()  # it is empty: _new_folder looked
             partial.rename(folder)
@@ -133,10 +134,24 @@ def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print
     data = model_folder.read_config(folder)
     config = model_folder.model_config(data, folder)
     recipe, seed = read_recipe(data, folder)
+    done = _train(folder, config, recipe, seed, data, report)
+    _draw_curve(folder, data)
+    return done
+
+
+def _train(
+    folder: Path,
+    config: ModelConfig,
+    recipe: Recipe,
+    seed: int,
+    data: dict[str, Any],
+    report: Callable[[loop.Event], object],
+) -> bool:
+    """All of it but the picture; what training needs memory for is free again when this returns."""
     n_compiling = itertools.count(1)
     training = engines.training(
         config,
-        blank(config),
+        shapes(config),
         recipe.optimizer,
         name=data.get("engine", "cpu"),
         precision=data.get("precision", "auto"),
@@ -146,9 +161,7 @@ def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print
     progress = checkpoint.restore(folder / LAST, training)
     train, validation = batches.split(_tokens(folder, config, data), config.context_length)
     tokenizer = model_folder.read_tokenizer(folder)
-    done = loop.Run(folder, recipe, seed, training, tokenizer, train, validation, progress, report).go()
-    _draw_curve(folder, data)
-    return done
+    return loop.Run(folder, recipe, seed, training, tokenizer, train, validation, progress, report).go()
 
 
 def read_recipe(data: dict[str, Any], folder: Path) -> tuple[Recipe, int]:
