@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import handgrad
-from handgrad.cli import check, generate, info, train
+from handgrad.cli import bench, check, generate, info, train
 from handgrad.errors import UserError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command()(train.train)
 app.command()(generate.generate)
 app.command()(info.info)
 app.command()(check.check)
+app.command()(bench.bench)
 
 
 def _version(wanted: bool) -> None:

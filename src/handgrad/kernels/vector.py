@@ -29,17 +29,17 @@ def _i64(value: int) -> ir.Constant:
     return ir.Constant(I64, value)
 
 
-def _at(builder: Any, address: Any, offset: int, kind: Any) -> Any:
+def at_address(builder: Any, address: Any, offset: int, kind: Any) -> Any:
     return builder.inttoptr(builder.add(address, _i64(offset)) if offset else address, kind.as_pointer())
 
 
 def _load(builder: Any, address: Any, offset: int = 0) -> Any:
-    return builder.load(_at(builder, address, offset, VECTOR), align=4)
+    return builder.load(at_address(builder, address, offset, VECTOR), align=4)
 
 
 def _broadcast(builder: Any, address: Any, offset: int) -> Any:
     """A vector with the number at address + offset in every lane."""
-    number = builder.load(_at(builder, address, offset, F32), align=4)
+    number = builder.load(at_address(builder, address, offset, F32), align=4)
     first = builder.insert_element(UNDEFINED, number, ir.Constant(I32, 0))
     return builder.shuffle_vector(first, UNDEFINED, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
 
@@ -51,13 +51,13 @@ def _prefetch(builder: Any, address: Any) -> None:
     builder.call(function, [builder.inttoptr(address, pointer), *(ir.Constant(I32, i) for i in (1, 3, 1))])
 
 
-def _multiply_add(builder: Any) -> Callable[[Any, Any, Any], Any]:
+def multiply_adder(builder: Any) -> Callable[[Any, Any, Any], Any]:
     kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
     function = builder.module.declare_intrinsic(f"llvm.fmuladd.v{LANES}f32", (), kind)
     return lambda a, b, c: builder.call(function, [a, b, c])
 
 
-def _counted_loop(
+def counted_loop(
     builder: Any, count: Any, state: list[Any], body: Callable[[list[Any]], list[Any]]
 ) -> list[Any]:
     """`state = body(state)`, `count` times, the state in registers."""
@@ -91,7 +91,7 @@ def _tile(by_columns: bool) -> Any:
 
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             c, c_stride, start, start_stride, a, a_stride, last_row, b, n_steps = args
-            multiply_add = _multiply_add(builder)
+            multiply_add = multiply_adder(builder)
             for i in range(TILE_ROWS):
                 _prefetch(builder, builder.add(start, builder.mul(start_stride, _i64(i))))
 
@@ -129,8 +129,8 @@ def _tile(by_columns: bool) -> Any:
 
             zero = ir.Constant(VECTOR, [0.0] * LANES)
             state = [a if by_columns else _i64(0), b, *([zero] * (TILE_ROWS * N_VECTORS))]
-            state = _counted_loop(builder, builder.sdiv(n_steps, _i64(UNROLL)), state, steps(UNROLL))
-            state = _counted_loop(builder, builder.srem(n_steps, _i64(UNROLL)), state, steps(1))
+            state = counted_loop(builder, builder.sdiv(n_steps, _i64(UNROLL)), state, steps(UNROLL))
+            state = counted_loop(builder, builder.srem(n_steps, _i64(UNROLL)), state, steps(1))
             for i in range(TILE_ROWS):
                 from_row = builder.add(start, builder.mul(start_stride, _i64(i)))
                 to_row = builder.add(c, builder.mul(c_stride, _i64(i)))
@@ -138,7 +138,7 @@ def _tile(by_columns: bool) -> Any:
                     total = builder.fadd(
                         state[2 + N_VECTORS * i + j], _load(builder, from_row, 4 * LANES * j)
                     )
-                    builder.store(total, _at(builder, to_row, 4 * LANES * j, VECTOR), align=4)
+                    builder.store(total, at_address(builder, to_row, 4 * LANES * j, VECTOR), align=4)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 9), emit
@@ -172,7 +172,7 @@ def transpose_block(
             bit *= 2
         for i in range(LANES):
             to_row = builder.add(target, builder.mul(target_stride, _i64(i)))
-            builder.store(rows[i], _at(builder, to_row, 0, VECTOR), align=4)
+            builder.store(rows[i], at_address(builder, to_row, 0, VECTOR), align=4)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), emit
@@ -183,7 +183,7 @@ def load(typing_context: Any, address: Any) -> Any:
     """The float32 at an address."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_at(builder, args[0], 0, F32), align=4)
+        return builder.load(at_address(builder, args[0], 0, F32), align=4)
 
     return types.float32(types.int64), emit
 
@@ -193,7 +193,7 @@ def store(typing_context: Any, address: Any, number: Any) -> Any:
     """Write a float32 to an address."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[1], _at(builder, args[0], 0, F32), align=4)
+        builder.store(args[1], at_address(builder, args[0], 0, F32), align=4)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.float32), emit

@@ -1,0 +1,132 @@
+"""The same model, optimizer and batches in PyTorch, as a worker. The only module that imports it.
+
+    python -m handgrad.benchmark.torch_peer --config-json JSON --batch 16 --precision bfloat16 --compile
+
+It is written as its users would: modules, autograd, fused attention and a fused optimizer, bfloat16 by
+autocast.
+"""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from handgrad.benchmark import worker, workload
+from handgrad.engines.engine import OptimizerSettings
+from handgrad.model.config import ModelConfig
+from handgrad.model.init import DEVIATION
+
+try:
+    import torch
+    from torch import nn
+    from torch.nn import functional
+except ModuleNotFoundError:
+    sys.exit("The comparison needs PyTorch: pip install torch")
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.n_heads, self.dropout = config.n_heads, config.dropout
+        self.queries_keys_values = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
+        self.output = nn.Linear(config.d_model, config.d_model, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        heads = self.queries_keys_values(x).unflatten(-1, (3, self.n_heads, -1))
+        q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, T, 3, H, K) -> three of (B, H, T, K)
+        rate = self.dropout if self.training else 0.0
+        y = functional.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True)
+        return self.output(y.transpose(1, 2).flatten(-2))
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        D, F, eps = config.d_model, config.ff_width, config.norm_eps
+        self.attention = nn.Sequential(nn.LayerNorm(D, eps, bias=False), Attention(config))
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(D, eps, bias=False),
+            nn.Linear(D, F, bias=False),
+            nn.GELU(),
+            nn.Linear(F, D, bias=False),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Any) -> Any:
+        x = x + self.dropout(self.attention(x))
+        return x + self.dropout(self.feed_forward(x))
+
+
+class LanguageModel(nn.Module):
+    """Token ids and targets in, the mean loss out."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.positions = nn.Parameter(torch.empty(config.context_length, config.d_model))
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.Sequential(*(Block(config) for _ in range(config.n_layers)))
+        self.norm = nn.LayerNorm(config.d_model, config.norm_eps, bias=False)
+        for weight in matrices(self):
+            nn.init.normal_(weight, std=DEVIATION)
+
+    def forward(self, token_ids: Any, targets: Any) -> Any:
+        x = self.dropout(self.embedding(token_ids) + self.positions[: token_ids.shape[1]])
+        logits = functional.linear(self.norm(self.blocks(x)), self.embedding.weight)  # tied
+        return functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+
+def matrices(model: Any) -> list[Any]:
+    return [weight for weight in model.parameters() if weight.ndim >= 2]
+
+
+def optimizer_of(model: Any, settings: OptimizerSettings) -> Any:
+    """AdamW, which decays matrices only."""
+    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
+    groups = [
+        {"params": matrices(model), "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    betas = settings.beta1, settings.beta2
+    return torch.optim.AdamW(groups, lr=workload.LEARNING_RATE, betas=betas, fused=True)
+
+
+def stepper(config: ModelConfig, *, batch_size: int, precision: str, compiled: bool) -> Callable[[], float]:
+    """A function that makes one training step at each call, on the next batch of the workload."""
+    torch.manual_seed(workload.SEED)
+    model, settings = LanguageModel(config), OptimizerSettings()
+    optimizer = optimizer_of(model, settings)
+    loss_of = torch.compile(model) if compiled else model
+    batches = workload.batches(config, batch_size)
+
+    def narrow() -> Any:
+        return torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+
+    def step() -> float:
+        token_ids, targets = map(torch.from_numpy, next(batches))
+        with narrow():
+            loss = loss_of(token_ids, targets)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return float(loss.detach())
+
+    return step
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description="The PyTorch side of the comparison.")
+    options.add_argument("--config-json", required=True, type=workload.from_json)
+    options.add_argument("--batch", required=True, type=int)
+    options.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    options.add_argument("--compile", action="store_true")
+    given = options.parse_args()
+    worker.serve(
+        stepper(given.config_json, batch_size=given.batch, precision=given.precision, compiled=given.compile)
+    )
+
+
+if __name__ == "__main__":
+    main()

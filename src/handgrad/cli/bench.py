@@ -1,0 +1,71 @@
+"""handgrad bench: what this machine can do, what the engine makes of it, and how a peer compares."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+from handgrad.cli import bench_tables
+from handgrad.model.config import PRESETS
+from handgrad.training.recipe import RECIPES
+
+Result = TypeVar("Result")
+
+
+def bench(
+    preset: Annotated[str, typer.Option(help=f"The model: {', '.join(PRESETS)}.")] = "nano",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Sequences a step. Default: the recipe's; a peer's: several.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="float32, bfloat16 (processors with AMX), or auto: the fastest; a peer: both.")
+    ] = "auto",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps to time; against a peer, steps of a turn.")
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Share of activations dropped. Default: the preset's; gpt2: none.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="torch: the same model in PyTorch, turn by turn with ours.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Measure this machine, where a training step's time goes, and how fast training is on it.
+
+    Example: handgrad bench --preset baby --against torch
+    """
+    from handgrad.benchmark import against as peers  # they import Numba, which takes half a second
+    from handgrad.benchmark import measurement, workload
+
+    config = workload.model(preset, dropout)
+    options: dict[str, Any] = {
+        "batch_size": batch_size or RECIPES[preset].batch_size,
+        "precision": precision,
+        **({} if steps is None else {"n_steps": steps}),
+    }
+    console = Console(highlight=False, markup=False)
+    about = {"preset": preset, "machine": measurement.describe_machine(), "model": dataclasses.asdict(config)}
+    if against is None:
+        measured = _watched(lambda report: measurement.measure(config, **options, report=report))
+        if as_json:
+            print(json.dumps({**about, **bench_tables.measurement_json(measured)}))
+        else:
+            bench_tables.print_measurement(console, about, measured)
+        return
+    peers.require(against, preset)
+    variants = peers.torch_variants([batch_size] if batch_size else peers.PEER_BATCHES[preset], precision)
+    compared = _watched(lambda report: peers.compare(config, variants, **options, report=report))
+    if as_json:
+        print(json.dumps({**about, **bench_tables.comparison_json(compared)}))
+    else:
+        bench_tables.print_comparison(console, about, compared)
+
+
+def _watched(run: Callable[[Callable[[str], object]], Result]) -> Result:
+    """What `run` returns; on a terminal, a line says meanwhile what it reports."""
+    with Console(stderr=True, highlight=False).status("starting") as status:
+        return run(status.update)

@@ -1,0 +1,164 @@
+"""The benchmark: what it counts is exact, what it wraps it restores, and what it prints can be read."""
+
+import json
+import re
+import sys
+
+import pytest
+
+from handgrad import cli
+from handgrad.benchmark import against, profile, worker, workload
+from handgrad.errors import UserError
+from handgrad.kernels import cache
+from handgrad.model.config import PRESETS, ModelConfig
+from handgrad.model.count import count
+
+TINY = ModelConfig(
+    vocab_size=11, context_length=8, n_layers=2, n_heads=2, d_model=16, bias=False, dropout=0.1
+)
+BATCH = 3
+
+
+class Broken(against.Variant):
+    def start(self, config):
+        return worker.Worker("handgrad.benchmark.nothing", [])
+
+
+@pytest.fixture
+def bench(monkeypatch, capfd):
+    """Run `handgrad bench` on a tiny nano, measured as briefly as can be; exit code, output, error output."""
+    with cache.here():
+        from handgrad.kernels import peaks
+    monkeypatch.setattr(peaks, "SECONDS", 1e-4)
+    monkeypatch.setattr(peaks, "MEMORY_BYTES", 1 << 20)
+    monkeypatch.setitem(PRESETS, "nano", TINY)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["handgrad", "bench", *map(str, args)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def profiled():
+    return profile.profile(TINY, batch_size=BATCH, precision="float32", n_steps=2)
+
+
+def test_shares_sum_to_one(profiled):
+    assert sum(row.share for row in profiled.rows) == pytest.approx(1.0)
+    assert sum(row.seconds for row in profiled.rows) == pytest.approx(profiled.seconds)
+    assert profiled.rows[-1].kernel == profile.BETWEEN
+
+
+def test_products_are_counted_to_the_operation(profiled):
+    """Every matrix takes part in three products: forward, its input's gradient, its own."""
+    operations = {row.kernel: row.operations for row in profiled.rows}
+    tokens = BATCH * TINY.context_length
+    weights = operations["products.affine"] + operations["products.add_gradient"]
+    assert weights == 6 * tokens * count(TINY).matrix_parameters
+    pairs = TINY.context_length * (TINY.context_length + 1) // 2
+    assert operations["attention.forward"] == TINY.n_layers * BATCH * pairs * 2 * 2 * TINY.d_model
+    assert operations["attention.backward"] == 2.5 * operations["attention.forward"]
+
+
+def test_bytes_are_those_a_kernel_works_on(profiled):
+    n_bytes = {row.kernel: row.bytes for row in profiled.rows}
+    parameters = 4 * count(TINY).parameters
+    assert n_bytes["optimizer.adamw"] == 4 * parameters
+    assert n_bytes["optimizer.collect"] == pytest.approx(parameters)
+
+
+def test_kernels_are_restored_even_after_a_failure():
+    before = list(profile.kernels())
+    calls = []
+
+    def fail():
+        with profile.timed(calls), profile.one_thread():
+            assert not list(profile.kernels())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    after = list(profile.kernels())
+    assert len(before) > 20
+    assert [name for _, name, _ in after] == [name for _, name, _ in before]
+    assert all(now is then for (*_, now), (*_, then) in zip(after, before, strict=True))
+
+
+def test_the_tables_fit_80_columns(bench, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = bench("--steps", 1)
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    assert re.search(r"float32 multiply-adds +[\d.,]+ +[\d.,]+ +GFLOP/s", out)
+    assert re.search(r"products\S*\.affine +\d+ +[\d.]+ +[\d.]+% +[\d.]+ +- +\d+%", out)
+    assert re.search(r"[\d,]+ tokens a second on all cores", out)
+
+
+def test_json_is_one_object_with_peaks_and_kernels(bench):
+    code, out, _ = bench("--steps", 1, "--json", "--precision", "float32", "--dropout", 0)
+    row = json.loads(out)
+    assert code == 0
+    assert row["peaks"]["float32"]["one_core"] > 0
+    assert {"products.affine", "optimizer.adamw", profile.BETWEEN} <= {k["kernel"] for k in row["kernels"]}
+    assert row["tokens_per_second"] > 0
+    assert row["model"]["dropout"] == 0
+
+
+def test_an_unknown_peer_is_explained(bench):
+    code, out, err = bench("--against", "torchh")
+    assert (code, out) == (2, "")
+    assert err == "handgrad: There is no peer 'torchh'; choose one of torch. Did you mean torch?\n"
+
+
+def test_a_missing_peer_is_explained(bench, monkeypatch):
+    monkeypatch.setattr(against.importlib.util, "find_spec", lambda name: None)
+    code, _, err = bench("--against", "torch")
+    assert code == 2
+    assert "pip install torch" in err
+
+
+def test_only_models_that_the_peer_has_are_compared():
+    with pytest.raises(UserError, match="nano, baby, gpt2"):
+        against.require("torch", "llama")
+
+
+def test_torch_is_compared_turn_by_turn_and_a_failing_variant_left_out(bench, monkeypatch):
+    pytest.importorskip("torch")
+    variants = [against.Variant(against.EAGER, "float32", BATCH), Broken(against.COMPILED, "float32", BATCH)]
+    monkeypatch.setattr(against, "torch_variants", lambda *_: variants)
+    code, out, err = bench("--against", "torch", "--steps", 1, "--json")
+    row = json.loads(out)
+    assert (code, err) == (0, "")
+    assert {v["engine"]: len(v["rounds"]) for v in row["variants"] if not v["failure"]} == {
+        "handgrad": against.ROUNDS,
+        "torch eager": against.ROUNDS,
+    }
+    assert [v["engine"] for v in row["variants"] if v["failure"]] == ["torch compiled"]
+    assert row["ratio"] > 0
+
+
+def test_a_worker_that_is_late_or_fails_says_so():
+    options = ["--config-json", workload.to_json(TINY), "--batch", "1"]
+    with worker.Worker("handgrad.benchmark.ours", options) as late:
+        with pytest.raises(worker.WorkerError, match="took more than 0 s"):
+            late.run(1, limit=0.01)
+    with worker.Worker("handgrad.benchmark.nothing", []) as missing:
+        with pytest.raises(worker.WorkerError, match=r"exit code 1 and said: .*nothing"):
+            missing.run(1, limit=60)
+
+
+def test_variants_that_do_not_fit_in_memory_come_in_groups(monkeypatch):
+    entries = [against.Entry(v) for v in against.torch_variants([4, 16])]
+    ours = against.Entry(against.Variant(against.OURS, "float32", 4))
+    monkeypatch.setattr(against, "_memory", lambda: 3e9)
+    groups = list(against._groups(TINY, ours, entries))
+    assert [len(group) for group in groups] == [3, 3, 2]
+    assert [entry for group in groups for entry in group] == entries
