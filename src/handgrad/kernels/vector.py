@@ -44,11 +44,13 @@ def _broadcast(builder: Any, address: Any, offset: int) -> Any:
     return builder.shuffle_vector(first, UNDEFINED, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
 
 
-def _prefetch(builder: Any, address: Any) -> None:
+def _prefetch(builder: Any, address: Any, *, to_write: bool) -> None:
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
     function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
-    builder.call(function, [builder.inttoptr(address, pointer), *(ir.Constant(I32, i) for i in (1, 3, 1))])
+    builder.call(
+        function, [builder.inttoptr(address, pointer), *(ir.Constant(I32, i) for i in (int(to_write), 3, 1))]
+    )
 
 
 def multiply_adder(builder: Any) -> Callable[[Any, Any, Any], Any]:
@@ -93,7 +95,7 @@ def _tile(by_columns: bool) -> Any:
             c, c_stride, start, start_stride, a, a_stride, last_row, b, n_steps = args
             multiply_add = multiply_adder(builder)
             for i in range(TILE_ROWS):
-                _prefetch(builder, builder.add(start, builder.mul(start_stride, _i64(i))))
+                _prefetch(builder, builder.add(c, builder.mul(c_stride, _i64(i))), to_write=True)
 
             def row(i: int) -> Any:
                 index = _i64(i)
@@ -179,6 +181,17 @@ def transpose_block(
 
 
 @intrinsic
+def prefetch(typing_context: Any, address: Any) -> Any:
+    """Ask for the cache line at an address; nothing happens where there is none."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _prefetch(builder, args[0], to_write=False)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
+
+
+@intrinsic
 def load(typing_context: Any, address: Any) -> Any:
     """The float32 at an address."""
 
@@ -197,6 +210,18 @@ def store(typing_context: Any, address: Any, number: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.float32), emit
+
+
+@intrinsic
+def move(typing_context: Any, target: Any, source: Any) -> Any:
+    """Copy one vector from address to address: addresses may overlap, so a loop of numbers stays one."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target, source = args
+        builder.store(_load(builder, source), at_address(builder, target, 0, VECTOR), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
 
 
 @intrinsic
