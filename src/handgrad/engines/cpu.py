@@ -114,7 +114,7 @@ class Training:
 
     def changed(self) -> None:
         """Call after writing into `weights` from outside: what is computed from them is computed anew."""
-        parallel.together(self._pack, self._pieces)
+        self._over_pieces(self._pack)
 
     def step(
         self,
@@ -171,8 +171,8 @@ class Training:
 
         loss = self._over_lanes(run, list(zip(parts, seeds, strict=True)))
         gradients = self._gradients[: min(len(parts), len(self.lanes))]
-        squares = parallel.together(
-            lambda piece: optimizer.collect(gradients, piece.place.start, piece.place.stop), self._pieces
+        squares = self._over_pieces(
+            lambda piece: optimizer.collect(gradients, piece.place.start, piece.place.stop)
         )
         return loss, sum(squares)
 
@@ -181,6 +181,13 @@ class Training:
         n = min(len(work), len(self.lanes))
         dealt = parallel.together(run, self.lanes[:n], [work[i::n] for i in range(n)])
         return float(sum(dealt[i % n][i // n] for i in range(len(work))))
+
+    def _over_pieces(self, run: Callable[[Piece], Any]) -> list[Any]:
+        """`run` for every piece of the weights, dealt out to as many threads as there are lanes."""
+        n = len(self.lanes)
+        hands = [self._pieces[i::n] for i in range(n)]
+        dealt = parallel.together(lambda hand: [run(piece) for piece in hand], hands)
+        return [result for results in dealt for result in results]
 
     def _parts(self, token_ids: np.ndarray) -> list[slice]:
         return micro_batches(token_ids, cpu_memory.MICRO_BATCH_TOKENS, multiple_of=len(self.lanes))
@@ -199,7 +206,7 @@ class Training:
             optimizer.adamw(*(a[piece.place] for a in arrays), *map(np.float32, numbers))
             self._pack(piece)
 
-        parallel.together(run, self._pieces)
+        self._over_pieces(run)
         self.moments = moments._replace(step=step)
 
     def _pack(self, piece: Piece) -> None:

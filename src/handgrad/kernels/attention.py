@@ -12,8 +12,8 @@ import math
 import numpy as np
 
 from handgrad.kernels.elementwise import kept
-from handgrad.kernels.functions import exp
-from handgrad.kernels.jit import inner, kernel, largest, reduction
+from handgrad.kernels.functions import exp, largest
+from handgrad.kernels.jit import inner, kernel, reduction
 from handgrad.kernels.machine import TILE_COLUMNS, TILE_ROWS
 from handgrad.kernels.products import (
     EDGE,
@@ -25,7 +25,7 @@ from handgrad.kernels.products import (
     pack_transposed,
 )
 
-ROWS = 48
+ROWS = 24
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 

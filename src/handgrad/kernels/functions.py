@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from handgrad.kernels.jit import inner
-from handgrad.kernels.vector import power_of_two, rounded
+from handgrad.kernels.vector import larger, power_of_two, rounded
 from handgrad.ops.erf import P_FLOAT32
 
 ZERO, ONE, TWO, HALF = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(0.5)
@@ -69,3 +69,12 @@ def normal_cdf(x, bell_x):
 @inner
 def normal_density(bell_x):
     return INVERSE_SQRT_TWO_PI * bell_x
+
+
+@inner
+def largest(x):
+    """The largest of x. A NaN may be passed over: whoever goes on with the rest of x will meet it."""
+    top = x[0]
+    for i in range(x.size):
+        top = larger(top, x[i])
+    return top

@@ -12,12 +12,3 @@ FLAGS = {"contract", "nsz", "arcp"}
 kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False)
 inner = njit(nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False)
 reduction = njit(nogil=True, error_model="numpy", fastmath={*FLAGS, "reassoc"}, boundscheck=False)
-
-
-@njit(nogil=True, error_model="numpy", fastmath={"nnan", "nsz", "reassoc"}, boundscheck=False)
-def largest(x):
-    """The largest of x. A NaN may be passed over: whoever goes on with the rest of x will meet it."""
-    top = x[0]
-    for i in range(x.size):
-        top = x[i] if x[i] > top else top
-    return top

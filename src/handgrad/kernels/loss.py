@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from handgrad.kernels.functions import exp
-from handgrad.kernels.jit import kernel, largest, reduction
+from handgrad.kernels.functions import exp, largest
+from handgrad.kernels.jit import kernel, reduction
 
 
 @reduction

@@ -225,6 +225,17 @@ def move(typing_context: Any, target: Any, source: Any) -> Any:
 
 
 @intrinsic
+def larger(typing_context: Any, x: Any, y: Any) -> Any:
+    """The larger of two float32; either, where one is NaN. Sums of it, so to speak, run in vectors."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = builder.module.declare_intrinsic("llvm.maxnum.f32", (), ir.FunctionType(F32, [F32, F32]))
+        return builder.call(function, args, fastmath=("nnan", "nsz"))
+
+    return types.float32(types.float32, types.float32), emit
+
+
+@intrinsic
 def rounded(typing_context: Any, x: Any) -> Any:
     """The nearest whole number, as a float32."""
 
