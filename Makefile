@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 demo: .venv/installed  ## install, train about a minute on the embedded text, let it write
 	@run=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
-	$(BIN)/handgrad train --preset nano --steps 720 --eval-every 180 --out $$run && \
+	$(BIN)/handgrad train --preset nano --steps 1200 --eval-every 300 --out $$run && \
 	echo && $(BIN)/handgrad generate $$run "The " --max-tokens 400
 
 test: .venv/installed-dev  ## run all tests

@@ -11,7 +11,8 @@ import pytest
 from handgrad import tree
 from handgrad.kernels import products, products_bfloat16
 from handgrad.kernels.arena import Arena, aligned
-from handgrad.kernels.twins import NONE, Twins, Weight, Workspace
+from handgrad.kernels.twins import Twins
+from handgrad.kernels.workspace import NONE, Weight, Workspace
 
 Allocate = Callable[..., np.ndarray]
 

@@ -10,9 +10,10 @@ import ctypes, mmap, sys
 import numpy as np
 from handgrad import tree
 from handgrad.kernels import products, products_bfloat16
-from handgrad.kernels import twins as twins_module
+from handgrad.kernels import workspace as workspace_module
 from handgrad.kernels.random import Counted
-from handgrad.kernels.twins import Twins, Workspace
+from handgrad.kernels.twins import Twins
+from handgrad.kernels.workspace import Workspace
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
 from handgrad.model.transformer import LanguageModel, Transformer
@@ -46,7 +47,7 @@ if len(sys.argv) > 3:  # touch what may not be touched
     ctypes.memset(array.ctypes.data + (array.nbytes if at_end else -1), 1, 1)
     print("survived")
 
-twins_module.aligned = lambda n, dtype=np.float32: guarded((n,), dtype)
+workspace_module.aligned = lambda n, dtype=np.float32: guarded((n,), dtype)
 rng = np.random.default_rng(0)
 for name, changes in {
     "paper": {}, "nano": {"activation": "prelu", "gated": True, "n_heads": 1}, "gpt2": {"tied": False},

@@ -12,7 +12,9 @@ from handgrad import ops, tree
 from handgrad.kernels import products, products_bfloat16
 from handgrad.kernels.arena import Arena, aligned
 from handgrad.kernels.random import Counted
-from handgrad.kernels.twins import Twins, Workspace, logit_rows
+from handgrad.kernels.twins import Twins
+from handgrad.kernels.twins.layers import logit_rows
+from handgrad.kernels.workspace import Workspace
 from handgrad.model.config import Activation
 from handgrad.ops import rope
 from tests.kernels.conftest import weight, weights
@@ -205,7 +207,7 @@ def test_norms_of_any_shape(M, D, centred, mean):
 @pytest.mark.parametrize("V", [1, 2, 65, 1031])
 @pytest.mark.parametrize("tied", [True, False])
 def test_losses_over_odd_vocabularies(V, tied, twins, rng, monkeypatch):
-    monkeypatch.setattr("handgrad.kernels.twins.LOGITS", 60 * V)  # several parts
+    monkeypatch.setattr("handgrad.kernels.twins.layers.LOGITS", 60 * V)  # several parts
     targets = rng.integers(V, size=(2, 67))
     targets[1, :5] = -1
     shape = (V, 9) if tied else (9, V)

@@ -25,7 +25,8 @@ from handgrad.kernels import cache, optimizer
 from handgrad.kernels import precision as precisions
 from handgrad.kernels.arena import Arena, aligned, padded
 from handgrad.kernels.random import Counted
-from handgrad.kernels.twins import NONE, Twins, Weight, Workspace
+from handgrad.kernels.twins import Twins
+from handgrad.kernels.workspace import NONE, Weight, Workspace
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import shapes
 from handgrad.model.transformer import LanguageModel, Transformer

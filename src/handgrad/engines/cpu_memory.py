@@ -9,7 +9,7 @@ from handgrad import tree
 from handgrad.kernels import attention
 from handgrad.kernels.arena import padded
 from handgrad.kernels.precision import products_for
-from handgrad.kernels.twins import logit_rows
+from handgrad.kernels.twins.layers import logit_rows
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import shapes
 

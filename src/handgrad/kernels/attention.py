@@ -140,6 +140,31 @@ def row_gradient_dropped(scores, dprobs, dropped, n, scale, log_sum, number, low
     return s
 
 
+@inner
+def softmax_backward(
+    probs, dscores, dropped, log_sums, number, first, T, S, causal, scale, low, high, limit, keep_scale
+):
+    """Of the queries from `first`: `probs` holds scores and becomes probabilities, `dscores` holds the
+    gradient of what met the values and becomes that of the scores; both are zero where a query sees nothing.
+    """
+    n_wide = up(n_seen(first + log_sums.size - 1, T, S, causal))
+    for i in range(log_sums.size):
+        n = n_seen(first + i, T, S, causal)
+        row, drow = probs[i], dscores[i]
+        if limit:
+            place = (number + i) * S
+            along = row_gradient_dropped(
+                row, drow, dropped[i], n, scale, log_sums[i], place, low, high, limit, keep_scale
+            )
+            dropped[i, n:n_wide] = ZERO
+        else:
+            along = row_gradient(row, drow, n, scale, log_sums[i])
+        for j in range(n):
+            drow[j] = row[j] * (drow[j] - along) * scale
+        drow[n:n_wide] = ZERO
+        row[n:n_wide] = ZERO
+
+
 @kernel
 def backward(q, k, v, dy, log_sums, B, H, G, scale, causal, low, high, limit, keep_scale, scratch):
     """q, k and v become their gradients: a head's keys and values are packed before any is overwritten."""
@@ -194,22 +219,11 @@ def backward(q, k, v, dy, log_sums, B, H, G, scale, causal, low, high, limit, ke
                         zeros,
                         edge,
                     )
-                    for i in range(n_rows):
-                        n = n_seen(first + i, T, S, causal)
-                        number = (b * H + h) * T + first + i
-                        row, drow, log_sum = probs[i], dscores[i], log_sums[number]
-                        if limit:
-                            place = number * S
-                            along = row_gradient_dropped(
-                                row, drow, dropped[i], n, scale, log_sum, place, low, high, limit, keep_scale
-                            )
-                            dropped[i, n:n_wide] = ZERO
-                        else:
-                            along = row_gradient(row, drow, n, scale, log_sum)
-                        for j in range(n):
-                            drow[j] = row[j] * (drow[j] - along) * scale
-                        drow[n:n_wide] = ZERO
-                        row[n:n_wide] = ZERO
+                    number = (b * H + h) * T + first
+                    softmax_backward(
+                        probs, dscores, dropped, log_sums[number : number + n_rows], number, first, T, S,
+                        causal, scale, low, high, limit, keep_scale,
+                    )  # fmt: skip
                     pack_panels(q_rows, n_rows * STEP, queries, q_stride, n_rows, K)
                     pack_panels(dy_rows, n_rows * STEP, up_gradient, q_stride, n_rows, K)
                     multiply_rows(

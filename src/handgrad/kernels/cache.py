@@ -22,7 +22,7 @@ from handgrad.kernels import machine
 def folder() -> Path:
     """The folder of this version's kernels for this machine; one that can be written to, if there is any."""
     digest = hashlib.sha256(f"{numba.__version__} {machine.LANES} {machine.AMX}".encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     name = f"kernels-{digest.hexdigest()[:16]}"
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handgrad"

@@ -1,0 +1,77 @@
+"""The README's performance table: training with handgrad and with PyTorch, side by side, as Markdown.
+
+    python benchmarks/against_torch.py            # a quarter of an hour; leave the machine alone meanwhile
+    python benchmarks/against_torch.py nano
+
+Each line is one run of `handgrad.benchmark.against`: processes that take turns, five rounds, medians, and the
+ratio to the fastest of PyTorch's variants. Where the processor has no AMX, bfloat16 is tried with `nano`
+only: it is many times slower there, and would take an hour.
+"""
+
+import datetime
+import platform
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import torch
+
+from handgrad import engines
+from handgrad.benchmark import against, workload
+from handgrad.benchmark.against import COMPILED, EAGER, Variant
+from handgrad.kernels import machine
+from handgrad.training.recipe import RECIPES
+
+ROWS = {
+    "nano": {"preset": "nano", "dropout": 0.0, "batches": (12,)},
+    "baby": {"preset": "baby", "dropout": 0.0, "batches": (4, 16, 64)},
+    "baby, dropout 0.2": {"preset": "baby", "dropout": 0.2, "batches": (4, 16)},
+    "gpt2, context 256": {"preset": "gpt2", "dropout": 0.0, "batches": (4,)},
+}
+
+
+def main(wanted: list[str]) -> None:
+    print(f"{datetime.datetime.now(datetime.UTC).date()}, {processor()}, {engines.describe('cpu', 'auto')};")
+    print(f"Python {platform.python_version()}, NumPy {np.__version__}, Numba {numba.__version__}, ", end="")
+    print(f"PyTorch {torch.__version__}\n")
+    print("| model | handgrad | PyTorch at its best | ratio | PyTorch's variants, tokens/s |")
+    print("|---|---|---|---|---|", flush=True)
+    for name, row in ROWS.items():
+        if not wanted or row["preset"] in wanted:
+            print(line(name, **row), flush=True)
+
+
+def line(name: str, preset: str, dropout: float, batches: tuple[int, ...]) -> str:
+    """One line of the table."""
+    config = workload.model(preset, dropout)
+    precisions = ["float32", *(["bfloat16"] if machine.AMX == "hardware" else [])]
+    peers = [Variant(e, p, b) for b in batches for p in precisions for e in (EAGER, COMPILED)]
+    if machine.AMX != "hardware" and preset == "nano":
+        peers.append(Variant(EAGER, "bfloat16", min(batches)))
+    result = against.compare(
+        config, peers, batch_size=RECIPES[preset].batch_size, report=lambda what: print(what, file=sys.stderr)
+    )
+    ran = [entry for entry in result.entries if entry is not result.ours]
+    best = ran[0]
+    others = "; ".join(f"{e.variant}: {rate(e)}" for e in ran)
+    ratio = f"{result.ratio:.2f}" if result.ratio else "-"
+    return f"| {name} | {rate(result.ours)} | {rate(best)} | **{ratio}** | {others} |"
+
+
+def rate(entry: against.Entry) -> str:
+    return f"{entry.tokens_per_second:,.0f}" if entry.tokens_per_second else entry.failure or "-"
+
+
+def processor() -> str:
+    """Its name, as Linux tells it."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+            names = [row.partition(":")[2].strip() for row in file if row.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

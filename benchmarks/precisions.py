@@ -1,0 +1,46 @@
+"""Does an engine change what is learned? `nano` by each of them, as Markdown: losses in nats a character.
+
+    python benchmarks/precisions.py tinyshakespeare.txt                         # float32 and the formulas
+    HANDGRAD_AMX=emulate python benchmarks/precisions.py tinyshakespeare.txt    # and bfloat16, without AMX
+
+The last evaluation reads all of the validation text. Some minutes a run; emulated, more.
+"""
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import handgrad
+from handgrad.kernels import machine
+from handgrad.training import run
+
+SEEDS = (1337, 1, 2)
+ENGINES = {
+    "reference": {"engine": "reference"},
+    "cpu, float32": {"precision": "float32"},
+    **({"cpu, bfloat16": {"precision": "bfloat16"}} if machine.AMX != "none" else {}),
+}
+
+
+def main(text: str, *names: str) -> None:
+    print(f"| engine | {' | '.join(f'seed {seed}' for seed in SEEDS)} | mean | seconds |")
+    print("|---|" + "---|" * (len(SEEDS) + 2), flush=True)
+    for name in names or ENGINES:
+        ends = [last_evaluation(text, seed, **ENGINES[name]) for seed in SEEDS]
+        losses = [end["validation_loss"] for end in ends]
+        cells = [f"{loss:.4f}" for loss in (*losses, statistics.mean(losses))]
+        seconds = statistics.median(end["seconds"] for end in ends)
+        print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
+
+
+def last_evaluation(text: str, seed: int, **choices: str) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        path = handgrad.train(
+            text, preset="nano", seed=seed, out=Path(folder) / "run", report=lambda _: None, **choices
+        )
+        return run.about(path)["validation_curve"][-1]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
