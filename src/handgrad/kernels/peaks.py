@@ -20,10 +20,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from handgrad.kernels import machine
-from handgrad.kernels.arena import aligned
-from handgrad.kernels.jit import kernel
-from handgrad.kernels.machine import LANES
-from handgrad.kernels.tiles import (
+from handgrad.kernels.amx import (
     SIDE,
     configure,
     dot046,
@@ -40,6 +37,9 @@ from handgrad.kernels.tiles import (
     zero2,
     zero3,
 )
+from handgrad.kernels.arena import aligned
+from handgrad.kernels.jit import kernel
+from handgrad.kernels.machine import LANES
 from handgrad.kernels.vector import I32, UNDEFINED, VECTOR, at_address, counted_loop, multiply_adder
 
 REPETITIONS = 7

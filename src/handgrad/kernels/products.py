@@ -9,13 +9,12 @@ import numpy as np
 
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES, TILE_COLUMNS, TILE_ROWS
+from handgrad.kernels.tile import tile_of_columns, tile_of_rows
 from handgrad.kernels.vector import (
     load,
     move,
     prefetch,
     store,
-    tile_of_columns,
-    tile_of_rows,
     transpose_block,
 )
 

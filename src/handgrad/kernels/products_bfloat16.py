@@ -6,15 +6,15 @@ bfloat16 keeps 8 bits of a number, so rounding to the nearest changes it by at m
 sums in float32 add nothing of that order. Everything outside the products stays float32: activations, norms,
 softmax, loss, gradients and weights, whose rounded panels are packed once per update.
 
-Operands are words of two bfloat16 numbers that follow each other along the summed axis (see `tiles`). Edges
+Operands are words of two bfloat16 numbers that follow each other along the summed axis (see `amx`). Edges
 are filled up with zeros to whole tiles.
 """
 
 import numpy as np
 
+from handgrad.kernels.amx import SIDE, WORDS, configure, finish, multiply_block
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES
-from handgrad.kernels.tiles import SIDE, WORDS, configure, finish, multiply_block
 from handgrad.kernels.vector import bits, transpose_block
 
 DTYPE: type = np.uint32
