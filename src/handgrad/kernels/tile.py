@@ -19,6 +19,7 @@ from handgrad.kernels.vector import (
     at_address,
     broadcast,
     counted_loop,
+    emit_prefetch,
     i64,
     load_vector,
     multiply_adder,
@@ -84,6 +85,8 @@ def _tile(by_columns: bool) -> Any:
 
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             c, c_stride, start, start_stride, a, a_stride, last_row, b, n_steps = args
+            for i in range(TILE_ROWS):
+                emit_prefetch(builder, builder.add(c, builder.mul(c_stride, i64(i))), to_write=True)
             rows = [] if by_columns else _row_addresses(builder, a, a_stride, last_row)
 
             def steps(n: int) -> Steps:

@@ -39,6 +39,16 @@ def broadcast(builder: Any, address: Any, offset: int) -> Any:
     return builder.shuffle_vector(first, UNDEFINED, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
 
 
+def emit_prefetch(builder: Any, address: Any, *, to_write: bool) -> None:
+    """Ask for the cache line at an address."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+    function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
+    builder.call(
+        function, [builder.inttoptr(address, pointer), *(ir.Constant(I32, i) for i in (int(to_write), 3, 1))]
+    )
+
+
 def multiply_adder(builder: Any) -> Callable[[Any, Any, Any], Any]:
     """The function a b + c of vectors, rounded once where the processor can."""
     kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
@@ -104,11 +114,7 @@ def prefetch(typing_context: Any, address: Any) -> Any:
     """Ask for the cache line at an address; nothing happens where there is none."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
-        function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
-        to_read, keep, data = (ir.Constant(I32, i) for i in (0, 3, 1))
-        builder.call(function, [builder.inttoptr(args[0], pointer), to_read, keep, data])
+        emit_prefetch(builder, args[0], to_write=False)
         return context.get_dummy_value()
 
     return types.void(types.int64), emit
