@@ -22,6 +22,7 @@ def batch(rng):
 
 def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(batch, monkeypatch):
     monkeypatch.setattr(reference, "MICRO_BATCH_TOKENS", 24)  # three sequences: parts of 2, 2 and 3
+    batch[1][0, 2:] = -1  # a part's share is what counts in it
     training = Training(CONFIG, init(CONFIG), OptimizerSettings())
     loss = training.loss_and_gradients(*batch)
     whole, gradients = loss_and_gradients(CONFIG, training.weights, *batch)

@@ -20,7 +20,7 @@ import numpy as np
 from handgrad import parameters as p
 from handgrad import tree
 from handgrad.engines import cpu_memory, parallel, reference
-from handgrad.engines.engine import OptimizerSettings, Step, micro_batches
+from handgrad.engines.engine import OptimizerSettings, Step, micro_batches, share
 from handgrad.kernels import cache, optimizer
 from handgrad.kernels import precision as precisions
 from handgrad.kernels.arena import Arena, aligned, padded
@@ -146,7 +146,7 @@ class Training:
             for part in mine:
                 lane.arena.reset()
                 loss, _ = lane.model.forward(lane.weights, token_ids[part], targets[part])
-                losses.append(loss * len(token_ids[part]) / len(token_ids))
+                losses.append(loss * share(targets, part))
             return losses
 
         return self._over_lanes(run, parts)
@@ -162,12 +162,12 @@ class Training:
             losses = []
             for part, seed in mine:
                 lane.arena.reset()
-                share = len(token_ids[part]) / len(token_ids)
+                weight = share(targets, part)
                 rng = None if seed is None else Counted(seed)
                 loss, _ = lane.model.loss_and_gradients(
-                    share, lane.weights, token_ids[part], targets[part], rng=rng
+                    weight, lane.weights, token_ids[part], targets[part], rng=rng
                 )
-                losses.append(share * loss)
+                losses.append(weight * loss)
             return losses
 
         loss = self._over_lanes(run, list(zip(parts, seeds, strict=True)))

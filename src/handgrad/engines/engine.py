@@ -71,3 +71,11 @@ def micro_batches(token_ids: np.ndarray, most_tokens: int, multiple_of: int = 1)
     n_parts = min(n_sequences, -(-n_parts // multiple_of) * multiple_of)
     edges = [n_sequences * i // n_parts for i in range(n_parts + 1)]
     return [slice(*pair) for pair in itertools.pairwise(edges)]
+
+
+def share(targets: np.ndarray, part: slice) -> float:
+    """Which share of a batch's targets is in `part`, so that means over parts sum to the mean over the batch.
+
+    Targets of -1 do not count.
+    """
+    return np.count_nonzero(targets[part] != -1) / max(1, np.count_nonzero(targets != -1))

@@ -11,7 +11,7 @@ import numpy as np
 from handgrad import parameters as p
 from handgrad import tree
 from handgrad.engines import memory, parallel
-from handgrad.engines.engine import OptimizerSettings, Step, micro_batches
+from handgrad.engines.engine import OptimizerSettings, Step, micro_batches, share
 from handgrad.model.config import ModelConfig
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.optim import adamw, clip
@@ -63,13 +63,13 @@ class Training:
         seeds = [None] * len(parts) if rng is None else rng.integers(1 << 63, size=len(parts)).tolist()
 
         def run(part: slice, seed: int | None) -> tuple[float, p.Transformer]:
-            share = len(token_ids[part]) / len(token_ids)
+            weight = share(targets, part)
             rng = None if seed is None else np.random.default_rng(seed)
             with np.errstate(all="ignore"):
                 loss, gradients = self.model.loss_and_gradients(
-                    share, self.weights, token_ids[part], targets[part], rng=rng
+                    weight, self.weights, token_ids[part], targets[part], rng=rng
                 )
-            return share * float(loss), gradients
+            return weight * float(loss), gradients
 
         self.gradient[:] = 0.0
         loss = 0.0
@@ -85,7 +85,7 @@ class Training:
         def run(part: slice) -> float:
             with np.errstate(all="ignore"):
                 loss, _ = self.model.forward(self.weights, token_ids[part], targets[part])
-            return float(loss) * len(token_ids[part]) / len(token_ids)
+            return float(loss) * share(targets, part)
 
         return sum(parallel.each(run, micro_batches(token_ids, MICRO_BATCH_TOKENS)))
 
