@@ -196,6 +196,15 @@ def test_a_training_that_diverges_says_so_in_its_losses(rng):
     )  # fmt: skip
     assert len(training.losses) == 300
     assert not np.isfinite(training.losses[-1])
+    again = mlp.train(training.layers, XOR_INPUTS, XOR_TARGETS, n_epochs=1)
+    assert np.isnan(again.losses[-1])
+
+
+def test_a_gradient_too_long_to_be_measured_is_infinite():
+    layers = tree.map(lambda w: w * 1e60, mlp.init([2, 3, 1], np.random.default_rng(0), activation="relu"))
+    training = mlp.train(layers, XOR_INPUTS, XOR_TARGETS, n_epochs=1, activation="relu")
+    assert np.isfinite(training.losses[0])
+    assert np.isinf(training.gradient_norms).any()
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,8 @@ def train(
     _check_settings(activation, optimizer, learning_rate, n_epochs, batch_size)
     method = OPTIMIZERS[optimizer]
     weights, layers = tree.pack(layers, np.float64)
-    state = method.init(weights)
+    with np.errstate(invalid="ignore"):  # weights that diverged before may be given again
+        state = method.init(weights)
     losses: list[float] = []
     norms: list[list[float]] = []
     for epoch in range(1, n_epochs + 1):
@@ -130,9 +131,9 @@ def train(
                 value, dlayers = gradients(layers, x[rows], targets[rows], activation=activation, loss=loss)
                 gradient, _ = tree.pack(dlayers, np.float64)
                 weights, state = method.update(weights, gradient, state, learning_rate=learning_rate)
+                norms.append([float(np.linalg.norm(dlayer.weight)) for dlayer in dlayers])
             layers = tree.views(weights, layers)
             losses.append(value)
-            norms.append([float(np.linalg.norm(dlayer.weight)) for dlayer in dlayers])
         if progress:
             progress(epoch, float(np.mean(losses[seen:])))
     return Training(layers, np.array(losses), np.array(norms))
