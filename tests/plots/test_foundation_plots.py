@@ -162,7 +162,7 @@ def test_walks_differ_in_colour_and_in_dashes(walks):
     curves = drawn(descent_plots.contours(two_valleys, walks, window=WINDOW)).axes[0].get_lines()[::3]
     assert len({to_hex(curve.get_color()) for curve in curves}) == len(walks)
     assert len({curve.get_linestyle() for curve in curves}) == len(walks)
-    assert {to_hex(curve.get_color()).upper() for curve in curves} <= set(style.SERIES)
+    assert {to_hex(curve.get_color()).upper() for curve in curves} <= set(style.LIGHT.series)
 
 
 def test_the_foundations_do_without_matplotlib_and_the_pictures_without_a_screen():

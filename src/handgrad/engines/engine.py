@@ -78,4 +78,4 @@ def share(targets: np.ndarray, part: slice) -> float:
 
     Targets of -1 do not count.
     """
-    return np.count_nonzero(targets[part] != -1) / max(1, np.count_nonzero(targets != -1))
+    return int(np.count_nonzero(targets[part] != -1)) / max(1, int(np.count_nonzero(targets != -1)))

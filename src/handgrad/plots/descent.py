@@ -7,14 +7,13 @@ starts can be compared in one picture. Map and surface need walks of two coordin
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-import matplotlib
 import numpy as np
 from matplotlib.colors import BoundaryNorm
-from matplotlib.figure import Figure
 
 from handgrad.errors import UserError
 from handgrad.foundations.descent import Function, Path, height
 from handgrad.plots import style
+from handgrad.plots.style import Picture
 from handgrad.shapes import Float
 
 Window: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
@@ -28,44 +27,44 @@ LEVELS = 25
 gets its lines as a steep slope does. The heights are on the bar."""
 
 
-def surface(function: Function, paths: Mapping[str, Path], *, window: Window | None = None) -> Figure:
+def surface(function: Function, paths: Mapping[str, Path], *, window: Window | None = None) -> Picture:
     """The surface z = f(x, y) in space, with the walks upon it, from open circle to full one."""
     landscape = _landscape(function, _window(paths, window))
-    with matplotlib.rc_context(style.RC):
+    with style.drawing() as look:
         figure = style.figure(6.4, 5.6)
         axes: Any = figure.add_subplot(projection="3d", computed_zorder=False)  # walks are drawn last, on top
         axes.plot_surface(
-            *landscape.grid, cmap=style.DEPTHS, norm=landscape.norm, rcount=40, ccount=40,
-            edgecolor=style.CONTOUR, linewidth=0.2, zorder=1,
+            *landscape.grid, cmap=look.depths, norm=landscape.norm, rcount=40, ccount=40,
+            edgecolor=look.contour, linewidth=0.2, zorder=1,
         )  # fmt: skip
-        for path, look in _looks(paths):
+        for path, signs in _looks(paths):
             x, y, z = landscape.within(path)
-            axes.plot(x, y, z, **look.line, zorder=3)
-            axes.plot(x[:1], y[:1], z[:1], **look.start, zorder=4)
-            axes.plot(x[-1:], y[-1:], z[-1:], **look.end, zorder=4)
+            axes.plot(x, y, z, **signs.line, zorder=3)
+            axes.plot(x[:1], y[:1], z[:1], **signs.start, zorder=4)
+            axes.plot(x[-1:], y[-1:], z[-1:], **signs.end, zorder=4)
         axes.set(xlabel="$x$", ylabel="$y$", zlabel="$f(x, y)$", box_aspect=(1, 1, 0.7))
         axes.view_init(elev=48, azim=-60)
         _legend(figure, paths)
     return figure
 
 
-def contours(function: Function, paths: Mapping[str, Path], *, window: Window | None = None) -> Figure:
+def contours(function: Function, paths: Mapping[str, Path], *, window: Window | None = None) -> Picture:
     """The map of the surface from above: lines of equal height, darker where deeper, and the walks.
 
     A walk begins at its open circle and ends at its full one. It leaves every line at a right angle where its
     step depends on the gradient alone: the gradient points where the height changes fastest.
     """
     landscape = _landscape(function, _window(paths, window))
-    with matplotlib.rc_context(style.RC):
+    with style.drawing() as look:
         figure = style.figure(6.0, 6.0)
         axes = figure.add_subplot(aspect="equal")
-        filled = axes.contourf(*landscape.grid, landscape.levels, cmap=style.DEPTHS, norm=landscape.norm)
-        axes.contour(*landscape.grid, landscape.levels, colors=style.CONTOUR, linewidths=0.5)
-        for path, look in _looks(paths):
+        filled = axes.contourf(*landscape.grid, landscape.levels, cmap=look.depths, norm=landscape.norm)
+        axes.contour(*landscape.grid, landscape.levels, colors=look.contour, linewidths=0.5)
+        for path, signs in _looks(paths):
             x, y, _ = landscape.within(path)
-            axes.plot(x, y, **look.line)
-            axes.plot(x[:1], y[:1], **look.start, zorder=4)
-            axes.plot(x[-1:], y[-1:], **look.end, zorder=4)
+            axes.plot(x, y, **signs.line)
+            axes.plot(x[:1], y[:1], **signs.start, zorder=4)
+            axes.plot(x[-1:], y[-1:], **signs.end, zorder=4)
         axes.set(xlabel="$x$", ylabel="$y$", xlim=landscape.window[0], ylim=landscape.window[1])
         bar = figure.colorbar(
             filled, label="$f(x, y)$", shrink=0.75, ticks=landscape.levels[::4], format="%.3g"
@@ -75,18 +74,18 @@ def contours(function: Function, paths: Mapping[str, Path], *, window: Window | 
     return figure
 
 
-def progress(paths: Mapping[str, Path]) -> Figure:
+def progress(paths: Mapping[str, Path]) -> Picture:
     """What the walks gain with every step: above, the value; below, the slope, on a logarithmic scale.
 
     A walk that diverged leaves the upper picture, so that the others can be seen.
     """
-    with matplotlib.rc_context(style.RC):
+    with style.drawing():
         figure = style.figure(6.4, 5.6)
         top, bottom = figure.subplots(2, sharex=True)
-        for path, look in _looks(paths):
+        for path, signs in _looks(paths):
             for axes, height_or_slope in ((top, path.values), (bottom, path.gradient_norms)):
-                axes.plot(_finite(height_or_slope), **look.line)
-                axes.plot(path.n_steps - 1, *_finite(height_or_slope[-1:]), **look.end, zorder=4)
+                axes.plot(_finite(height_or_slope), **signs.line)
+                axes.plot(path.n_steps - 1, *_finite(height_or_slope[-1:]), **signs.end, zorder=4)
                 axes.grid(visible=True)
         top.set(ylabel="$f$", ylim=_range_of_values(paths))
         some_slope = any(np.any(path.gradient_norms > 0) for path in paths.values())
@@ -95,7 +94,7 @@ def progress(paths: Mapping[str, Path]) -> Figure:
     return figure
 
 
-class _Look(NamedTuple):
+class _Signs(NamedTuple):
     """How one walk is drawn: keywords for its line, its first point and its last."""
 
     line: dict[str, Any]
@@ -113,7 +112,7 @@ class _Landscape(NamedTuple):
     @property
     def norm(self) -> BoundaryNorm:
         """One shade between two levels: shades follow rank and not height."""
-        return BoundaryNorm(self.levels, style.DEPTHS.N)
+        return BoundaryNorm(self.levels, style.look().depths.N)
 
     def within(self, path: Path) -> Float[np.ndarray, "3 n"]:
         """The walk as columns x, y, f, lifted a little off the surface, and absent outside the window."""
@@ -124,28 +123,29 @@ class _Landscape(NamedTuple):
         return np.where(inside, [x, y, _finite(path.values) + lift], np.nan)
 
 
-def _looks(paths: Mapping[str, Path]) -> Iterator[tuple[Path, _Look]]:
+def _looks(paths: Mapping[str, Path]) -> Iterator[tuple[Path, _Signs]]:
+    theme = style.look()
     for number, (label, path) in enumerate(paths.items()):
-        colour = style.SERIES[number % len(style.SERIES)]
+        colour = theme.series[number % len(theme.series)]
         dashes = style.DASHES[number % len(style.DASHES)]
         ending = f"$f$ = {path.values[-1]:.4g}" if path.converged else path.outcome
         marker = {"linestyle": "", "marker": "o", "markeredgecolor": colour}
         yield (
             path,
-            _Look(
+            _Signs(
                 {
                     "color": colour,
                     "linestyle": dashes,
                     "label": f"{label}: {ending}",
-                    "path_effects": style.HALO,
+                    "path_effects": theme.halo,
                 },
-                {**marker, "markerfacecolor": "white", "markeredgewidth": 1.5},
-                {**marker, "markerfacecolor": style.BLACK, "markeredgecolor": style.BLACK},
+                {**marker, "markerfacecolor": theme.paper, "markeredgewidth": 1.5},
+                {**marker, "markerfacecolor": theme.ink, "markeredgecolor": theme.ink},
             ),
         )
 
 
-def _legend(figure: Figure, paths: Mapping[str, Path]) -> None:
+def _legend(figure: Picture, paths: Mapping[str, Path]) -> None:
     """One entry a walk, below the picture."""
     if paths:
         handles, labels = figure.axes[0].get_legend_handles_labels()

@@ -3,38 +3,40 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from handgrad.plots import style
+from handgrad.plots.style import Picture
 
 N_BINS = 200
 
 
-def draw(rows: Iterable[Mapping[str, Any]], baselines: Mapping[str, float]) -> Figure:
+def draw(rows: Iterable[Mapping[str, Any]], baselines: Mapping[str, float]) -> Picture:
     """Both losses from the rows of metrics.jsonl, in nats a token; baselines as dashed lines."""
     rows = list(rows)
     steps = np.array([(row["step"], row["loss"]) for row in rows if "loss" in row]).reshape(-1, 2)
     judged = [(row["step"], row["validation_loss"]) for row in rows if "validation_loss" in row]
-    with mpl.rc_context(style.RC):
+    with style.drawing() as look:
         figure = style.figure(7.2, 4.2)
         axes = figure.add_subplot()
         if len(steps):
             axes.plot(
-                *_smoothed(steps).T, color=style.SKY, linewidth=1.2, label="training, mean of a few steps"
+                *_smoothed(steps).T,
+                color=look.background,
+                linewidth=1.2,
+                label="training, mean of a few steps",
             )
         if judged:
             name = f"validation, {judged[-1][1]:.3f} at the end"
-            axes.plot(*np.array(judged).T, color=style.VERMILION, marker="o", markersize=4, label=name)
+            axes.plot(*np.array(judged).T, color=look.series[0], marker="o", markersize=4, label=name)
         for name, loss in baselines.items():
-            axes.axhline(loss, color=style.GREY, linewidth=0.9, linestyle="--", zorder=0)
+            axes.axhline(loss, color=look.quiet, linewidth=0.9, linestyle="--", zorder=0)
             beside: dict[str, Any] = {
                 "xycoords": axes.get_yaxis_transform(),
                 "textcoords": "offset points",
                 "va": "center",
             }
-            axes.annotate(f"{name} {loss:.2f}", (1, loss), (4, 0), fontsize=8, color=style.GREY, **beside)
+            axes.annotate(f"{name} {loss:.2f}", (1, loss), (4, 0), fontsize=8, color=look.quiet, **beside)
         axes.set(xlabel="step", ylabel="loss (nats a token)", title="Loss")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure

@@ -2,37 +2,22 @@
 
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from handgrad.errors import UserError
 from handgrad.foundations import perceptron
 from handgrad.foundations.perceptron import Result
 from handgrad.plots import style
+from handgrad.plots.style import Picture
 from handgrad.shapes import Float, Int
-
-CLASSES = (
-    {"marker": "s", "markerfacecolor": "white", "markeredgecolor": style.BLUE, "label": "class 0"},
-    {
-        "marker": "o",
-        "markerfacecolor": style.VERMILION,
-        "markeredgecolor": style.VERMILION,
-        "label": "class 1",
-    },
-)
-"""How the rows of either class are drawn: apart in colour, shape and filling."""
 
 COMMON = "weighted mean of either class:\nno line has it on both sides"
 """What the legend says of the point that proves the classes inseparable."""
 
-GROUNDS = ("#e3eff7", "#fbe9df")
-"""The two sides of the line: pale versions of the colours of the classes."""
-
 
 def decision_line(
     inputs: Float[np.ndarray, "N 2"], labels: Int[np.ndarray, " N"], result: Result, *, title: str = ""
-) -> Figure:
+) -> Picture:
     """The rows as points, and the line $w\\cdot x + b = 0$ on whose coloured side class 1 is predicted.
 
     Where the classes are not separable there is no line but the reason why: from the rows that the
@@ -42,7 +27,7 @@ def decision_line(
     x = np.asarray(inputs, np.float64)
     if x.ndim != 2 or x.shape[1] != 2:
         raise UserError(f"a line can be drawn for two inputs; got the shape {x.shape}; choose two columns.")
-    with matplotlib.rc_context(style.RC):
+    with style.drawing():
         figure = style.figure(4.8, 5.2)
         axes = figure.add_subplot(title=title)
         _draw(axes, x, np.asarray(labels), result, size=10)
@@ -51,9 +36,9 @@ def decision_line(
     return figure
 
 
-def boolean_functions() -> Figure:
+def boolean_functions() -> Picture:
     """All Boolean functions of two inputs, one small picture each, as the perceptron learns them."""
-    with matplotlib.rc_context(style.RC):
+    with style.drawing():
         figure = style.figure(7.2, 8.4)
         panels = figure.subplots(4, 4, sharex=True, sharey=True)
         for axes, (name, inputs, labels) in zip(panels.flat, perceptron.boolean_functions(), strict=True):
@@ -67,7 +52,17 @@ def boolean_functions() -> Figure:
     return figure
 
 
-def _legend(figure: Figure, n_columns: int) -> None:
+def _classes() -> tuple[dict[str, Any], dict[str, Any]]:
+    """How the rows of either class are drawn: apart in colour, shape and filling."""
+    look = style.look()
+    one, other = look.series[:2]
+    return (
+        {"marker": "s", "markerfacecolor": look.paper, "markeredgecolor": other, "label": "class 0"},
+        {"marker": "o", "markerfacecolor": one, "markeredgecolor": one, "label": "class 1"},
+    )
+
+
+def _legend(figure: Picture, n_columns: int) -> None:
     """Below the picture, every sign once, the classes first."""
     signs = {
         str(line.get_label()): line for axes in figure.axes for line in axes.get_legend_handles_labels()[0]
@@ -86,7 +81,7 @@ def _draw(
         _line(axes, window, result)
     else:
         _proof(axes, x, labels, result.certificate, size)
-    for rows, look in zip((x[labels <= 0], x[labels > 0]), CLASSES, strict=True):
+    for rows, look in zip((x[labels <= 0], x[labels > 0]), _classes(), strict=True):
         if len(rows):
             axes.plot(*rows.T, **look, linestyle="", markersize=size, markeredgewidth=size / 5, zorder=4)
 
@@ -97,11 +92,11 @@ def _line(axes: Any, window: Float[np.ndarray, "2 2"], result: Result) -> None:
     x, y = np.meshgrid([left, right], [bottom, top])
     score = result.weights[0] * x + result.weights[1] * y + result.bias  # linear: the corners say all
     bound = 1.0 + np.max(np.abs(score))
-    axes.contourf(x, y, score, levels=[-bound, 0.0, bound], colors=GROUNDS)
+    axes.contourf(x, y, score, levels=[-bound, 0.0, bound], colors=style.look().sides)
     if np.any(result.weights):
         nearest = -result.bias * result.weights / (result.weights @ result.weights)  # to the origin
         along = np.array([-result.weights[1], result.weights[0]])
-        axes.axline(nearest, nearest + along, color=style.BLACK, label=r"$w\cdot x + b = 0$")
+        axes.axline(nearest, nearest + along, color=style.look().ink, label=r"$w\cdot x + b = 0$")
 
 
 def _proof(
@@ -113,13 +108,14 @@ def _proof(
 ) -> None:
     """From every row with a multiplier to the common point."""
     point = perceptron.common_point(x, labels, certificate)
+    one, other = style.look().series[:2]
     for row, label in zip(x[certificate > 0], labels[certificate > 0], strict=True):
-        colour, dashes = (style.VERMILION, "-") if label > 0 else (style.BLUE, "--")
+        colour, dashes = (one, "-") if label > 0 else (other, "--")
         axes.plot(*np.stack([row, point]).T, color=colour, linestyle=dashes, zorder=2)
     axes.plot(
         *point,
         "X",
-        color=style.BLACK,
+        color=style.look().ink,
         markersize=size,
         linestyle="",
         label=COMMON,

@@ -1,59 +1,169 @@
 """How every picture looks: one palette, one set of sizes, and figures that need no screen.
 
 The colours are Okabe and Ito's ("Color universal design", 2008), which people with any kind of colour vision
-can tell apart. Where colour carries meaning, a second sign does too, so that print in grey loses nothing.
+can tell apart; on dark paper the brighter ones of them. Where colour carries meaning, a second sign does too,
+so that print in grey loses nothing.
+
+    with style.drawing() as look:            # inside a function that draws: `look` has the colours
+        figure = style.figure(6, 4)
+
+    with style.theme("dark"):                # around it: on dark paper
+        plots.descent.contours(...)
 """
 
-from typing import Any
+import contextlib
+import io
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
-from matplotlib.colors import LinearSegmentedColormap
+import matplotlib
+from cycler import cycler
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import Normal, Stroke
 
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY = "#666666"
+from handgrad.errors import require_known
 
-SERIES = (VERMILION, BLUE, GREEN, BLACK, PURPLE, ORANGE)
-"""The colours of curves, in the order in which they are used."""
+ORANGE, SKY, GREEN = "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-"""The dashes that go with `SERIES`."""
+"""The dashes that go with a theme's series."""
 
-DEPTHS = LinearSegmentedColormap.from_list("depths", ["#6aa9d6", "#a9d0ea", "#dcecf6", "#fbfdfe"])
-"""Heights of a surface as on a sea chart: the deeper, the darker; light enough to draw on."""
-
-HALO = (Stroke(linewidth=3.6, foreground="white"), Normal())
-"""White edges for a line, `path_effects=HALO`: it stands out from whatever it crosses."""
-
-CONTOUR = "#8aa9bd"
-"""Lines of equal height, and the mesh of a surface."""
-
-RC: dict[str, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.labelsize": 10,
-    "axes.edgecolor": GREY,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": BLACK,
-    "ytick.labelcolor": BLACK,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-}
-"""Settings to draw under: `with matplotlib.rc_context(style.RC):`."""
+DOTS_PER_INCH = 150
 
 
-def figure(width: float = 6.0, height: float = 4.0) -> Figure:
-    """An empty white figure, in inches, whose parts make room for each other. Draw it under `RC`."""
+class Theme(NamedTuple):
+    """The colours of a picture, by what they are for."""
+
+    paper: str
+    ink: str
+    """Text, and what must stand out most."""
+    quiet: str
+    """Axes, and what may stay behind."""
+    grid: str
+    series: tuple[str, ...]
+    """The colours of curves, in the order in which they are used."""
+    background: str
+    """Of a curve that others are seen against."""
+    depths: Colormap
+    """Heights of a surface as on a sea chart: the deeper, the darker; quiet enough to draw on."""
+    contour: str
+    """Lines of equal height, and the mesh of a surface."""
+    amounts: Colormap
+    """From nothing, which is the paper, to much."""
+    signed: Colormap
+    """From much below zero over zero, which is the paper, to much above."""
+    sides: tuple[str, str]
+    """The grounds of two classes: pale, to draw on."""
+
+    @property
+    def halo(self) -> tuple[Any, ...]:
+        """Edges like the paper for a line, `path_effects=look.halo`: it stands out from what it crosses."""
+        return (Stroke(linewidth=3.6, foreground=self.paper), Normal())
+
+
+def _colours(name: str, *colours: str) -> Colormap:
+    return LinearSegmentedColormap.from_list(name, colours)
+
+
+LIGHT = Theme(
+    paper="#ffffff",
+    ink="#000000",
+    quiet="#666666",
+    grid="#dddddd",
+    series=(VERMILION, BLUE, GREEN, "#000000", PURPLE, ORANGE),
+    background=SKY,
+    depths=_colours("depths", "#6aa9d6", "#a9d0ea", "#dcecf6", "#fbfdfe"),
+    contour="#8aa9bd",
+    amounts=_colours("amounts", "#ffffff", "#bcdcf0", SKY, BLUE, "#00314d"),
+    signed=_colours("signed", "#003a5c", BLUE, "#8cc4e6", "#ffffff", "#f3b08a", VERMILION, "#6b2f00"),
+    sides=("#e3eff7", "#fbe9df"),
+)
+DARK = Theme(
+    paper="#131416",
+    ink="#eeeeee",
+    quiet="#a0a0a0",
+    grid="#3a3c40",
+    series=("#ff9b52", SKY, "#3fd0a5", "#eeeeee", "#e39cc3", YELLOW),
+    background="#2f6d92",
+    depths=_colours("depths", "#0c1a26", "#143148", "#21506f", "#3a7699"),
+    contour="#5d8aa6",
+    amounts=_colours("amounts", "#131416", "#0a3f61", BLUE, SKY, "#d8effb"),
+    signed=_colours("signed", "#bfe3f8", SKY, "#14496b", "#131416", "#7a3a0c", "#ff8a3c", "#ffd9bd"),
+    sides=("#16293a", "#3b2313"),
+)
+THEMES = {"light": LIGHT, "dark": DARK}
+_theme: ContextVar[Theme] = ContextVar("theme", default=LIGHT)
+
+
+@contextlib.contextmanager
+def theme(name: str) -> Iterator[None]:
+    """What is drawn inside is drawn on `light` or on `dark` paper."""
+    require_known("theme", name, THEMES)
+    token = _theme.set(THEMES[name])
+    try:
+        yield
+    finally:
+        _theme.reset(token)
+
+
+def look() -> Theme:
+    """The colours of the present theme."""
+    return _theme.get()
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[Theme]:
+    """The settings that every function draws under, and the colours of the present theme."""
+    look = _theme.get()
+    with matplotlib.rc_context(_settings(look)):
+        yield look
+
+
+class Picture(Figure):
+    """A figure that a notebook shows, sharp on any screen, without a drawing window behind it."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=DOTS_PER_INCH)
+        width, height = self.get_size_inches() * 100
+        return file.getvalue(), {"width": int(width), "height": int(height)}
+
+
+def figure(width: float = 6.0, height: float = 4.0) -> Picture:
+    """An empty figure, in inches, whose parts make room for each other. Draw it inside `drawing`."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    return Figure(figsize=(width, height), dpi=150, layout=layout, facecolor="white")
+    paper = _theme.get().paper
+    return Picture(figsize=(width, height), dpi=DOTS_PER_INCH, layout=layout, facecolor=paper)
+
+
+def _settings(look: Theme) -> dict[str, Any]:
+    return {
+        "font.size": 10,
+        "text.color": look.ink,
+        "figure.facecolor": look.paper,
+        "savefig.facecolor": look.paper,
+        "axes.facecolor": look.paper,
+        "axes.titlesize": 11,
+        "axes.titlelocation": "left",
+        "axes.titlepad": 10,
+        "axes.labelsize": 10,
+        "axes.labelcolor": look.ink,
+        "axes.edgecolor": look.quiet,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": cycler(color=list(look.series)),
+        "xtick.color": look.quiet,
+        "ytick.color": look.quiet,
+        "xtick.labelcolor": look.ink,
+        "ytick.labelcolor": look.ink,
+        "grid.color": look.grid,
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+        "lines.linewidth": 1.8,
+    }

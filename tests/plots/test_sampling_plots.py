@@ -1,0 +1,128 @@
+"""The pictures of writing show the numbers that they were given, and what a reader computes beside them."""
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from handgrad.generation import sampling
+from handgrad.generation.sampling import Sampling
+from handgrad.ops import softmax
+from handgrad.plots import sampling as plots
+from handgrad.plots import style
+
+TOKENS = "abc \n"
+LOGITS = np.array([0.0, 2.0, 1.0, -1.0, 0.5])
+PROBS = softmax.forward(LOGITS)[0]
+TEXT = "to be or not"
+NATS = np.append(np.nan, np.linspace(0.1, 3.0, len(TEXT) - 1))
+
+PICTURES = {
+    "distribution": lambda: plots.distribution(PROBS, TOKENS, title="after"),
+    "distribution, cut": lambda: plots.distribution(PROBS, TOKENS, after=cut(0.8), n=3),
+    "temperatures": lambda: plots.temperatures(LOGITS, TOKENS),
+    "temperatures of nothing given": plots.temperatures,
+    "entropy": lambda: plots.entropy(LOGITS),
+    "entropy of nothing given": plots.entropy,
+    "staircase": lambda: plots.staircase(PROBS.round(2), TOKENS, draws=[0.2, 0.99]),
+    "surprise": lambda: plots.surprise(TEXT, NATS, columns=5, title="ours; "),
+    "entropy_along": lambda: plots.entropy_along(TEXT, NATS, NATS, title="both"),
+    "multiply_adds": lambda: plots.multiply_adds(np.arange(1, 9), {"one": np.arange(1, 9) ** 2}),
+}
+
+
+def cut(top_p):
+    return sampling.distribution(LOGITS, Sampling(temperature=1.0, top_p=top_p))
+
+
+def drawn(figure):
+    """The figure with everything in its place."""
+    FigureCanvasAgg(figure).draw()
+    return figure
+
+
+def heights(axes):
+    return [bar.get_height() for bar in axes.patches]
+
+
+def names(axes):
+    return [label.get_text() for label in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize("theme", style.THEMES)
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_is_drawn_on_light_and_dark_paper_inside_its_figure(name, theme):
+    with style.theme(theme):
+        figure = drawn(PICTURES[name]())
+    for axes in figure.axes:
+        box = axes.get_tightbbox(figure.canvas.get_renderer())
+        assert figure.bbox.padded(1).contains(box.x0, box.y0)
+        assert figure.bbox.padded(1).contains(box.x1, box.y1)
+
+
+def test_a_distribution_is_sorted_and_its_last_bar_is_the_rest():
+    axes = drawn(plots.distribution(PROBS, TOKENS, n=3)).axes[0]
+    np.testing.assert_allclose(heights(axes), [*np.sort(PROBS)[:1:-1], np.sort(PROBS)[:2].sum()])
+    assert names(axes) == ["b", "c", "↵", "+2"]
+
+
+def test_blanks_and_line_breaks_can_be_seen():
+    assert plots.visible("a b\n\t") == "a␣b↵⇥"
+
+
+def test_what_a_cut_leaves_out_is_hatched_and_what_it_keeps_has_risen():
+    axes = drawn(plots.distribution(PROBS, TOKENS, after=cut(0.8))).axes[0]
+    kept = np.sort(cut(0.8))[::-1]
+    assert [bool(bar.get_hatch()) for bar in axes.patches] == [p == 0 for p in kept]
+    risen = [line.get_ydata()[0] for line in axes.get_lines() if len(line.get_ydata())]
+    np.testing.assert_allclose(risen, kept[kept > 0])
+    said = axes.get_legend().get_texts()[0].get_text()
+    assert said == f"kept: {np.sum(kept > 0)} of 5, {PROBS[cut(0.8) > 0].sum():.2f} of the probability"
+
+
+def test_temperatures_keep_the_order_and_share_the_scale():
+    panels = drawn(plots.temperatures(LOGITS, TOKENS, temperatures=(0.5, 2.0))).axes
+    for axes, temperature in zip(panels, (0.5, 2.0), strict=True):
+        expected = np.sort(softmax.forward(LOGITS / temperature)[0])[::-1]
+        np.testing.assert_allclose(heights(axes), expected)
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+    assert names(panels[1]) == ["b", "c", "↵", "a", "␣"]
+
+
+def test_the_entropy_rises_from_nothing_to_that_of_a_blind_guess():
+    axes = drawn(plots.entropy(LOGITS)).axes[0]
+    curve = next(line.get_ydata() for line in axes.get_lines() if len(line.get_ydata()) > 2)
+    assert np.all(np.diff(curve) >= -1e-12)
+    assert curve[0] < 1e-6
+    assert curve[-1] == pytest.approx(np.log(5), abs=1e-3)
+
+
+def test_a_number_takes_the_step_that_it_meets():
+    steps = [0.5, 0.2, 0.3]
+    axes = drawn(plots.staircase(np.array(steps), "abc", draws=[0.6])).axes[0]
+    np.testing.assert_allclose(heights(axes), steps)
+    (walk,) = [line for line in axes.get_lines() if len(line.get_xdata()) == 2]
+    assert walk.get_xdata()[-1] == 0.5  # the left edge of the second step
+    assert list(walk.get_ydata()) == [0.6, 0.6]
+
+
+def test_every_character_has_its_surprise_above_it_but_the_first():
+    axes = drawn(plots.surprise(TEXT, NATS, columns=5)).axes[0]
+    letters = [text.get_text() for text in axes.texts]
+    assert letters == [plots.visible(character) for character in TEXT]
+    np.testing.assert_allclose(np.array(heights(axes)) / max(heights(axes)), NATS[1:] / NATS[1:].max())
+
+
+def test_expected_and_found_surprise_stand_above_their_characters():
+    axes = drawn(plots.entropy_along(TEXT, 2 * NATS, NATS)).axes[0]
+    expected, found = axes.get_lines()
+    np.testing.assert_array_equal(expected.get_ydata(), 2 * NATS)
+    np.testing.assert_array_equal(found.get_ydata(), NATS)
+    assert names(axes) == [plots.visible(character) for character in TEXT]
+
+
+def test_costs_are_drawn_against_the_length():
+    costs = {"squared": np.arange(1, 9.0) ** 2, "straight": np.arange(1, 9.0)}
+    axes = drawn(plots.multiply_adds(np.arange(1, 9.0), costs)).axes[0]
+    for line, values in zip(axes.get_lines(), costs.values(), strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), values)
+    assert {line.get_linestyle() for line in axes.get_lines()} == {"-", "--"}
