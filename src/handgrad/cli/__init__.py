@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import handgrad
-from handgrad.cli import bench, check, generate, info, train
+from handgrad.cli import bench, check, generate, info, lessons, train
 from handgrad.errors import UserError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(generate.generate)
 app.command()(info.info)
 app.command()(check.check)
 app.command()(bench.bench)
+app.command()(lessons.lessons)
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,129 @@
+"""The lessons: which there are, and how they become notebooks of the learner's own.
+
+A lesson is a file `NN_topic.py` in jupytext's percent form; its first heading is its title. Copies are
+ordinary notebooks (.ipynb). Copying and running want the extra `[lessons]`.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from handgrad.errors import UserError
+from handgrad.formats import atomic
+
+INSTALLED = Path(__file__).parent / "notebooks"
+IN_THE_REPOSITORY = Path(__file__).parents[3] / "lessons"
+TITLE = re.compile(r"^# # (\d+)\. (.+)$", re.MULTILINE)
+GOAL = re.compile(r"\*After this lesson you can (.+?)\.\*")
+
+
+class Lesson(NamedTuple):
+    number: int
+    title: str
+    goal: str
+    """What one can do afterwards: completes "After this lesson you can"."""
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending: `04_perceptron`."""
+        return self.path.stem
+
+
+class LessonError(Exception):
+    """A lesson stopped with an error; the text says in which cell."""
+
+
+def lessons() -> list[Lesson]:
+    """Every lesson, in order."""
+    folder = INSTALLED if INSTALLED.is_dir() else IN_THE_REPOSITORY
+    return [_read(path) for path in sorted(folder.glob("[0-9][0-9]_*.py"))]
+
+
+def find(number: int) -> Lesson:
+    """The lesson of that number; `UserError` if there is none."""
+    known = {lesson.number: lesson for lesson in lessons()}
+    if number not in known:
+        raise UserError(f"There is no lesson {number}; there are {', '.join(map(str, known))}.")
+    return known[number]
+
+
+def copy(folder: Path) -> list[Path]:
+    """Write every lesson into `folder` as a notebook; one that is there already stays as it is."""
+    require("jupytext")
+    import jupytext
+
+    paths = [folder / f"{lesson.name}.ipynb" for lesson in lessons()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for lesson, path in zip(lessons(), paths, strict=True):
+            if not path.exists():
+                atomic.write_text(path, jupytext.writes(as_notebook(lesson), fmt="ipynb"))
+    except OSError as error:
+        raise UserError(f"The lessons cannot be copied to {folder}: {error.strerror}.") from None
+    return paths
+
+
+def as_notebook(lesson: Lesson) -> Any:
+    """The lesson as an nbformat notebook, for the kernel that every Jupyter has."""
+    import jupytext
+
+    notebook = jupytext.read(lesson.path)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return notebook
+
+
+def run(
+    lesson: Lesson,
+    report: Callable[[int, int], None] = lambda cell, n_cells: None,
+    *,
+    folder: Path | None = None,
+) -> Any:
+    """Execute the lesson from top to bottom in `folder`; the notebook with its outputs.
+
+    `report` is told how many cells are done, and of how many. Without a folder it works in a temporary one,
+    which is removed. Raises `LessonError` where a cell does.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            return run(lesson, report, folder=Path(temporary))
+    require("nbclient")
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    folder.mkdir(parents=True, exist_ok=True)
+    notebook = as_notebook(lesson)
+    n_cells = len(notebook.cells)
+    client = NotebookClient(
+        notebook,
+        timeout=300,
+        extra_arguments=["--log-level=ERROR"],  # a kernel warns of who else might be on this machine
+        resources={"metadata": {"path": str(folder)}},
+        on_cell_complete=lambda cell, cell_index: report(cell_index + 1, n_cells),
+    )
+    try:
+        return client.execute()
+    except CellExecutionError as error:
+        raise LessonError(f"Lesson {lesson.number} stopped: {error}") from None
+
+
+def require(package: str) -> None:
+    """Raise `UserError` unless `package`, one of the extra `[lessons]`, is installed."""
+    try:
+        __import__(package)
+    except ImportError:
+        raise UserError(
+            "The lessons open in Jupyter, which is not installed. Install it: pip install 'handgrad[lessons]'"
+        ) from None
+
+
+def _read(path: Path) -> Lesson:
+    text = path.read_text(encoding="utf-8")
+    title, goal = TITLE.search(text), GOAL.search(re.sub(r"\s*\n#\s*", " ", text))
+    if not title or not goal:
+        raise ValueError(
+            f"{path} has no title (# 4. The perceptron) or goal (*After this lesson you can ...*)"
+        )
+    return Lesson(int(title[1]), title[2], goal[1], path)

@@ -1,0 +1,98 @@
+"""Pictures with knobs to turn: sliders in Jupyter, and pictures made beforehand on a page without Python.
+
+    knobs.turn(draw, learning_rate=[0.01, 0.1, 0.5], method=["plain", "adam"])
+
+`draw` takes the knobs by name and returns a picture from `handgrad.plots`, or anything else a notebook shows.
+"""
+
+import base64
+import html
+import itertools
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+ON_A_PAGE = "HANDGRAD_LESSONS_ON_A_PAGE"
+"""Set while the documentation is made: its pages have no Python behind them."""
+
+
+def turn(draw: Callable[..., Any], **knobs: Sequence[Any]) -> Any:
+    """Show `draw(**values)`, and a knob for each argument with the values that it may take.
+
+    A knob begins at the middle of its values.
+    """
+    if os.environ.get(ON_A_PAGE):
+        return _Page(draw, knobs)
+    import ipywidgets
+
+    sliders = {
+        name: ipywidgets.SelectionSlider(
+            options=[(_label(value), value) for value in values],
+            value=values[len(values) // 2],
+            description=name.replace("_", " "),
+            continuous_update=False,
+            style={"description_width": "initial"},
+            layout={"width": "30em"},
+        )
+        for name, values in knobs.items()
+    }
+    return ipywidgets.interactive(draw, **sliders)
+
+
+class _Page:
+    """All pictures that the knobs can call up, and a little script that shows the one they stand at."""
+
+    def __init__(self, draw: Callable[..., Any], knobs: dict[str, Sequence[Any]]):
+        self.knobs = knobs
+        choices = itertools.product(*knobs.values())
+        self.pictures = [draw(**dict(zip(knobs, values, strict=True))) for values in choices]
+
+    def __repr__(self) -> str:
+        names = ", ".join(name.replace("_", " ") for name in self.knobs)
+        return f"{len(self.pictures)} pictures, one for every setting of {names}"
+
+    def _repr_html_(self) -> str:
+        rows, labels = "", []
+        for name, values in self.knobs.items():
+            labels.append([_label(value) for value in values])
+            last, middle = len(values) - 1, len(values) // 2
+            said = name.replace("_", " ")
+            rows += (
+                f'<label>{said} <input type="range" min="0" max="{last}" value="{middle}" '
+                f'aria-label="{said}"><output></output></label>'
+            )
+        images = "".join(f'<img hidden alt="" src="{_source(picture)}">' for picture in self.pictures)
+        said = html.escape(json.dumps(labels))
+        return (
+            f"<div class='knobs' data-labels='{said}'><div class='knobs-rows'>{rows}</div>{images}"
+            f"<script>{_SCRIPT}</script></div>"
+        )
+
+
+_SCRIPT = """
+(() => {
+  const box = document.currentScript.parentElement;
+  const labels = JSON.parse(box.dataset.labels);
+  const inputs = [...box.querySelectorAll("input")], images = [...box.querySelectorAll("img")];
+  const show = () => {
+    let number = 0;
+    inputs.forEach((input, i) => {
+      number = number * labels[i].length + Number(input.value);
+      input.nextElementSibling.textContent = labels[i][input.value];
+    });
+    images.forEach((image, i) => { image.hidden = i !== number; });
+  };
+  inputs.forEach((input) => input.addEventListener("input", show));
+  show();
+})();
+"""
+
+
+def _source(picture: Any) -> str:
+    png, _ = picture._repr_png_()
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _label(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

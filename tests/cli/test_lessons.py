@@ -1,0 +1,158 @@
+"""handgrad lessons: what there is, copies that nobody overwrites, and one run from top to bottom."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from handgrad import cli
+from handgrad.lessons import catalog, exercise, knobs, source
+from handgrad.ops import sigmoid
+
+needs_jupyter = pytest.mark.usefixtures("jupyter")
+
+
+@pytest.fixture(scope="module")
+def jupyter():
+    for package in ("jupytext", "nbclient", "ipykernel", "ipywidgets"):
+        pytest.importorskip(package, reason="lessons want the extra [lessons]")
+
+
+@pytest.fixture
+def lessons(monkeypatch, capfd, tmp_path):
+    """Run `handgrad lessons` in an empty folder; exit code, output, error output."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["handgrad", "lessons", *map(str, args)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def two_cells(monkeypatch, tmp_path):
+    """A catalogue of one lesson of two cells, whose code is what the test wants."""
+
+    def write(code):
+        folder = tmp_path / "course"
+        folder.mkdir()
+        text = f"# %% [markdown]\n# # 1. Short\n#\n# *After this lesson you can\n# count.*\n\n# %%\n{code}\n"
+        (folder / "01_short.py").write_text(text)
+        monkeypatch.setattr(catalog, "INSTALLED", folder)
+
+    return write
+
+
+def test_the_list_names_every_lesson(lessons):
+    code, out, _ = lessons("--list")
+    assert code == 0
+    assert all(lesson.title.split()[0] in out for lesson in catalog.lessons())
+    rows = [json.loads(line) for line in lessons("--list", "--json")[1].splitlines()]
+    assert [row["number"] for row in rows] == [lesson.number for lesson in catalog.lessons()]
+
+
+def test_a_goal_is_read_over_its_lines(two_cells):
+    two_cells("1 + 1")
+    (lesson,) = catalog.lessons()
+    assert (lesson.title, lesson.goal) == ("Short", "count")
+
+
+def test_an_unknown_lesson_is_said_in_one_sentence(lessons):
+    code, out, err = lessons("--run", 99)
+    assert (code, out) == (2, "")
+    assert "There is no lesson 99" in err
+
+
+@needs_jupyter
+def test_a_lesson_is_run_from_top_to_bottom(lessons, two_cells):
+    two_cells("1 + 1")
+    code, out, err = lessons("--run", 1)
+    assert code == 0, err
+    assert out.startswith("Lesson 1, Short, runs from top to bottom")
+    assert "WARNING" not in err
+
+
+@needs_jupyter
+def test_a_lesson_that_stops_says_where(lessons, two_cells):
+    two_cells("1 / 0")
+    code, out, err = lessons("--run", 1)
+    assert (code, out) == (2, "")
+    assert "Lesson 1 stopped" in err
+    assert "1 / 0" in err
+
+
+@needs_jupyter
+def test_copies_are_notebooks_and_what_one_wrote_there_stays(tmp_path, two_cells):
+    two_cells("1 + 1")
+    (path,) = catalog.copy(tmp_path / "mine")
+    notebook = json.loads(path.read_text())
+    assert [cell["cell_type"] for cell in notebook["cells"]] == ["markdown", "code"]
+    path.write_text("mine")
+    catalog.copy(tmp_path / "mine")
+    assert path.read_text() == "mine"
+
+
+@needs_jupyter
+def test_jupyter_is_opened_at_the_lesson_that_was_asked_for(lessons, two_cells, monkeypatch, tmp_path):
+    two_cells("1 + 1")
+    monkeypatch.setattr(catalog, "require", lambda package: None)
+    opened = []
+    monkeypatch.setattr(subprocess, "call", lambda command: opened.append(command) or 0)
+    assert lessons("here", "--no-browser")[0] == 0
+    ((_, *command),) = opened
+    assert command[:2] == ["-m", "jupyterlab"]
+    assert f"--ServerApp.root_dir={tmp_path / 'here'}" in command
+    assert "--LabApp.default_url=/lab/tree/01_short.ipynb" in command
+    assert "--no-browser" in command
+    assert (tmp_path / "here" / "01_short.ipynb").exists()
+
+
+def test_without_jupyter_one_sentence_says_what_to_install(lessons, two_cells, monkeypatch):
+    two_cells("1 + 1")
+    monkeypatch.setitem(sys.modules, "jupyterlab", None)
+    code, _, err = lessons()
+    assert code == 2
+    assert "pip install 'handgrad[lessons]'" in err
+
+
+def test_source_is_the_librarys_own_with_its_place():
+    shown = repr(source.show(sigmoid.backward))
+    assert shown.startswith("# ops/sigmoid.py, line ")
+    assert "return (dy * y * (1.0 - y),)" in shown
+
+
+def test_knobs_on_a_page_are_pictures_made_beforehand(monkeypatch):
+    class Drawn:
+        def __init__(self, **values):
+            self.values = values
+
+        def _repr_png_(self):
+            return repr(self.values).encode(), {}
+
+    monkeypatch.setenv(knobs.ON_A_PAGE, "1")
+    page = knobs.turn(Drawn, rate=[0.1, 0.5], method=["it's", "b"])
+    assert [picture.values for picture in page.pictures] == [
+        {"rate": rate, "method": method} for rate in (0.1, 0.5) for method in ("it's", "b")
+    ]
+    shown = page._repr_html_()
+    assert shown.count("<img") == 4
+    assert "it's" not in shown.split("<script>")[0]  # it would end the attribute that holds the labels
+
+
+@needs_jupyter
+def test_knobs_in_jupyter_are_sliders_that_begin_in_the_middle(monkeypatch):
+    monkeypatch.delenv(knobs.ON_A_PAGE, raising=False)
+    widget = knobs.turn(lambda learning_rate: learning_rate, learning_rate=[0.1, 0.2, 0.3])
+    (slider, _) = widget.children
+    assert (slider.value, slider.description) == (0.2, "learning rate")
+
+
+def test_a_verdict_in_a_terminal_is_a_line():
+    assert "\n" not in repr(exercise.value(1, lambda: 2))
