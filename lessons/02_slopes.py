@@ -1,0 +1,253 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2. Slopes
+#
+# *After this lesson you can read a derivative as a slope, a gradient as a direction, measure both without
+# deriving anything, and choose the step of the measurement so that you can trust its digits.*
+#
+# A network learns by asking one question of every one of its numbers: *if I turned you up a little, would my
+# mistake grow or shrink, and how fast?* The answer is a slope. This lesson is about slopes alone; everything
+# after it is about getting millions of them cheaply.
+
+# %%
+import numpy as np
+
+from handgrad.foundations import descent
+from handgrad.lessons import exercise, knobs, source
+from handgrad.plots import slopes as plots
+
+# %% [markdown]
+# ## The slope at a point
+#
+# Take $f(x) = x^2$ and stand at $x = 1$. Go a distance $h$ to the right; the height changes by
+# $f(1+h) - f(1)$. Divided by the distance this is the slope of the straight line through both points, the
+# *secant*:
+#
+# $$\frac{f(x+h)-f(x)}{h} = \frac{(x+h)^2-x^2}{h} = \frac{2xh+h^2}{h} = 2x + h$$
+#
+# The shorter the distance, the nearer this comes to $2x$, the slope of the curve itself, which is called its
+# *derivative*, $f'(x) = 2x$. The line with that slope through the point is the *tangent*: the straight line
+# that the curve looks like from very near. Turn the knob, and watch the one line become the other.
+
+
+# %%
+def square(x):
+    return x**2
+
+
+def secant(h):
+    return plots.secant(square, x=1.0, h=h, window=(-0.5, 2.6))
+
+
+knobs.turn(secant, h=[1.5, 1.0, 0.5, 0.2, 0.05])
+
+# %% [markdown]
+# ## Measuring on both sides
+#
+# The secant to the right is wrong by exactly $h$ here. One that is centred at the point, from $x-h$ to
+# $x+h$, is better, because what bends it up on one side bends it up on the other as well, and the two cancel:
+#
+# $$\frac{f(x+h)-f(x-h)}{2h} = f'(x) + \frac{h^2}{6}f'''(x) + \dots$$
+#
+# For a parabola there is no third derivative, and the centred slope is exact at any $h$. For other functions
+# its error shrinks with $h^2$: a tenth of the distance, a hundredth of the error.
+#
+# So should $h$ be as small as possible? The picture below measures the slope of $e^x$ at 1, where it is
+# $e$, both ways, from $h = 1$ down to $10^{-16}$. Read it from right to left.
+
+# %%
+plots.error_of_differences(np.exp, np.exp, x=1.0)
+
+# %% [markdown]
+# Errors fall as the formula says, and then *rise* again. A float64 carries about 16 digits. When $h$ is
+# tiny, $f(x+h)$ and $f(x-h)$ agree in nearly all of them; the subtraction leaves only the last few, which
+# are rounding, and dividing by a tiny $h$ makes them big. The error of the formula, $h^2$, and that of
+# rounding, $\epsilon/h$, are equally large at about $h = \epsilon^{1/3} \approx 6\cdot10^{-6}$: there the
+# measurement is at its best, and good to ten digits. That is the step which the library takes:
+
+# %%
+source.show(descent.central_differences)
+
+# %% [markdown]
+# ## From slope to gradient
+#
+# A function of two numbers is a surface. At every point it has a slope for every direction one may walk in.
+# But two of them are enough to know all: the slope along $x$ and the slope along $y$, the *partial
+# derivatives*. Together, as a vector, they are the *gradient*
+#
+# $$\nabla f = \Big(\frac{\partial f}{\partial x}, \frac{\partial f}{\partial y}\Big),\qquad
+# \text{and the slope along a direction } v \text{ is } \langle\nabla f, v\rangle .$$
+#
+# That product is largest where $v$ points along $\nabla f$ itself: the gradient points straight uphill, and
+# its length says how steep. Here is the surface that the next lesson walks down,
+#
+# $$f(x, y) = x^4 + x^2y^2 - y^2 + y^4 + 6,$$
+#
+# as a map, with its gradients as arrows. Where the arrows vanish the ground is level.
+
+# %%
+plots.gradient_field(descent.two_valleys, descent.two_valleys_gradient, window=((-1.2, 1.2), (-1.2, 1.2)))
+
+# %% [markdown]
+# The arrows cross every line of equal height at a right angle: along such a line the height does not change,
+# so $\langle\nabla f, v\rangle = 0$. And we can check the derived gradient against a measured one, which
+# knows nothing of the derivation:
+
+# %%
+point = np.array([0.8, -0.3])
+print("derived: ", descent.two_valleys_gradient(point))
+print("measured:", descent.central_differences(descent.two_valleys, point))
+
+# %% [markdown]
+# This comparison is how every gradient in handgrad is proved, from a single multiplication to GPT-2. One
+# thing is smarter there: a network has millions of inputs, and to move each of them would take for ever. So
+# the proof moves all of them at once, along *one random direction* $v$, and asks whether the output moves by
+# $\langle\nabla f, v\rangle$. A gradient that is wrong anywhere has no chance to guess that number.
+
+# %%
+rng = np.random.default_rng(0)
+v = rng.normal(size=2)
+h = 6e-6
+moved = (descent.two_valleys(point + h * v) - descent.two_valleys(point - h * v)) / (2 * h)
+print("the surface along v rises by", moved)
+print("the gradient says           ", descent.two_valleys_gradient(point) @ v)
+
+# %% [markdown]
+# ## Exercises
+#
+# Replace the three dots, run the cell, and run the one after it: it judges your answer. The answers of ours
+# are folded away behind each exercise.
+#
+# ### Exercise 1: a derivative on paper
+#
+# Derive $f'(x)$ of $f(x) = \dfrac{1}{1 + x^2}$, and write it down. The judge measures the slope of $f$.
+
+
+# %% tags=["exercise"]
+def slope_of_bump(x):
+    return ...
+
+
+# %% tags=["check"]
+def bump(x):
+    return 1 / (1 + x**2)
+
+
+def measured_slope(x):
+    return (bump(x + 6e-6) - bump(x - 6e-6)) / 1.2e-5
+
+
+exercise.function(slope_of_bump, measured_slope, -2.0, 0.0, 0.5, 3.0)
+
+
+# %% [markdown]
+# <details><summary>Our answer, explained</summary>
+#
+# The chain rule: the outer function is $1/u$, with the derivative $-1/u^2$; the inner one is
+# $u = 1 + x^2$, with the derivative $2x$.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def slope_of_bump(x):
+    return -2 * x / (1 + x**2) ** 2
+
+
+exercise.function(slope_of_bump, measured_slope, -2.0, 0.0, 0.5, 3.0)
+
+
+# %% [markdown]
+# ### Exercise 2: measure a gradient
+#
+# Write central differences yourself, for a function `f` that takes an array of any length. Move one
+# coordinate at a time.
+
+
+# %% tags=["exercise"]
+def measured_gradient(f, x, h=6e-6):
+    return ...
+
+
+# %% tags=["check"]
+def judge_gradient(answer):
+    def f(x):
+        return np.sum(np.sin(x)) * x[0]
+
+    return exercise.function(
+        answer,
+        descent_gradient,
+        (f, np.array([0.3, 1.0])),
+        (f, np.array([2.0, -1.0, 0.5])),
+        (descent.two_valleys, point),
+    )
+
+
+def descent_gradient(f, x):
+    return descent.central_differences(f, x)
+
+
+judge_gradient(measured_gradient)
+
+
+# %% [markdown]
+# <details><summary>Our answer, explained</summary>
+#
+# A row of the identity matrix, times $h$, is a step along one coordinate.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def measured_gradient(f, x, h=6e-6):
+    steps = h * np.eye(len(x))
+    return np.array([(f(x + step) - f(x - step)) / (2 * h) for step in steps])
+
+
+judge_gradient(measured_gradient)
+
+# %% [markdown]
+# ### Exercise 3: when half the digits are gone
+#
+# Networks run in float32, whose $\epsilon$ is about $1.2\cdot10^{-7}$. Which step $h$, to the nearest power
+# of ten, measures the slope of $e^x$ at 1 best *in float32*? Estimate it first, from $\epsilon^{1/3}$.
+
+# %% tags=["exercise"]
+best_step = ...
+
+
+# %% tags=["check"]
+def error_in_float32(h):
+    x, h = np.float32(1.0), np.float32(h)
+    return abs((np.exp(x + h) - np.exp(x - h)) / (np.float32(2) * h) - np.e)
+
+
+def best_of_all():
+    steps = [10.0**power for power in range(-8, 0)]
+    return min(steps, key=error_in_float32)
+
+
+exercise.value(best_step, best_of_all)
+
+# %% [markdown]
+# <details><summary>Our answer, explained</summary>
+#
+# $\epsilon^{1/3} \approx 5\cdot10^{-3}$, so a hundredth; and even so only four digits are
+# right. That is why handgrad proves its gradients in float64, and trains in float32.
+#
+# </details>
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+best_step = 0.01
+exercise.value(best_step, best_of_all)

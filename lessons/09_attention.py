@@ -1,0 +1,514 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 9. Attention, forward and backward
+#
+# *After this lesson you can compute attention by hand, say why it is scaled and what its mask does, derive
+# each of its gradients and prove them, and compute it without ever storing all its probabilities.*
+#
+# Guess the next word: *She put the letter into the drawer and locked it. When the key turned up years later,
+# she opened the ...* What helps is *drawer*, and that it was *locked*; most of the other words hardly matter.
+# So each token has a question: *which of the earlier ones matter to me, and what do they tell me?* Attention
+# is the part of a transformer that asks it, for all tokens at once.
+
+# %%
+import numpy as np
+
+from handgrad import gradcheck
+from handgrad.lessons import exercise, knobs, source
+from handgrad.ops import attention, softmax
+from handgrad.plots import attention as plots
+
+# %% [markdown]
+# ## A soft lookup
+#
+# A Python dictionary looks a query up among keys: the one key that equals it gives its value, all others give
+# nothing. No gradient can get through that, as "equal" has no slope. Make it soft. Queries, keys and values
+# are vectors; the scalar product of a query and a key says how well they match; and the result is a mean of
+# *all* values, weighted by softmax of the matches. With one row a token, in matrices:
+#
+# $$S = \frac{QK^\top}{\sqrt d},\qquad P = \operatorname{softmax}(S),\qquad Y = P\,V$$
+#
+# (Vaswani et al., "Attention is all you need", 2017.) $S_{ij}$ is the *score* of key $j$ for query $i$.
+# Softmax makes each row of scores into probabilities, positive numbers with the sum 1. $d$ is the length of a
+# query, and why its root is there we shall see. Queries, keys and values are three affine maps of the same
+# token, so that what it asks for, what it answers to and what it tells can differ; the weights of these maps
+# are learned.
+#
+# A model that continues texts must not look at what comes later. Scores of later keys are therefore replaced
+# by $-\infty$ before the softmax, and since $e^{-\infty} = 0$, their probabilities are zero. This is the
+# *causal mask*.
+#
+# ## By hand
+#
+# Three tokens, with queries, keys and values of two numbers. The queries are chosen such that all fractions
+# come out even, for example the third: $q_3 = \sqrt2\,(\ln 2, \ln 3)$.
+#
+# $$K = \begin{pmatrix}1&0\\0&1\\0&0\end{pmatrix},\qquad V = \begin{pmatrix}12&0\\0&12\\12&12\end{pmatrix}$$
+#
+# $$S_3 = \frac{q_3 K^\top}{\sqrt2} = (\ln 2, \ln 3, 0),\qquad
+# P_3 = \frac{(2, 3, 1)}{2 + 3 + 1} = \Big(\frac13, \frac12, \frac16\Big)$$
+#
+# $$Y_3 = \frac13\,(12, 0) + \frac12\,(0, 12) + \frac16\,(12, 12) = (6, 8)$$
+#
+# The second token sees two keys, with the scores $\ln 3$ and $0$: probabilities $\frac34$ and $\frac14$, and
+# the output $(9, 3)$. The first sees itself alone, and its output is its own value. From left to right:
+
+# %%
+q = np.sqrt(2) * np.log([[5.0, 1.0], [3.0, 1.0], [2.0, 3.0]])
+k = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+v = np.array([[12.0, 0.0], [0.0, 12.0], [12.0, 12.0]])
+y, _ = attention.forward(q[None, None], k[None, None], v[None, None])  # one text, one head
+print("the library says:", y[0, 0].round(10).tolist())
+plots.steps(q, k, v)
+
+# %% [markdown]
+# ## An attention map
+#
+# Now a text. Let the key of a character be its one-hot row, and its query the same row times a *sharpness*:
+# each character looks for its own earlier appearances. Nothing is learned here, we have chosen the weights;
+# lesson 10 looks into trained heads. Row by row you see where a query looks. At sharpness 0 it is the plain
+# mean of all that came before, and the higher it is, the nearer one comes to a dictionary.
+
+# %%
+text = "the cat sat on the mat"
+letters = np.array(list(text))
+one_hot = (letters[:, None] == np.unique(letters)).astype(float)
+
+
+def looking_for_equals(sharpness):
+    q, k = sharpness * one_hot[None, None], one_hot[None, None]
+    _, saved = attention.forward(q, k, k)
+    return plots.weights(saved.probs.y[0, 0, 0], text)
+
+
+knobs.turn(looking_for_equals, sharpness=[0, 3, 6, 10, 15, 30])
+
+# %% [markdown]
+# ## Why the root of d
+#
+# At the start of training, queries and keys are random. Say that their numbers are independent, with mean 0
+# and variance 1. Then each product $q_l k_l$ has mean 0 and variance $E[q_l^2]\,E[k_l^2] = 1$, and variances
+# of independent terms add up:
+#
+# $$\operatorname{Var}(q\cdot k) = \sum_{l=1}^d \operatorname{Var}(q_l k_l) = d .$$
+#
+# A typical score has the size $\sqrt d$. Divided by $\sqrt d$ it has the size 1, whatever $d$. Without this,
+# the scores of a wide head lie far apart, softmax gives nearly everything to the largest, and then it is
+# deaf: its Jacobian is $\partial p_i/\partial s_j = p_i(\delta_{ij} - p_j)$, whose diagonal $p(1-p)$ goes to
+# zero both for $p \to 0$ and for $p \to 1$. The picture prints its sum. Turn $d$, for one random query and 16
+# random keys.
+
+
+# %%
+def one_query(d):
+    rng = np.random.default_rng(1)
+    return plots.scaling(rng.normal(size=d), rng.normal(size=(16, d)))
+
+
+rng = np.random.default_rng(0)
+for d in (4, 64, 1024):
+    products = np.sum(rng.normal(size=(2000, d)) * rng.normal(size=(2000, d)), axis=1)
+    print(f"d = {d:4}: variance {products.var():7.1f}, scaled {(products / np.sqrt(d)).var():.2f}")
+knobs.turn(one_query, d=[1, 4, 16, 64, 256, 1024])
+
+# %% [markdown]
+# The root is for the start. Later the weights may grow, and make scores as sharp as the model likes.
+#
+# ## The future does not leak
+#
+# With the mask, the output of a token is a function of itself and of what came before. That must hold
+# exactly, or a model could learn to copy the answer that it is to guess. We change the last two of six
+# tokens, and look at the first four outputs. And backward: if only the third output matters to the loss, no
+# later key or value may get any gradient.
+#
+# There is another thing to see. Without a mask, a lookup does not depend on the order in which the table is
+# written down: keys and values permuted together give the same outputs. (Lesson 8 drew the consequence, that
+# positions must be put in.)
+
+# %%
+q6, k6, v6 = rng.normal(size=(3, 1, 1, 6, 4))
+y, saved = attention.forward(q6, k6, v6)
+changed = [x + 10 * (np.arange(6) >= 4)[:, None] for x in (q6, k6, v6)]
+print("first four outputs change by", np.max(np.abs(attention.forward(*changed)[0] - y)[:, :, :4]))
+
+dy = np.zeros_like(y)
+dy[:, :, 2] = 1.0
+_, dk, dv = attention.backward(dy, saved)
+print("gradients of later keys and values:", np.max(np.abs(dk[:, :, 3:])), np.max(np.abs(dv[:, :, 3:])))
+
+order = rng.permutation(6)
+here, _ = attention.forward(q6, k6, v6, causal=False)
+there, _ = attention.forward(q6, k6[:, :, order], v6[:, :, order], causal=False)
+print("another order, without mask: ", np.max(np.abs(here - there)))
+
+# %% [markdown]
+# This is also why training is cheap: one pass over a text of $T$ tokens makes $T$ predictions, and none of
+# them has seen its answer.
+#
+# ## Backward, step by step
+#
+# A loss $L$ depends on $Y$, and $dY = \partial L/\partial Y$ comes in, of the shape of $Y$. We go back from
+# the last product to the first; each step asks in which terms a number occurs, and with which factor.
+#
+# **The mixture**, $Y_{ik} = \sum_j P_{ij}V_{jk}$. $V_{jk}$ occurs in $Y_{ik}$ for every $i$, with the factor
+# $P_{ij}$; and $P_{ij}$ occurs in $Y_{ik}$ for every $k$, with the factor $V_{jk}$:
+#
+# $$dV_{jk} = \sum_i P_{ij}\,dY_{ik},\qquad dP_{ij} = \sum_k dY_{ik}V_{jk},\qquad\text{or}\quad
+# dV = P^\top dY,\qquad dP = dY\,V^\top$$
+#
+# **Softmax**, row by row, with the Jacobian from above:
+#
+# $$dS_{ij} = \sum_{j'} dP_{ij'}\,P_{ij'}(\delta_{j'j} - P_{ij}) =
+# P_{ij}\Big(dP_{ij} - \sum_{j'} dP_{ij'}P_{ij'}\Big),$$
+#
+# $$\text{or}\quad dS = P * \big(dP - \operatorname{rowsum}(dP * P)\big)$$
+#
+# A score is pushed up where its value pulls more than the mean of its row, in the measure in which the key
+# was looked at. Every row of $dS$ sums to zero. And the mask needs no care: where $P_{ij} = 0$,
+# $dS_{ij} = 0$.
+#
+# **The scores**, $S_{ij} = \sum_l Q_{il}K_{jl}/\sqrt d$, are a product again:
+#
+# $$dQ = \frac{dS\,K}{\sqrt d},\qquad dK = \frac{dS^\top Q}{\sqrt d}$$
+#
+# ## Backward by hand
+#
+# We take the three tokens from above, and a loss that is the first number of the third output:
+# $dY_3 = (1, 0)$, and zeros elsewhere. Then $dP_3 = (12, 0, 12)$, the first numbers of the values. Their mean
+# under $P_3 = (\frac13, \frac12, \frac16)$ is 6, which is the output itself. So
+#
+# $$dS_3 = \Big(\tfrac13\,(12 - 6),\ \tfrac12\,(0 - 6),\ \tfrac16\,(12 - 6)\Big) = (2, -3, 1),\qquad
+# dQ_3 = \frac{(2, -3)}{\sqrt2} .$$
+#
+# More of keys 1 and 3, less of key 2: that would raise the output. $dK$ has the rows 2, $-3$ and 1 times
+# $q_3/\sqrt2 = (\ln 2, \ln 3)$, and the first column of $dV$ is $P_3$.
+
+# %%
+dy = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+y, saved = attention.forward(q[None, None], k[None, None], v[None, None])
+p = saved.probs.y[0, 0, 0]
+
+dv = p.T @ dy
+dp = dy @ v.T
+ds = p * (dp - np.sum(dp * p, axis=1, keepdims=True))
+dq, dk = ds @ k / np.sqrt(2), ds.T @ q / np.sqrt(2)
+
+theirs = attention.backward(dy[None, None], saved)
+for name, ours, library in zip(("dq", "dk", "dv"), (dq, dk, dv), theirs, strict=True):
+    print(name, ours.round(3).tolist(), "off by", np.max(np.abs(ours - library[0, 0])))
+plots.gradients(q, k, v, dy)
+
+# %% [markdown]
+# ## A derivative with four indices
+#
+# handgrad grew from the reports of two learners. One of them writes the derivative of attention by its
+# queries loosely, as "the derivative of softmax, times $V$". As a product of matrices this has no meaning,
+# and it is worth seeing why. $Y$ has $T\cdot d$ numbers and $Q$ has $T\cdot d$ numbers, and each of the first
+# may depend on each of the second. The derivative of a matrix by a matrix is an array with *four* indices,
+#
+# $$J_{ikjl} = \frac{\partial Y_{ik}}{\partial Q_{jl}},\qquad\text{and}\qquad
+# dQ_{jl} = \sum_{i,k} dY_{ik}\,J_{ikjl}$$
+#
+# is what the chain rule says. We build it, knowing nothing but the forward: move each number of $Q$, one
+# after the other, and measure how $Y$ answers. Then we contract it with a random $dY$.
+
+# %%
+q4, k4, v4, dy4 = rng.normal(size=(4, 4, 3))  # four tokens, three numbers each
+
+
+def output(q):
+    return attention.forward(q[None, None], k4[None, None], v4[None, None])[0][0, 0]
+
+
+J, h = np.zeros((4, 3, 4, 3)), 6e-6
+for place in np.ndindex(q4.shape):
+    step = np.zeros_like(q4)
+    step[place] = h
+    J[:, :, *place] = (output(q4 + step) - output(q4 - step)) / (2 * h)
+
+_, saved = attention.forward(q4[None, None], k4[None, None], v4[None, None])
+dq4, _, _ = attention.backward(dy4[None, None], saved)
+print("contracted with dY, it is off dQ by", np.max(np.abs(np.einsum("ik,ikjl->jl", dy4, J) - dq4[0, 0])))
+plots.four_indices(J)
+
+# %% [markdown]
+# The picture has a row for each number of $Y$ and a column for each of $Q$. Only the squares on the diagonal
+# are filled: a query acts on its own output. The first square is empty too, since the first token has a
+# single key and no choice. What is in the others? Insert the derivative of softmax:
+#
+# $$\frac{\partial Y_{ik}}{\partial Q_{il}} = \frac1{\sqrt d}\sum_j P_{ij}\,V_{jk}\Big(K_{jl} -
+# \sum_{j'} P_{ij'}K_{j'l}\Big)$$
+#
+# This is a *covariance*, of component $k$ of the values and component $l$ of the keys, with the probabilities
+# $P_i$: moving the query moves the output in those directions in which values vary together with keys.
+#
+# For a head of GPT-2, with 1,024 tokens and 64 numbers each, $J$ would have $65{,}536^2 = 2^{32}$ numbers, 16
+# GiB in float32. Nobody builds it. A backward takes $dY$ in first, and then everything on the way, $dP$, $dS$
+# and $dQ$, is a matrix again.
+
+# %%
+p = saved.probs.y[0, 0, 0]
+centred = k4[None] - (p @ k4)[:, None]  # (i, j, l): key j, less the mean key of query i
+covariance = np.einsum("ij,jk,ijl->ikl", p, v4, centred) / np.sqrt(3)
+diagonal = np.stack([J[i, :, i] for i in range(4)])
+print("derived and measured differ by", np.max(np.abs(covariance - diagonal)))
+
+# %% [markdown]
+# ## The library's attention
+#
+# It does this for every text $B$ and every head $H$ at once, with (B, H, T, K) as the shape of queries.
+# Several query heads may share a key-value head, which is what `_group` is for, and dropout may fall on the
+# probabilities. The five lines of the derivation are all there.
+
+# %%
+source.show(attention.forward, attention.backward)
+
+# %% [markdown]
+# The proof on all cases of the library, among them grouped heads, dropout, more keys than queries, and a
+# query that may look at nothing. And an outside judge: PyTorch differentiates its own attention by itself.
+
+# %%
+for inputs in attention.cases(rng):
+    proofs = gradcheck.check(attention, inputs, rng)
+    print({proof.input: "proved" if proof.passed else "WRONG" for proof in proofs})
+
+try:
+    import torch
+except ImportError:
+    print("PyTorch is not installed: this comparison is skipped.")
+else:
+    ours, saved = attention.forward(q6, k6, v6)
+    tensors = [torch.tensor(x, requires_grad=True) for x in (q6, k6, v6)]
+    theirs = torch.nn.functional.scaled_dot_product_attention(*tensors, is_causal=True)
+    theirs.backward(torch.ones_like(theirs))
+    pairs = zip(attention.backward(np.ones_like(ours), saved), tensors, strict=True)
+    print("outputs differ by", np.max(np.abs(ours - theirs.detach().numpy())))
+    print("gradients by", max(np.max(np.abs(dx - t.grad.numpy())) for dx, t in pairs))
+
+# %% [markdown]
+# ## What it costs
+#
+# Each of the $T^2$ scores of a head is a sum of $K$ products: $2T^2K$ operations, and the mixture takes as
+# many. All heads together, with $D = HK$, take $4T^2D$. The four affine maps of the layer (to queries, keys
+# and values, and one behind the heads) take $8TD^2$. The former grow with the square of the length, and are
+# the larger part beyond $T = 2D$. Backward has four products of the same size, $dV$, $dP$, $dQ$ and $dK$, and
+# costs twice the forward.
+#
+# Memory is the harder limit. In float32, queries, keys, values and outputs are $16\,TD$ bytes, and the
+# probabilities $4HT^2$, more from $T = 4K$ on. Here are the numbers of GPT-2, counted as if nothing were
+# masked. At the right end of the axis, with 131,072 tokens, the probabilities of a single layer would be
+# $4\cdot12\cdot2^{34}$ bytes: 768 GiB.
+
+# %%
+plots.cost(d_model=768, n_heads=12)
+
+# %% [markdown]
+# ## Never storing T x T
+#
+# But who needs all probabilities at the same time? An output is a quotient of two sums over keys,
+#
+# $$y = \frac{\sum_j e^{s_j}\,v_j}{\sum_j e^{s_j}},$$
+#
+# and sums can be made block by block. The difficulty is that $e^{s_j}$ overflows for large scores, so that
+# softmax subtracts the largest one, and that is known only at the end. The way out is to subtract the largest
+# *so far*. Keep for each query
+#
+# $$m = \max_j s_j,\qquad \ell = \sum_j e^{s_j - m},\qquad a = \sum_j e^{s_j - m}\,v_j$$
+#
+# over the keys seen so far. When a block brings a larger score, $m$ becomes $m'$, and since
+# $e^{s_j - m'} = e^{m - m'}e^{s_j - m}$, what was summed up so far is corrected by one common factor:
+#
+# $$m' = \max\big(m, \max_{j\in\text{block}} s_j\big),\qquad
+# \ell' = e^{m-m'}\ell + \sum_{j\in\text{block}} e^{s_j-m'},\qquad
+# a' = e^{m-m'}a + \sum_{j\in\text{block}} e^{s_j-m'}\,v_j$$
+#
+# At the end, $y = a/\ell$: exact, no approximation. (The running sum: Milakov and Gimelshein, "Online
+# normalizer calculation for softmax", 2018. Attention made of it, in blocks that fit into fast memory: Dao et
+# al., "FlashAttention: Fast and memory-efficient exact attention with IO-awareness", 2022.)
+
+
+# %%
+def attend_in_blocks(q, k, v, size):
+    T, d = q.shape
+    m, total, mixed = np.full((T, 1), -np.inf), np.zeros((T, 1)), np.zeros_like(v)
+    for start in range(0, T, size):
+        block = slice(start, start + size)
+        scores = q @ k[block].T / np.sqrt(d)
+        scores[np.arange(T)[:, None] < np.arange(T)[block]] = -np.inf  # the causal mask
+        largest = np.maximum(m, scores.max(axis=1, keepdims=True))
+        e, fade = np.exp(scores - largest), np.exp(m - largest)
+        total, mixed = fade * total + e.sum(axis=1, keepdims=True), fade * mixed + e @ v[block]
+        m = largest
+    return mixed / total
+
+
+long_q, long_k, long_v = rng.normal(size=(3, 1000, 16))
+whole, _ = attention.forward(long_q[None, None], long_k[None, None], long_v[None, None])
+for size in (1, 64, 1000):
+    error = attend_in_blocks(long_q, long_k, long_v, size) - whole
+    print(f"blocks of {size:4}: off by", np.max(np.abs(error)))
+
+# %% [markdown]
+# Backward can do without the matrix as well: from $m + \ln\ell$, one number a query, every block of $P$ is
+# made again when it is needed. The row sums look as if they wanted all of $P$ and $dP$ together, but
+#
+# $$\sum_j dP_{ij}P_{ij} = \sum_j\sum_k dY_{ik}V_{jk}P_{ij} = \sum_k dY_{ik}Y_{ik},$$
+#
+# which is known before the first block. (By hand we saw it: the mean was the output itself.) The kernels that
+# handgrad trains with on a CPU cut the other way, a few queries at a time against all their keys, with the
+# same aim: no $T\times T$ array is ever in memory.
+#
+# ## Exercises
+#
+# ### Exercise 1: a number for every distance
+#
+# Some transformers tell attention about distances by adding to every score a learned number, one for each
+# distance (Raffel et al., "Exploring the limits of transfer learning", T5, 2020). Here is the forward of one
+# head, without a mask: with $T$ tokens there are $2T - 1$ distances, and
+# $P = \operatorname{softmax}\big(QK^\top/\sqrt d + B\big)$ with $B_{ij} = \text{bias}_{i - j + T - 1}$.
+# Derive and write its backward, with the gradients of `q`, `k`, `v` and `bias` in this order.
+
+
+# %% tags=["exercise"]
+def biased_forward(q, k, v, bias):
+    T, d = q.shape
+    distance = np.arange(T)[:, None] - np.arange(T) + T - 1
+    probs, _ = softmax.forward(q @ k.T / np.sqrt(d) + bias[distance])
+    return probs @ v, (q, k, v, bias, distance, probs)
+
+
+def biased_backward(dy, saved):
+    return ...
+
+
+# %% tags=["check"]
+def judge_bias(answer):
+    q, k, v = np.random.default_rng(2).normal(size=(3, 4, 3))
+    return exercise.gradient(biased_forward, answer, q=q, k=k, v=v, bias=np.sin(np.arange(7.0)))
+
+
+judge_bias(biased_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer, explained</summary>
+#
+# $B$ is added to the scores as they are, so $dB = dS$, before the factor $1/\sqrt d$ comes in.
+# And one number stands in all places with its distance, so its gradient is the sum of theirs: of a diagonal
+# of $dS$. It is the gradient of an embedding, with the distance as the token.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def biased_backward(dy, saved):
+    q, k, v, bias, distance, probs = saved
+    dprobs = dy @ v.T
+    dscores = probs * (dprobs - np.sum(dprobs * probs, axis=1, keepdims=True))
+    scale = 1 / np.sqrt(q.shape[1])
+    dbias = np.zeros_like(bias)
+    np.add.at(dbias, distance, dscores)
+    return dscores @ k * scale, dscores.T @ q * scale, probs.T @ dy, dbias
+
+
+judge_bias(biased_backward)
+
+# %% [markdown]
+# ### Exercise 2: two halves of a lookup
+#
+# Two computers have half of the keys each. For one query, each of them computes $(m, \ell, y)$: the largest
+# score, the sum of $e^{s_j-m}$, and *its own finished output*, divided by its own sum. Write what merges two
+# such tuples into the tuple of all keys. Scores may be large.
+
+
+# %% tags=["exercise"]
+def merge(one, other):
+    return ...
+
+
+# %% tags=["check"]
+def part(scores, values):
+    m = np.max(scores)
+    e = np.exp(scores - m)
+    return m, np.sum(e), e @ values / np.sum(e)
+
+
+def merged(scores, values):
+    return merge(part(scores[:3], values[:3]), part(scores[3:], values[3:]))
+
+
+questions = [(np.sin(np.arange(7.0)) * size, np.cos(np.arange(14.0)).reshape(7, 2)) for size in (1, 5, 2000)]
+exercise.function(merged, part, *questions)
+
+
+# %% [markdown]
+# <details><summary>Our answer, explained</summary>
+#
+# Each half comes with the weight $e^{m_i - m}\ell_i$, its share of the common sum; the output
+# is the mean of the two outputs with these weights. Both exponents are at most zero, and nothing overflows.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def merge(one, other):
+    (m1, sum1, y1), (m2, sum2, y2) = one, other
+    m = max(m1, m2)
+    weight1, weight2 = np.exp(m1 - m) * sum1, np.exp(m2 - m) * sum2
+    total = weight1 + weight2
+    return m, total, (weight1 * y1 + weight2 * y2) / total
+
+
+exercise.function(merged, part, *questions)
+
+# %% [markdown]
+# ### Exercise 3: look at one key only
+#
+# Four keys with three numbers each. Find a query that gives at least 99 % of its attention to the third of
+# them, $(1, 1, 1)$. The root of $d = 3$ is in the scores.
+
+# %%
+keys = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0], [2.0, 2.0, 0.0]])
+
+# %% tags=["exercise"]
+query = ...
+
+
+# %% tags=["check"]
+def looks_at_the_third(query):
+    probs, _ = softmax.forward(keys @ np.asarray(query, dtype=float) / np.sqrt(3))
+    return probs[2] >= 0.99
+
+
+exercise.claim(query, looks_at_the_third, "at least 99 % for the third key")
+
+# %% [markdown]
+# <details><summary>Our answer, explained</summary>
+#
+# The key itself, however long, is no good: $(1,1,1)\cdot(2,2,0) = 4$, and with itself it makes
+# 3. What sets the third key apart is its last number, so $q = (0, 0, c)$, with the scores
+# $0, 0, c/\sqrt3, 0$. Then $e^{c/\sqrt3} \ge 99\cdot3$, that is $c \ge \sqrt3\,\ln 297 \approx 9.86$. Not
+# every key can be found like this: one that is a mean of others never wins, as its score is the mean of
+# theirs.
+#
+# </details>
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+query = [0.0, 0.0, 10.0]
+exercise.claim(query, looks_at_the_third, "at least 99 % for the third key")
+
+# %% [markdown]
+# ## Where next
+#
+# One attention has one way of looking. Lesson 10, "Many heads", lets several of them look side by side.
