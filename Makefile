@@ -6,12 +6,19 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check format clean
+.PHONY: demo lessons test check docs format clean
 
 demo: .venv/installed  ## install, train about a minute on the embedded text, let it write
 	@run=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
 	$(BIN)/handgrad train --preset nano --steps 1200 --eval-every 300 --out $$run && \
 	echo && $(BIN)/handgrad generate $$run "The " --max-tokens 400
+
+lessons: .venv/installed-lessons  ## open the lessons in Jupyter, as notebooks of your own in my-lessons/
+	@$(BIN)/handgrad lessons
+
+docs: .venv/installed-docs  ## build the documentation into docs/_build; warnings are errors
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
 
 test: .venv/installed-dev  ## run all tests
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto  # one process a core, so one thread each
@@ -37,6 +44,16 @@ clean:  ## remove the environment and what tools left; runs/ stays
 	@echo "Installing handgrad into .venv ..."
 	@$(PIP) install --editable .
 	@touch $@
+
+.venv/installed-lessons: .venv/bin/python pyproject.toml
+	@echo "Installing handgrad and Jupyter into .venv ..."
+	@$(PIP) install --editable '.[lessons]'
+	@touch $@ .venv/installed
+
+.venv/installed-docs: .venv/bin/python pyproject.toml
+	@echo "Installing handgrad and what builds its documentation into .venv ..."
+	@$(PIP) install --editable '.[docs]'
+	@touch $@ .venv/installed
 
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	@echo "Installing handgrad and its tools into .venv ..."

@@ -1,0 +1,77 @@
+"""The lessons, executed from top to bottom; one that did not change keeps its outputs from the last time."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+
+from _generate import pages
+from handgrad.lessons import catalog, knobs
+
+SOURCES = Path(__file__).parents[2] / "src" / "handgrad"
+HEAD = """# Lessons
+
+From one slope to a transformer that writes: {n} notebooks. You derive, run, check, see and change every part,
+with the library's real code. To have them as notebooks of your own:
+
+```sh
+make lessons          # or: pip install 'handgrad[lessons]', and then: handgrad lessons
+```
+
+The exercises at the end of each lesson judge your answers; ours are folded away.
+
+"""
+
+
+def write(folder: Path) -> None:
+    """`generated/lessons/NN_topic.ipynb` for every lesson, and their index."""
+    os.environ[knobs.ON_A_PAGE] = "1"
+    target = folder / "lessons"
+    target.mkdir(parents=True, exist_ok=True)
+    work = folder / "work"
+    lessons = catalog.lessons()
+    changed = [lesson for lesson in lessons if not _is_executed(lesson, target)]
+    if changed:
+        work.mkdir(exist_ok=True)
+        train = [sys.executable, "-c", "from handgrad.lessons import practice; practice.model()"]
+        subprocess.run(train, cwd=work, check=True, stdout=sys.stderr)  # which several lessons look into
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda lesson: _execute(lesson, target, work), changed))
+    rows = [[str(x.number), f"[{x.title}](lessons/{x.name}.ipynb)", x.goal] for x in lessons]
+    index = HEAD.format(n=len(lessons)) + pages.table(["", "lesson", "afterwards you can"], rows)
+    tree = pages.toctree([f"lessons/{lesson.name}" for lesson in lessons], options=":hidden:")
+    pages.write(folder / "lessons.md", f"{index}\n\n{tree}\n")
+
+
+def _execute(lesson: catalog.Lesson, target: Path, work: Path) -> None:
+    begun = time.perf_counter()
+    notebook = catalog.run(lesson, folder=work)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = pages.folded(cell.source)
+    nbformat.write(notebook, target / f"{lesson.name}.ipynb")
+    _mark(lesson, target).write_text(_digest(lesson.path))
+    print(f"lesson {lesson.number} executed in {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+
+
+def _is_executed(lesson: catalog.Lesson, target: Path) -> bool:
+    mark = _mark(lesson, target)
+    return mark.exists() and mark.read_text() == _digest(lesson.path)
+
+
+def _mark(lesson: catalog.Lesson, target: Path) -> Path:
+    """Holds the digest of what was executed."""
+    return target / f".{lesson.name}.digest"
+
+
+def _digest(path: Path) -> str:
+    """Of the lesson, and of all that it may show or run."""
+    digest = hashlib.sha256(path.read_bytes())
+    for source in sorted(SOURCES.rglob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()

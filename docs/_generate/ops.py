@@ -1,0 +1,146 @@
+"""One page an op, all of it from the op's module: formula, derivation, picture, code, proof, cost."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from _generate import pages
+from _generate.cost import cost
+from handgrad import gradcheck, ops
+from handgrad.plots import formulas as pictures
+from handgrad.plots import style
+
+GROUPS = {
+    "Affine layers": ("linear", "linear_stack"),
+    "Activations": (
+        "sigmoid", "tanh", "relu", "leaky_relu", "prelu", "relu_squared", "gelu", "gelu_tanh", "erf", "silu",
+        "softmax", "gated", "activation",
+    ),
+    "Losses": ("mse", "cross_entropy", "softmax_cross_entropy", "next_token_loss"),
+    "Attention": ("attention", "multi_head_attention"),
+    "Positions": ("sinusoidal_position", "learned_position", "rope"),
+    "The rest of a block": ("layer_norm", "rms_norm", "residual", "feed_forward", "dropout"),
+    "In and out": ("embedding", "unembedding"),
+}  # fmt: skip
+HEAD = """# The formulas
+
+One page an op, made from its module: what it computes, the derivation of its backward, a picture, the code,
+the proof, and what it costs. All follow one protocol:
+
+```python
+y, saved = op.forward(*inputs, **settings)
+gradients = op.backward(dy, saved)  # one per float input, in argument order
+```
+
+"""
+
+
+def write(folder: Path) -> None:
+    """`generated/ops/NAME.md` for every op, and their index."""
+    ungrouped = set(ops.ALL) - {name for names in GROUPS.values() for name in names}
+    if ungrouped:
+        raise ValueError(f"docs/_generate/ops.py: these ops are in no group: {sorted(ungrouped)}")
+    index = HEAD
+    for group, names in GROUPS.items():
+        rows = [[f"[`{name}`](ops/{name}.md)", summary(ops.ALL[name])] for name in names]
+        tree = pages.toctree([f"ops/{name}" for name in names], options=f":hidden:\n:caption: {group}")
+        index += f"## {group}\n\n{pages.table(['op', ''], rows)}\n\n{tree}\n\n"
+        for name in names:
+            pages.write(folder / "ops" / f"{name}.md", page(name, ops.ALL[name], folder))
+    pages.write(folder / "ops.md", index)
+
+
+def summary(module: ModuleType) -> str:
+    """The first sentence of a module, without its full stop."""
+    first = inspect.getdoc(module).split("\n\n")[0].replace("\n", " ")
+    return first.split(": ")[0].removesuffix(".")
+
+
+def page(name: str, module: ModuleType, folder: Path) -> str:
+    doc = inspect.getdoc(module)
+    parts = [f"# `{name}`", pages.folded(doc), *picture(name, folder), "## Code"]
+    parts.append(f"`src/handgrad/ops/{name}.py`; what backward needs, forward, backward:")
+    parts += [listing(name, thing) for thing in ("Saved", "forward", "backward")]
+    parts += ["## Proof", PROOF.format(name=name), proof(module), "## Cost", costs(module)]
+    return "\n\n".join(parts) + "\n"
+
+
+PROOF = """For a random upstream gradient $dy$ and a random direction $v$, $\\langle dy, Jv\\rangle$, measured
+by central differences in float64, beside $\\langle J^\\top dy, v\\rangle$, which `backward` says.
+`handgrad check {name}` prints this table; the largest error that passes is 1e-7."""
+
+
+def picture(name: str, folder: Path) -> Iterator[str]:
+    """The op's picture, drawn on light and on dark paper, if it has one."""
+    if name not in pictures.PICTURES:
+        return
+    title, draw = pictures.PICTURES[name]
+    yield "## Picture"
+    for theme in style.THEMES:
+        path = folder / "ops" / f"{name}-{theme}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with style.theme(theme):
+            png, size = draw()._repr_png_()
+        if not path.exists() or path.read_bytes() != png:
+            path.write_bytes(png)
+        width = size["width"]
+        yield f":::{{image}} {path.name}\n:class: only-{theme}\n:alt: {title}\n:width: {width}px\n:::"
+    yield f"{title}."
+
+
+def listing(name: str, thing: str) -> str:
+    options = f":pyobject: {thing}\n:linenos:\n:lineno-match:\n:name: {name}-{thing}"
+    return f"```{{literalinclude}} /../src/handgrad/ops/{name}.py\n{options}\n```"
+
+
+def proof(module: ModuleType) -> str:
+    worst: dict[str, float] = {}
+    for case in module.cases(np.random.default_rng(0)):
+        for proved in gradcheck.check(module, case, np.random.default_rng(0)):
+            worst[proved.input] = max(worst.get(proved.input, 0.0), proved.relative_error)
+    n_cases = len(list(module.cases(np.random.default_rng(0))))
+    rows = [[f"`{name}`", f"{error:.1e}", verdict(error)] for name, error in worst.items()]
+    head = ["input", f"relative error, worst of {n_cases} cases" if n_cases > 1 else "relative error", ""]
+    return pages.table(head, rows)
+
+
+def verdict(error: float) -> str:
+    return "proved" if error <= gradcheck.TOLERANCE else "**wrong**"
+
+
+def costs(module: ModuleType) -> str:
+    """What is kept for backward, by shape; and the arithmetic of the op's first case, counted."""
+    saved = [[f"`{name}`", f"`{shape(hint)}`"] for name, hint in hints(module.Saved).items()]
+    kept = "Backward needs nothing." if not saved else pages.table(["kept for backward", "shape"], saved)
+    case = next(iter(module.cases(np.random.default_rng(0))))
+    forward, backward = cost(module, case)
+    shapes = ", ".join(
+        f"`{key}` {value.shape}".replace(",)", ")") for key, value in case.items() if hasattr(value, "shape")
+    )
+    names = {
+        "multiply_adds": "multiply-adds of products",
+        "elements": "element operations",
+        "curves": "exponentials, roots and the like",
+    }
+    rows = [
+        [text, f"{getattr(forward, name):,}", f"{getattr(backward, name):,}"] for name, text in names.items()
+    ]
+    counted = pages.table([f"counted for {shapes}" if shapes else "counted", "forward", "backward"], rows)
+    return f"{kept}\n\n{counted}"
+
+
+def hints(saved: Any) -> dict[str, Any]:
+    return get_type_hints(saved)
+
+
+def shape(hint: Any) -> str:
+    """`*B D` of Float[Array, "*B D"]; the name of any other type."""
+    if hasattr(hint, "dim_str"):
+        return hint.dim_str.strip() or "scalar"
+    if hasattr(hint, "_fields"):
+        return f"{hint.__module__.rpartition('.')[2]}.{hint.__name__}"
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("handgrad.ops.", "")

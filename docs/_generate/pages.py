@@ -1,0 +1,54 @@
+"""Writing pages: only those that changed, so that Sphinx reads only these again."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+WIDE = 60
+"""Characters of LaTeX from which on several formulas in a row are set one below the other."""
+
+
+def write(path: Path, text: str) -> None:
+    """`text` at `path`, unless it is there already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def toctree(names: Sequence[str], *, options: str = ":maxdepth: 1") -> str:
+    """A table of contents of pages in the same folder."""
+    return f"```{{toctree}}\n{options}\n\n" + "\n".join(names) + "\n```"
+
+
+def folded(markdown: str) -> str:
+    """The text, its wide rows of formulas set as lines below each other, so that they fit on a phone."""
+
+    def fold(match: re.Match[str]) -> str:
+        latex = " ".join(match[1].split())
+        parts = _formulas(latex)
+        if len(latex) < WIDE or len(parts) < 2 or "\\begin" in latex:
+            return match[0]
+        return (
+            "$$\n\\begin{aligned}\n"
+            + " \\\\[0.5em]\n".join(f"& {part}" for part in parts)
+            + "\n\\end{aligned}\n$$"
+        )
+
+    return re.sub(r"\$\$(.+?)\$\$", fold, markdown, flags=re.DOTALL)
+
+
+def _formulas(latex: str) -> list[str]:
+    """What stands between the wide spaces of a row, outside of braces."""
+    parts, depth, begin = [], 0, 0
+    for match in re.finditer(r"\\[{}]|[{}]|\\q?quad(?![a-z])", latex):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if match[0] in ("\\quad", "\\qquad") and depth == 0:
+            parts.append(latex[begin : match.start()].strip())
+            begin = match.end()
+    return [part for part in (*parts, latex[begin:].strip()) if part]
