@@ -423,7 +423,7 @@ knobs.turn(compare, weights=list(stages))
 #
 # Keep one thing apart: a map shows where a head looks, not whether it matters. What it takes from there
 # still passes through $W_V^hW_O^h$, and may be small, or be ignored. Whether a head matters one learns by
-# silencing it and reading the loss.
+# silencing it and reading the loss, as lesson 15 does.
 #
 # ## Exercises
 #
@@ -456,8 +456,8 @@ judge_merge(merge, merge_backward)
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# Heads and positions change places, then the last two axes become one. Backward, the same two
-# moves in the opposite order: divide the last axis, change places.
+# Heads and positions change places, then the last two axes become one. Backward, the same two moves in the
+# opposite order: divide the last axis, change places.
 #
 # </details>
 
@@ -502,11 +502,11 @@ exercise.claim(
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# Scores are $X M X^\top = M$, as $X$ is the identity: what is asked for is $M = W_QW_K^\top$
-# with large numbers one below the diagonal, and zeros elsewhere. Keys may stay as they are, so $W_K = 1$,
-# and $W_Q$ asks of each position for the one before. How large? A row has at most six keys, five of them
-# with the score 0, so with $s$ for the large one $e^s/(e^s+5)\ge0.99$ must hold: $s\ge\ln 495\approx6.2$,
-# times $\sqrt6$ about 15.2. We take 20.
+# Scores are $X M X^\top = M$, as $X$ is the identity: what is asked for is $M = W_QW_K^\top$ with large
+# numbers one below the diagonal, and zeros elsewhere. Keys may stay as they are, so $W_K = 1$, and $W_Q$
+# asks of each position for the one before. How large? A row has at most six keys, five of them with the
+# score 0, so with $s$ for the large one $e^s/(e^s+5)\ge0.99$ must hold: $s\ge\ln 495\approx6.2$, times
+# $\sqrt6$ about 15.2. We take 20.
 #
 # This $M$ has rank 5, so a head that computes it is at least five wide. Two columns are enough if they put
 # the positions on a circle: there the one before is a rotation away.
@@ -553,10 +553,10 @@ exercise.function(price, counted, (12, 4, 4, 5), (128, 4, 4, 64), (384, 6, 2, 25
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# $W_Q$ and $W_O$ are $D\times D$, $W_K$ and $W_V$ are $D\times GK$. Every parameter is
-# multiplied once with each token, and added: two operations. The scores of all heads take $2T\,HK = 2TD$
-# operations, the averages as many, and sharing does not change that: each query still meets $T$ keys. The
-# cache holds a key and a value, of $GK$ numbers each.
+# $W_Q$ and $W_O$ are $D\times D$, $W_K$ and $W_V$ are $D\times GK$. Every parameter is multiplied once with
+# each token, and added: two operations. The scores of all heads take $2T\,HK = 2TD$ operations, the averages
+# as many, and sharing does not change that: each query still meets $T$ keys. The cache holds a key and a
+# value, of $GK$ numbers each.
 #
 # </details>
 

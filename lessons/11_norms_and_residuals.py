@@ -67,9 +67,8 @@ def fifty_products(gain):
         dx = dx @ w.T
         gradient.append(size(dx))
     powers = gain ** (np.arange(51) / 2)  # the root of a mean square
-    return plots.gradients_by_layer(
-        {"measured": (signal, gradient[::-1])}, predicted={"": (powers, powers[::-1])}
-    )
+    measured, predicted = {"measured": (signal, gradient[::-1])}, {"": (powers, powers[::-1])}
+    return plots.gradients_by_layer(measured, predicted=predicted, limits=(1e-8, 1e8))
 
 
 knobs.turn(fifty_products, gain=[0.5, 0.8, 1.0, 1.25, 2.0])
@@ -189,12 +188,8 @@ dx, _, _ = ops.layer_norm.backward(np.array([4.0, 0.0, 0.0, 0.0]), saved)
 print("dx =", dx.round(6) + 0.0)
 
 rng = np.random.default_rng(2)
-x, dy, gamma, beta = (
-    rng.normal(5, 3, size=(2, 8)),
-    rng.normal(size=(2, 8)),
-    rng.normal(size=8),
-    rng.normal(size=8),
-)
+x, dy = rng.normal(5, 3, size=(2, 8)), rng.normal(size=(2, 8))
+gamma, beta = rng.normal(size=(2, 8))
 _, saved = ops.layer_norm.forward(x, gamma, beta)
 dx, dgamma, dbeta = ops.layer_norm.backward(dy, saved)
 x_hat = (x - saved.mean) * saved.rstd
@@ -207,8 +202,7 @@ source.show(ops.layer_norm.backward)
 # %% [markdown]
 # (Along $\hat x$ a trace remains, because $\epsilon$ spoils the second invariance a little.) One thing more
 # can be read from $dx$: it carries the factor $r$. If $x$ comes in ten times as large, $y$ is the same and
-# $dx$ is ten times smaller. A norm answers to every size on the way forward, and corrects it on the way
-# back.
+# $dx$ is ten times smaller: layers that write too large a signal hear a gradient that is as much quieter.
 #
 # ## Half of it: RMS norm
 #
@@ -278,7 +272,9 @@ def backward(dy, saved):
     return ops.residual.join(dx, dh), dw
 
 
-print("the first path carries dy itself:", ops.residual.backward(dy, forward(x, w)[1][2])[0] is dy)
+_, (_, _, residual) = forward(x, w)
+dx_path, dh = ops.residual.backward(dy, residual)
+print("the first path carries dy itself:", dx_path is dy)
 layer = SimpleNamespace(forward=forward, backward=backward)
 for proof in gradcheck.check(layer, {"x": x, "w": w}, rng):
     print(f"{proof.input}: relative error {proof.relative_error:.1e}")
@@ -298,7 +294,7 @@ for proof in gradcheck.check(layer, {"x": x, "w": w}, rng):
 # | stack | $y =$ | signal after $l$ layers | gradient at layer $l$ of $L$ |
 # |---|---|---|---|
 # | plain | $f(x)$ | $g^l$ | $g^{L-l}$ |
-# | norm only | $f(N(x))$ | $g$ | $1$ |
+# | norm only | $f(N(x))$ | $g$ | $1$ (and $g$ at the input) |
 # | residual only | $x+f(x)$ | $(1+g)^l$ | $(1+g)^{L-l}$ |
 # | norm before | $x+f(N(x))$ | $1+gl$ | $(1+gL)/(1+gl)$ |
 # | norm after | $N(x+f(x))$ | $1$ | $1$ |
@@ -381,7 +377,7 @@ def table(g, L=30):
     n, one = np.arange(L + 1), np.ones(L + 1)  # n: how many layers the signal has passed
     rows = {
         "plain": (g**n, g ** (L - n)),
-        "norm only": (np.where(n > 0, g, 1.0), one),
+        "norm only": (np.where(n > 0, g, 1.0), np.where(n > 0, 1.0, g)),
         "residual only": ((1 + g) ** n, (1 + g) ** (L - n)),
         "norm before": (1 + g * n, (1 + g * L) / (1 + g * n)),
         "norm after": (one, one),
@@ -415,7 +411,7 @@ for name, kind in STACKS.items():
 # ## Side by side
 #
 # The task is small: two spiral arms, wound around each other, and each point is to be given to its arm. (A
-# third coordinate is always 1, since our layers have no bias.) Twenty layers of width 32, 250 steps of Adam,
+# third coordinate is always 1, since our layers have no bias.) Twenty layers of width 32, 200 steps of Adam,
 # the same for all. They begin at gain 1, and the plain stack gets a second try with gain $\frac14$.
 
 
@@ -442,7 +438,7 @@ def gradients(weights, points, arm, kind):
 
 
 # %%
-def learn(kind, gain, learning_rate, n_steps=250, D=32):
+def learn(kind, gain, learning_rate, n_steps=200, D=32):
     rng = np.random.default_rng(5)
     into, head = Linear(rng.normal(size=(3, D))), Linear(0.1 * rng.normal(size=(D, 2)) / D**0.5)
     flat, weights = tree.pack((into, new_layers(20, D, gain, rng), head), np.float64)
@@ -567,8 +563,8 @@ exercise.value(mean_square, measured_mean_square, tolerance=0.25)
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# The product has gain 1, and the ReLU keeps half of the mean square:
-# $2^{-16}\approx1.5\cdot10^{-5}$. (A root mean square would be $2^{-8}$.)
+# The product has gain 1, and the ReLU keeps half of the mean square: $2^{-16}\approx1.5\cdot10^{-5}$. (A
+# root mean square would be $2^{-8}$.)
 #
 # </details>
 
@@ -608,11 +604,10 @@ exercise.claim(
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# More than 1. The slope of tanh is 1 at zero and smaller everywhere else, so each layer passes
-# less of the gradient than a linear one would. At gain 1 the signal shrinks from layer to layer until tanh
-# is all but linear, and up to there much of the gradient is lost. A larger gain keeps the signal from
-# shrinking, and makes up for the slopes; from about 2 on it makes up for too much. Anything near 1.5 will
-# do.
+# More than 1. The slope of tanh is 1 at zero and smaller everywhere else, so each layer passes less of the
+# gradient than a linear one would. At gain 1 the signal shrinks from layer to layer until tanh is all but
+# linear, and up to there much of the gradient is lost. A larger gain keeps the signal from shrinking, and
+# makes up for the slopes; from about 2 on it makes up for too much. Anything near 1.5 will do.
 #
 # </details>
 

@@ -20,7 +20,8 @@
 # Embedding, positions, norms, attention and cross-entropy are known by now. Two questions are left. How are
 # they put together so that depth helps instead of harming? And how does the gradient find its way back
 # through all of it, from one number to every weight? The answer to both is short: a block is seven lines, and
-# its backward the same seven, read from the end. One part is still missing; we begin with it.
+# its backward the same seven, read from the end. One part, the feed-forward block, has not been looked at
+# closely yet; we begin with it.
 
 # %%
 from types import SimpleNamespace
@@ -563,8 +564,8 @@ exercise.gradient(post_forward, post_backward, x=x, w=w)
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# The norm is the last line, so its backward is the first. What it returns is the gradient of a
-# sum: `x` and `h` both receive it, and what comes back through the layer is added to what went past it.
+# The norm is the last line, so its backward is the first. What it returns is the gradient of a sum: `x` and
+# `h` both receive it, and what comes back through the layer is added to what went past it.
 #
 # </details>
 
@@ -616,8 +617,8 @@ exercise.function(count_llama, counted, seven, seventy, tolerance=1e-12)
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# Queries and attention's output are $D\times D$; keys and values only $D\times GD/H$. Three
-# matrices of $D\times F$, two norms of $D$. Around the blocks: the table, the head, the last norm.
+# Queries and attention's output are $D\times D$; keys and values only $D\times GD/H$. Three matrices of
+# $D\times F$, two norms of $D$. Around the blocks: the table, the head, the last norm.
 #
 # </details>
 
@@ -660,9 +661,9 @@ exercise.function(
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# Looked up, a row gets a gradient only where its token was *read*; to be a target is not
-# enough. As part of a tied head every row takes part in every softmax, and each has a probability above zero
-# to be pushed down: then no row is without a gradient.
+# Looked up, a row gets a gradient only where its token was *read*; to be a target is not enough. As part of a
+# tied head every row takes part in every softmax, and each has a probability above zero to be pushed down:
+# then no row is without a gradient.
 #
 # </details>
 

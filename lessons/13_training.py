@@ -456,8 +456,8 @@ exercise.function(unigram, theirs, small, (train, validation, tokenizer.vocab_si
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# With one added to each count, the counts sum to $N + V$. Token 3 of the small text has never
-# been seen and still gets a probability, $1/9$; without the addition its loss would be infinite.
+# With one added to each count, the counts sum to $N + V$. Token 3 of the small text has never been seen and
+# still gets a probability, $1/9$; without the addition its loss would be infinite.
 #
 # </details>
 
@@ -497,9 +497,9 @@ exercise.value(diagnosis, lambda: tuple(order))
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# Where training and validation part, the text was too little. Of the two that stay together,
-# the one that creeps down a smooth line had too low a learning rate; the one that falls at once, and then
-# hovers where the frequencies of characters are, had one too high.
+# Where training and validation part, the text was too little. Of the two that stay together, the one that
+# creeps down a smooth line had too low a learning rate; the one that falls at once, and then hovers where the
+# frequencies of characters are, had one too high.
 #
 # </details>
 
@@ -518,5 +518,5 @@ exercise.value(diagnosis, lambda: tuple(order))
 # %% [markdown]
 # ## Where next
 #
-# The model gives a probability to every token that might come next. The next lesson is about choosing among
-# them: how a generator writes.
+# The model gives a probability to every token that might come next. Lesson 14, "Writing: from logits to
+# text", is about choosing among them.

@@ -495,8 +495,8 @@ exercise.function(shares_of_heads, with_others_silent, 0, config.n_layers - 1)
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# Head $i$ writes $h_iW_O^{(i)}$: its entries of the row, times its rows of the matrix. The
-# shares of the heads add up to attention's bar.
+# Head $i$ writes $h_iW_O^{(i)}$: its entries of the row, times its rows of the matrix. The shares of the
+# heads add up to attention's bar.
 #
 # </details>
 
@@ -548,9 +548,8 @@ exercise.function(logits_of_answer, logits_by_hand, (0, 1), (0, config.n_heads -
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# The head's summand becomes a constant row, $\bar h_iW_O^{(i)}$, the same at every position:
-# that is what a bias is. So zero the rows, as before, and add that row to the bias, of which there may be
-# none yet.
+# The head's summand becomes a constant row, $\bar h_iW_O^{(i)}$, the same at every position: that is what a
+# bias is. So zero the rows, as before, and add that row to the bias, of which there may be none yet.
 #
 # </details>
 
@@ -606,8 +605,8 @@ exercise.function(sum_of_shares, difference, all_average, half_average, toleranc
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# A slope for every midpoint, by the forward and the backward from above; their mean, times the
-# way that each position has gone. With more midpoints the sum comes as near to the difference as you like.
+# A slope for every midpoint, by the forward and the backward from above; their mean, times the way that each
+# position has gone. With more midpoints the sum comes as near to the difference as you like.
 #
 # </details>
 
@@ -626,6 +625,7 @@ exercise.function(sum_of_shares, difference, all_average, half_average, toleranc
 # %% [markdown]
 # ## Where next
 #
-# To a model of your own, if this was not one: train it, write its folder in the second cell, and run the
-# lesson again. Does the same head matter? Do the same characters gather? Everything used here is ordinary
-# library code, gathered in the page "Take a model apart" of the documentation.
+# To a model of your own, if this was not one: train it, write its folder in the cell of "The patient", and
+# run the lesson again. Does the same head matter? Do the same characters gather? Everything used here is
+# gathered in the page "Take a model apart" of the documentation. Lesson 16, "From formulas to speed", asks
+# the last question: how all of this is computed fast.

@@ -64,7 +64,7 @@ def page(name: str, module: ModuleType, folder: Path) -> str:
     doc = inspect.getdoc(module)
     parts = [f"# `{name}`", pages.folded(doc), *picture(name, folder), "## Code"]
     parts.append(f"`src/handgrad/ops/{name}.py`; what backward needs, forward, backward:")
-    parts += [listing(name, thing) for thing in ("Saved", "forward", "backward")]
+    parts += [listing(name, thing) for thing in ("Saved", "forward", "backward", *others(module))]
     parts += ["## Proof", PROOF.format(name=name), proof(module), "## Cost", costs(module)]
     return "\n\n".join(parts) + "\n"
 
@@ -90,6 +90,15 @@ def picture(name: str, folder: Path) -> Iterator[str]:
         width = size["width"]
         yield f":::{{image}} {path.name}\n:class: only-{theme}\n:alt: {title}\n:width: {width}px\n:::"
     yield f"{title}."
+
+
+def others(module: ModuleType) -> list[str]:
+    """Public functions of an op beside its protocol, such as the Jacobian of softmax."""
+    protocol = ("forward", "backward", "cases")
+    functions = (
+        f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__
+    )
+    return [f.__name__ for f in functions if not f.__name__.startswith("_") and f.__name__ not in protocol]
 
 
 def listing(name: str, thing: str) -> str:

@@ -104,7 +104,7 @@ def test_jupyter_is_opened_at_the_lesson_that_was_asked_for(lessons, two_cells, 
     two_cells("1 + 1")
     monkeypatch.setattr(catalog, "require", lambda package: None)
     opened = []
-    monkeypatch.setattr(subprocess, "call", lambda command: opened.append(command) or 0)
+    monkeypatch.setattr(subprocess, "call", lambda command, env: opened.append(command) or 0)
     assert lessons("here", "--no-browser")[0] == 0
     ((_, *command),) = opened
     assert command[:2] == ["-m", "jupyterlab"]

@@ -29,7 +29,9 @@ def test_dots_are_no_answer_yet(answer):
 def test_a_function_of_dots_is_no_answer_yet():
     assert exercise.function(lambda x: ..., double, X).state == "unsolved"
     assert exercise.gradient(ops.sigmoid.forward, lambda dy, saved: ..., x=X).state == "unsolved"
+    assert exercise.gradient(lambda x: ..., ops.sigmoid.backward, x=X).state == "unsolved"
     assert exercise.backward(lambda dy, saved: (...,), ops.sigmoid).state == "unsolved"
+    assert exercise.claim(lambda: ..., lambda f: f(), "something true").state == "unsolved"
 
 
 @pytest.mark.parametrize("answer", [6.001, "six", None, np.ones(3), (6, 6)])

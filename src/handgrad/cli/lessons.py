@@ -92,4 +92,4 @@ def _open(folder: Path, lesson: catalog.Lesson, browser: bool) -> None:
         command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # a container's only user
-    sys.exit(subprocess.call(command))
+    sys.exit(subprocess.call(command, env={**os.environ, **catalog.ENVIRONMENT}))

@@ -4,6 +4,7 @@ A lesson is a file `NN_topic.py` in jupytext's percent form; its first heading i
 ordinary notebooks (.ipynb). Copying and running want the extra `[lessons]`.
 """
 
+import os
 import re
 import tempfile
 from collections.abc import Callable
@@ -17,6 +18,11 @@ INSTALLED = Path(__file__).parent / "notebooks"
 IN_THE_REPOSITORY = Path(__file__).parents[3] / "lessons"
 TITLE = re.compile(r"^# # (\d+)\. (.+)$", re.MULTILINE)
 GOAL = re.compile(r"\*After this lesson you can (.+?)\.\*")
+
+
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
+"""Of the process that runs a lesson: products of a few numbers are no work to share, and threads that wait
+for each other by spinning made a lesson six times as long on a busy machine."""
 
 
 class Lesson(NamedTuple):
@@ -104,7 +110,7 @@ def run(
         on_cell_complete=lambda cell, cell_index: report(cell_index + 1, n_cells),
     )
     try:
-        return client.execute()
+        return client.execute(env={**os.environ, **ENVIRONMENT})
     except CellExecutionError as error:
         raise LessonError(f"Lesson {lesson.number} stopped: {error}") from None
 

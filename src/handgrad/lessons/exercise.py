@@ -77,7 +77,10 @@ def gradient(
     """
 
     def judge() -> Any:
-        y, saved = forward(**inputs)
+        output = forward(**inputs)
+        if _unsolved(output):
+            return ...
+        y, saved = output
         dy = np.ones_like(y)
         if _unsolved(backward(dy, saved)):
             return ...
@@ -105,8 +108,11 @@ def backward(answer: Callable[..., Any], op: ModuleType, *, seed: int = 0) -> Ve
 def claim(answer: Any, holds: Callable[[Any], Any], claim: str) -> Verdict:
     """Does `holds(answer)`? For questions with many right answers; `claim` says what was asked for."""
 
-    def judge() -> str | None:
-        return None if holds(answer) else f"not with {_shown(answer)}: {claim} was asked for"
+    def judge() -> Any:
+        held = holds(answer)
+        if _unsolved(held):
+            return held
+        return None if held else f"not with {_shown(answer)}: {claim} was asked for"
 
     return _judged(answer, judge)
 

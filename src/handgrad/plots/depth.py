@@ -35,12 +35,16 @@ Sizes = tuple[Float[np.ndarray, " n_layers"], Float[np.ndarray, " n_layers"]]
 
 
 def gradients_by_layer(
-    stacks: Mapping[str, Sizes], *, predicted: Mapping[str, Sizes] | None = None, limit: float = 1e6
+    stacks: Mapping[str, Sizes],
+    *,
+    predicted: Mapping[str, Sizes] | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> Picture:
     """The size of the signal at every depth, and of the gradient, on logarithmic axes.
 
     The signal runs from left to right, the gradient from right to left: it starts at the last layer with the
-    size 1. Thin grey lines are what was predicted. The axes end at `limit` and at 1 / `limit`.
+    size 1. Thin grey lines are what was predicted. `limits` are the ends of the axes; without them
+    all is shown between a millionth and a million.
     """
     with style.drawing() as look:
         figure = style.figure(7.2, 4.2)
@@ -52,14 +56,14 @@ def gradients_by_layer(
                 axes.plot(size, color=colour, linestyle=dashes, label=name)
         for sizes in (predicted or {}).values():
             for axes, size in zip(panels, sizes, strict=True):
-                axes.plot(size, color=look.quiet, linewidth=0.8, label="predicted", zorder=1)
+                axes.plot(size, color=look.quiet, linewidth=0.8, label="predicted", zorder=3)
         for axes, title in zip(panels, ("signal, forward →", "gradient, ← backward"), strict=True):
             axes.set(yscale="log", xlabel="layer", title=title)
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.grid(visible=True)
         low, high = panels[0].get_ylim()
-        panels[0].set(ylabel="root mean square")
-        panels[0].set_ylim(np.clip(low, 1 / limit, 0.3), np.clip(high, 3.0, limit))
+        panels[0].set_ylim(limits or (np.clip(low, 1e-6, 0.1), np.clip(high, 10.0, 1e6)))
+        panels[0].set_ylabel("root mean square")
         signs = dict(zip(*panels[0].get_legend_handles_labels()[::-1], strict=True))
         figure.legend(signs.values(), signs.keys(), loc="outside lower center", ncols=3)
     return figure
