@@ -37,7 +37,8 @@ def write(folder: Path) -> None:
     text = HEAD
     for section, formulas in SECTIONS.items():
         rows = [[f.name, f"${f.latex}$", lesson_link(f), sources(f)] for f in formulas]
-        text += f"## {section}\n\n{pages.table(['', 'formula', 'derived in', 'written in'], rows)}\n\n"
+        table = pages.table(["", "formula", "derived in", "written in"], rows)
+        text += f"## {section}\n\n:::{{container}} stacked\n{table}\n:::\n\n"
     pages.write(folder / "formulas.md", text)
     pages.write(folder / "sources.md", source_page())
 
@@ -74,15 +75,19 @@ def anchor(heading: str) -> str:
 
 
 def sources(formula: Formula) -> str:
-    return ", ".join(source_link(source) for source in formula.sources)
+    """A link to each line, and to the page of every op among them."""
+    ops = {
+        source.partition(":")[0].removeprefix("ops.")
+        for source in formula.sources
+        if source.startswith("ops.")
+    }
+    links = [source_link(source) for source in formula.sources]
+    return ", ".join([*links, *(f"[page](ops/{op}.md)" for op in sorted(ops))])
 
 
 def source_link(source: str) -> str:
     module, _, thing = source.partition(":")
     path, line = f"{module.replace('.', '/')}.py", inspect.getsourcelines(resolve(source))[1]
-    if module.startswith("ops."):
-        op = module.removeprefix("ops.")
-        return f"[`{path}:{line}`](#{label(module, thing)}) ([page](ops/{op}.md))"
     return f"[`{path}:{line}`](#{label(module, thing)})"
 
 
