@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from handgrad.lessons import catalog, knobs
+from handgrad.lessons import catalog
 from handgrad.lessons.exercise import Verdict
 
 jupytext = pytest.importorskip("jupytext", reason="lessons want the extra [lessons]")
-ipywidgets = pytest.importorskip("ipywidgets", reason="lessons want the extra [lessons]")
+pytest.importorskip("ipywidgets", reason="lessons want the extra [lessons]")
 
 WRONG = Path(__file__).parent / "wrong_answers"
 LESSONS = catalog.lessons()
@@ -27,8 +27,6 @@ def run_cell(code, namespace, name):
     if last is None:
         return None
     value = eval(compile(ast.Expression(last.value), name, "eval"), namespace)
-    if isinstance(value, ipywidgets.interactive):  # knobs, as they stand at first; pages draw all
-        value = value.f(**{knob._kwarg: knob.value for knob in value.kwargs_widgets})
     for show in ("_repr_png_", "_repr_html_", "_repr_markdown_"):
         if hasattr(value, show):
             getattr(value, show)()
@@ -52,7 +50,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
 def test_a_lesson_runs_and_its_exercises_tell_right_from_wrong(lesson, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.delenv(knobs.ON_A_PAGE, raising=False)
+    monkeypatch.setenv("HANDGRAD_LESSONS_ON_A_PAGE", "1")  # every setting of every knob is drawn
     slips = wrong_answers(lesson)
     namespace = {"__name__": "__main__"}
     n_exercises = 0
