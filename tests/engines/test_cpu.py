@@ -13,10 +13,12 @@ from handgrad.api import loss_and_gradients
 from handgrad.engines import cpu, cpu_memory, parallel, reference
 from handgrad.engines.engine import OptimizerSettings
 from handgrad.errors import UserError
-from handgrad.kernels import machine, products, products_bfloat16
+from handgrad.kernels import machine
+from handgrad.kernels.precision import kernels_for
 from handgrad.kernels.random import Counted
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
+from tests.rounding import round_what_is_multiplied
 
 SMALL = {"vocab_size": 67, "context_length": 21, "n_layers": 2, "d_model": 36, "d_ff": 50}
 VARIANTS = {
@@ -85,38 +87,6 @@ def test_any_batch_and_any_length(shape, rng):
     assert_gradients_close(training.gradients, gradients, 2e-5)
 
 
-def rounded(x):
-    bits = np.asarray(x, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
-
-
-def with_rounded_products(monkeypatch):
-    """Let the formulas themselves round what they multiply, as bfloat16 products do."""
-    from handgrad.ops import linear, unembedding
-    from handgrad.shapes import product_over_rows
-
-    def forward(x, weight, bias=None):
-        z = rounded(x) @ rounded(weight)
-        return (z if bias is None else z + bias), linear.Saved(x, weight, bias)
-
-    def backward(dz, saved):
-        x, weight, bias = saved
-        dbias = None if bias is None else dz.reshape(-1, dz.shape[-1]).sum(0)
-        return rounded(dz) @ rounded(weight).T, product_over_rows(rounded(x), rounded(dz)), dbias
-
-    def tied_backward(dz, saved):
-        return rounded(dz) @ rounded(saved.weight), product_over_rows(rounded(dz), rounded(saved.x))
-
-    monkeypatch.setattr(linear, "forward", forward)
-    monkeypatch.setattr(linear, "backward", backward)
-    monkeypatch.setattr(
-        unembedding,
-        "forward",
-        lambda x, weight: (rounded(x) @ rounded(weight).T, unembedding.Saved(x, weight)),
-    )
-    monkeypatch.setattr(unembedding, "backward", tied_backward)
-
-
 @pytest.mark.parametrize("variant", ["nano", "paper", "llama", "gpt2"])
 def test_bfloat16_is_the_formulas_with_rounded_operands(variant, rng, monkeypatch):
     monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
@@ -126,7 +96,7 @@ def test_bfloat16_is_the_formulas_with_rounded_operands(variant, rng, monkeypatc
     unrounded, _ = loss_and_gradients(config, exact, *batch)
     training = cpu.Training(config, weights, OptimizerSettings(), precision="bfloat16", n_lanes=1)
     loss = training.loss_and_gradients(*batch)
-    with_rounded_products(monkeypatch)
+    round_what_is_multiplied(monkeypatch)
     expected, gradients = loss_and_gradients(config, exact, *batch)
     # a number that float32 puts on the other side of a tie is rounded the other way, by 2^-8 of it; there are
     # few, and what they make of a gradient is a small share of what rounding itself makes
@@ -230,8 +200,7 @@ def test_the_arena_is_sized_exactly(variant, precision, rng, monkeypatch):
     assert lane.arena.used == cpu_memory.arena_size(config, 4, config.context_length) == workspace_sizes[0]
     training.loss(*batch_of(config, rng, 4))
     assert [block.size for block in lane.arena.blocks] == workspace_sizes
-    made = products if precision == "float32" else products_bfloat16
-    assert lane.workspace.scratch.size == cpu_memory.scratch_size(config, made)
+    assert lane.workspace.scratch.size == cpu_memory.scratch_size(config, kernels_for(precision))
 
 
 def test_a_batch_larger_than_said_makes_room_once(rng):
@@ -325,7 +294,7 @@ def test_bfloat16_without_amx_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(machine, "AMX", "none")
     with pytest.raises(UserError, match=r"needs a processor with AMX.*Take float32, or auto"):
         engines.require("cpu", "bfloat16")
-    assert "float32, since the processor has no AMX" in engines.describe("cpu", "auto")
+    assert "float32, the processor has no AMX" in engines.describe("cpu", "auto")
     monkeypatch.setattr(machine, "AMX", "hardware")
-    assert "bfloat16, since the processor has AMX" in engines.describe("cpu", "auto")
+    assert "bfloat16, the processor has AMX" in engines.describe("cpu", "auto")
     assert "float32, as asked" in engines.describe("cpu", "float32")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from handgrad import tree
-from handgrad.kernels import products, products_bfloat16
+from handgrad.kernels import products
 from handgrad.kernels.arena import Arena, aligned
+from handgrad.kernels.precision import BFLOAT16
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.workspace import NONE, Weight, Workspace
 
@@ -48,4 +49,4 @@ def twins() -> Twins:
 
 @pytest.fixture
 def twins_bfloat16() -> Twins:
-    return Twins(Workspace(Arena(1 << 16), aligned(1 << 16), products_bfloat16))
+    return Twins(Workspace(Arena(1 << 16), aligned(1 << 16), BFLOAT16))

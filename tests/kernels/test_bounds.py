@@ -9,8 +9,8 @@ SCRIPT = '''
 import ctypes, mmap, sys
 import numpy as np
 from handgrad import tree
-from handgrad.kernels import products, products_bfloat16
 from handgrad.kernels import workspace as workspace_module
+from handgrad.kernels.precision import BFLOAT16, FLOAT32
 from handgrad.kernels.random import Counted
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.workspace import Workspace
@@ -19,7 +19,7 @@ from handgrad.model.init import init
 from handgrad.model.transformer import LanguageModel, Transformer
 from tests.kernels.conftest import weights
 
-at_end, made = sys.argv[1] == "end", products_bfloat16 if sys.argv[2] == "bfloat16" else products
+at_end, kernels = sys.argv[1] == "end", BFLOAT16 if sys.argv[2] == "bfloat16" else FLOAT32
 PAGE, kept = mmap.PAGESIZE, []
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,8 +56,8 @@ for name, changes in {
     for B, T, width, vocabulary in ((1, 1, 4, 2), (3, 50, 20, 65), (2, 17, 44, 33)):
         config = PRESETS[name].replace(**{"vocab_size": vocabulary, "context_length": 50, "n_layers": 1,
                                           "n_heads": 2, "d_model": width, "d_ff": 23, **changes})
-        own = weights(init(config, 1), made, guarded)
-        workspace = Workspace(GuardedArena(), guarded((1,)), made)
+        own = weights(init(config, 1), kernels.products, guarded)
+        workspace = Workspace(GuardedArena(), guarded((1,)), kernels)
         model = LanguageModel(Transformer(config, Twins(workspace)))
         token_ids = guarded((B, T), np.int64)
         token_ids[...] = rng.integers(vocabulary, size=(B, T))

@@ -43,12 +43,16 @@ spec.loader.exec_module(machine)
 machine.AMX = "hardware"  # compiled for, never run
 sys.modules["handgrad.kernels.machine"] = machine
 from numba import types
-from handgrad.kernels import products_bfloat16
+from handgrad.kernels import attention_bfloat16, products_bfloat16
 kinds = ((types.float32, 2), (types.float32, 1), (types.uint32, 3))
 floats, vector, words = (types.Array(kind, n, "C") for kind, n in kinds)
+draw = types.uint32, types.uint32, types.uint32, types.float32
+settings = types.int64, types.int64, types.int64, types.float32, types.boolean, *draw, vector
 for kernel, signature in (
     (products_bfloat16.affine, (floats, floats, words, vector, types.boolean, vector)),
     (products_bfloat16.add_gradient, (floats, floats, floats, vector)),
+    (attention_bfloat16.forward, (floats, vector, *[floats] * 3, *settings)),
+    (attention_bfloat16.backward, (*[floats] * 4, vector, *settings)),
 ):
     kernel.compile(signature)
     (code,) = kernel.inspect_asm().values()
@@ -88,13 +92,13 @@ def test_a_cache_that_cannot_be_written_to_is_no_obstacle(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="AMX is asked for on Linux")
-def test_bfloat16_products_compile_to_tile_instructions(tmp_path):
+def test_kernels_of_bfloat16_compile_to_tile_instructions(tmp_path):
     features = "+avx512f,+avx2,+fma,+amx-tile,+amx-bf16"
     machine = {"NUMBA_CPU_NAME": "sapphirerapids", "NUMBA_CPU_FEATURES": features, "HANDGRAD_LANES": "16"}
     result = python(TILES, tmp_path, **machine)
     assert result.returncode == 0, result.stderr[-2000:]
     tiles = "['ldtilecfg', 'tdpbf16ps', 'tileloadd', 'tilerelease', 'tilestored'] True"
-    assert result.stdout.splitlines() == [tiles, tiles]
+    assert result.stdout.splitlines() == [tiles] * 4
 
 
 @pytest.mark.parametrize(("variable", "value"), [("HANDGRAD_AMX", "yes"), ("HANDGRAD_LANES", "5")])

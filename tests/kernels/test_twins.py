@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handgrad import ops, tree
-from handgrad.kernels import products, products_bfloat16
+from handgrad.kernels import products_bfloat16
 from handgrad.kernels.arena import Arena, aligned
+from handgrad.kernels.precision import BFLOAT16, FLOAT32
 from handgrad.kernels.random import Counted
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.twins.layers import logit_rows
@@ -18,6 +19,7 @@ from handgrad.kernels.workspace import Workspace
 from handgrad.model.config import Activation
 from handgrad.ops import rope
 from tests.kernels.conftest import weight, weights
+from tests.rounding import RoundedAttention, U, rounded
 
 EPS = float(np.finfo(np.float32).eps)
 ROUNDINGS = 64
@@ -162,8 +164,7 @@ def compare_attention(rng, twins, *, dropout=0.0, causal=True, **shape):
         assert_close(ours, side_by_side(theirs), least=largest / 10)  # a sure choice has a gradient of zero
 
 
-@settings(max_examples=40, deadline=None)
-@given(
+any_attention = given(
     B=st.integers(1, 2),
     G=st.integers(1, 3),
     R=st.integers(1, 2),
@@ -174,10 +175,47 @@ def compare_attention(rng, twins, *, dropout=0.0, causal=True, **shape):
     causal=st.booleans(),
     seed=st.integers(0, 99),
 )
+
+
+@settings(max_examples=40, deadline=None)
+@any_attention
 def test_attention_of_any_shape(B, G, R, T, past, K, dropout, causal, seed):
     twins = Twins(Workspace(Arena(1 << 16), aligned(1 << 10)))  # scratch grows as it is needed
     shape = {"B": B, "G": G, "R": R, "T": T, "S": T + past, "K": K}
     compare_attention(np.random.default_rng(seed), twins, dropout=dropout, causal=causal, **shape)
+
+
+@settings(max_examples=40, deadline=None)
+@any_attention
+def test_bfloat16_attention_is_that_of_rounded_operands(B, G, R, T, past, K, dropout, causal, seed):
+    rng = np.random.default_rng(seed)
+    twins = Twins(Workspace(Arena(1 << 16), aligned(1 << 10), BFLOAT16))
+    inputs = attention_inputs(rng, B=B, G=G, R=R, T=T, S=T + past, K=K)
+    settings = {"dropout": dropout, "causal": causal}
+    q, k, v = (x.astype(np.float64) for x in inputs.values())
+    exact, saved = ops.attention.forward(q, k, v, **settings, rng=Counted(5))
+    expected, kept = RoundedAttention.forward(q, k, v, **settings, rng=Counted(5))
+    dy = rng.normal(size=exact.shape).astype(np.float32)
+    arrays = [side_by_side(x) for x in inputs.values()]
+    y, ours = twins.attention.forward(*arrays, n_heads=G * R, n_kv_heads=G, rng=Counted(5), **settings)
+    # A score is off by at most (2u + u^2) |q| |k| / sqrt(K), d at most in a row; a probability, whose
+    # numerator and denominator are each off by e^d, by e^2d; then it and the value are rounded once more.
+    sizes = np.abs(q).reshape(B, G, R, T, K) @ np.abs(k)[:, :, None].mT * saved.scale
+    d = (2 * U + U**2) * sizes.max(-1, keepdims=True)
+    weighed = (saved.dropped @ np.abs(v)[:, :, None]) * (np.exp(2 * d) * (1 + U) ** 2 - 1)
+    bound = side_by_side(weighed.reshape(exact.shape)) + ROUNDINGS * EPS * np.abs(v).max()
+    assert np.all(np.abs(y - side_by_side(exact)) <= bound)
+
+    # a number that float32 puts on the other side of a tie is rounded the other way; there are few of them
+    assert np.max(np.abs(y - side_by_side(expected))) <= U * np.abs(v).max()
+    rounded_gradients = RoundedAttention.backward(dy.astype(np.float64), kept)
+    largest = max(np.abs(g).max() for g in rounded_gradients)
+    for actual, gradient in zip(
+        twins.attention.backward(side_by_side(dy), ours), rounded_gradients, strict=True
+    ):
+        assert np.max(np.abs(actual - side_by_side(gradient))) <= 4 * U * max(
+            largest / 10, np.abs(gradient).max()
+        )
 
 
 def test_large_scores_neither_overflow_nor_vanish(twins, rng):
@@ -251,27 +289,20 @@ def test_rotary_positions_turn_and_turn_back(twins, rng):
     assert_close(back, x.reshape(10, 12))
 
 
-def to_bfloat16(x):
-    """Rounded to the nearest number of 8 bits, ties to even."""
-    bits = x.astype(np.float32).view(np.uint32).astype(np.uint64)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
-
-
 @settings(max_examples=40, deadline=None)
 @given(M=sizes, K=sizes, N=sizes, seed=st.integers(0, 99))
 def test_bfloat16_products_are_those_of_rounded_operands(M, K, N, seed):
     rng = np.random.default_rng(seed)
-    twins = Twins(Workspace(Arena(1 << 16), aligned(64), products_bfloat16))
+    twins = Twins(Workspace(Arena(1 << 16), aligned(64), BFLOAT16))
     x, w, b, dz = single([rng.normal(size=shape) for shape in ((M, K), (K, N), (N,), (M, N))])
     exact = [a.astype(np.float64) for a in (x, w, b, dz)]
-    rounded = [to_bfloat16(a).astype(np.float64) for a in (x, w, dz)]
+    x_, w_, dz_ = (rounded(a) for a in (x, w, dz))
     made, bias = weight(w, products_bfloat16), weight(b)
     z, saved = twins.linear.forward(x.copy(), made, bias)
     dx, dw, db = twins.linear.backward(dz, saved)
     X, W, B, DZ = exact
-    x_, w_, dz_ = rounded
-    # rounding to the nearest of 8 bits is off by at most u = 2^-8 of a number, a product of two by 2u + u^2
-    share = 2 * 2**-8 + 2**-16
+    # two numbers that are each off by at most the share u make a product that is off by 2u + u^2
+    share = 2 * U + U**2
     for actual, of_rounded, of_exact, bound in (
         (z, x_ @ w_ + B, X @ W + B, share * np.abs(X) @ np.abs(W)),
         (dx, dz_ @ w_.T, DZ @ W.T, share * np.abs(DZ) @ np.abs(W.T)),
@@ -287,15 +318,15 @@ def test_bfloat16_products_longer_than_a_block(M, K, N, twins_bfloat16, rng):
     x, w, dz = single((rng.normal(size=(M, K)), rng.normal(size=(K, N)), rng.normal(size=(M, N))))
     z, saved = twins_bfloat16.linear.forward(x.copy(), weight(w, products_bfloat16))
     dx, dw, _ = twins_bfloat16.linear.backward(dz, saved)
-    x_, w_, dz_ = (to_bfloat16(a).astype(np.float64) for a in (x, w, dz))
+    x_, w_, dz_ = (rounded(a) for a in (x, w, dz))
     for actual, expected in ((z, x_ @ w_), (dx, dz_ @ w_.T), (dw, x_.T @ dz_)):
         assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("made", [products, products_bfloat16])
-def test_what_is_not_finite_stays_visible(value, made, rng):
-    twins = Twins(Workspace(Arena(1 << 16), aligned(64), made))
+@pytest.mark.parametrize("kernels", [FLOAT32, BFLOAT16], ids=["float32", "bfloat16"])
+def test_what_is_not_finite_stays_visible(value, kernels, rng):
+    made, twins = kernels.products, Twins(Workspace(Arena(1 << 16), aligned(64), kernels))
     x = rng.normal(size=(3, 4)).astype(np.float32)
     x[1, 2] = value
     z, _ = twins.linear.forward(x, weight(np.eye(4, dtype=np.float32), made))

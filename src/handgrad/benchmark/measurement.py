@@ -63,7 +63,7 @@ def measure(
 
     `report` is told what is being done. Raises `UserError` for a precision this machine has not.
     """
-    precisions.products_for(precision)
+    precisions.kernels_for(precision)
     peaks = machine_peaks(lambda what: report(f"measuring {what}"))
     cpu.compile_kernels(config, precision, lambda name: report(f"compiling {name}"))
     report("timing kernels in one thread")

@@ -42,6 +42,7 @@ def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
         f"{where}  {recipe['steps']:,} steps of {head['tokens_per_step']:,} tokens",
         f"[bold]{about['engine']}[/] engine  {engines.describe(about['engine'], about['precision'])}",
         sep="\n",
+        soft_wrap=not console.is_terminal,
     )
     if about["steps_done"]:
         console.print(f"Going on after step {about['steps_done']:,}.")

@@ -20,7 +20,7 @@ def require(name: str, precision: str) -> None:
     if name == "cpu":
         from handgrad.kernels import precision as precisions
 
-        precisions.products_for(precision)
+        precisions.kernels_for(precision)
     elif precision == "bfloat16":
         raise UserError("The reference engine computes in float32. Take --engine cpu for bfloat16.")
 

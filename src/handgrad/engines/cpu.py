@@ -97,7 +97,7 @@ class Training:
     ):
         """`batch_size` and `n_lanes`, by default one a core, size what is allocated; larger batches work."""
         self.config, self.settings = config, settings
-        self.products = precisions.products_for(precision)
+        self.kernels = precisions.kernels_for(precision)
         n_lanes = n_lanes or min(parallel.n_cores(), batch_size or parallel.n_cores())
         self.flat = aligned(tree.size(weights))
         self.weights = tree.views(self.flat, weights)
@@ -213,11 +213,11 @@ class Training:
     def _pack(self, piece: Piece) -> None:
         if piece.name in self._panels:
             weight, panels, transposed = self._panels[piece.name]
-            self.products.pack(panels, transposed, weight, piece.first, piece.last)
+            self.kernels.products.pack(panels, transposed, weight, piece.first, piece.last)
 
     def _allocate_panels(self) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """For every matrix that takes part in products: itself, its panels, and those of its transpose."""
-        made, matrices = self.products, cpu_memory.packed(self.weights, self.config)
+        made, matrices = self.kernels.products, cpu_memory.packed(self.weights, self.config)
         shapes = cpu_memory.panel_shapes(matrices.values(), made)
         block = aligned(sum(padded(math.prod(shape)) for shape in shapes), made.DTYPE)
         block[:] = 0  # edges are read and never written
@@ -248,7 +248,7 @@ class Training:
         weights = tree.map(lambda value: paired(next(names), value), self.weights)
         n_sequences = cpu_memory.micro_batch_sequences(self.config, batch_size)
         arena = Arena(cpu_memory.arena_size(self.config, n_sequences, self.config.context_length))
-        scratch = aligned(cpu_memory.scratch_size(self.config, self.products))
-        workspace = Workspace(arena, scratch, self.products)
+        scratch = aligned(cpu_memory.scratch_size(self.config, self.kernels))
+        workspace = Workspace(arena, scratch, self.kernels)
         model = LanguageModel(Transformer(self.config, Twins(workspace)))
         return Lane(workspace, gradient, weights, model)

@@ -6,16 +6,15 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from handgrad import tree
-from handgrad.kernels import attention
 from handgrad.kernels.arena import padded
-from handgrad.kernels.precision import products_for
+from handgrad.kernels.precision import Kernels, kernels_for
 from handgrad.kernels.twins.layers import logit_rows
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import shapes
 
 MICRO_BATCH_TOKENS = 384
 """The most tokens in one part of a batch, if one sequence has no more."""
-PROCESS = 185_000_000
+PROCESS = 195_000_000
 """Bytes of a training process besides its arrays, as measured: Python, NumPy, Numba, matplotlib, kernels."""
 
 
@@ -44,13 +43,13 @@ def arena_size(config: ModelConfig, batch_size: int, n_positions: int) -> int:
     return config.n_layers * block + ends
 
 
-def scratch_size(config: ModelConfig, products: ModuleType) -> int:
+def scratch_size(config: ModelConfig, kernels: Kernels) -> int:
     """float32 numbers that the largest kernel wants to work in."""
     vocabulary = config.vocab_size
     widths = (config.d_model, config.ff_width, vocabulary)
     return max(
-        attention.scratch_size(config.context_length, config.d_head),
-        *(products.scratch_size(width) for width in widths),
+        kernels.attention.scratch_size(config.context_length, config.d_head),
+        *(kernels.products.scratch_size(width) for width in widths),
     )
 
 
@@ -92,16 +91,16 @@ class Memory(NamedTuple):
 
 def predict(config: ModelConfig, batch_size: int, precision: str, n_lanes: int) -> Memory:
     """The memory that training with batches of `batch_size` windows will take at its peak."""
-    products = products_for(precision)
+    kernels = kernels_for(precision)
     weights = shapes(config)
     n_weights, n_lanes = tree.size(weights), min(n_lanes, batch_size)
-    panels = panel_shapes(packed(weights, config).values(), products)
+    panels = panel_shapes(packed(weights, config).values(), kernels.products)
     sequences = micro_batch_sequences(config, -(-batch_size // n_lanes))
-    lane = arena_size(config, sequences, config.context_length) + scratch_size(config, products)
+    lane = arena_size(config, sequences, config.context_length) + scratch_size(config, kernels)
     return Memory(
         weights=3 * 4 * n_weights,
         gradients=4 * n_weights * n_lanes,
-        panels=products.BYTES * sum(math.prod(shape) for shape in panels),
+        panels=kernels.products.BYTES * sum(math.prod(shape) for shape in panels),
         activations=4 * lane * n_lanes,
         process=PROCESS,
     )

@@ -6,6 +6,7 @@ with cache.here():  # kernels are kept where their sources say, not beside them
     from handgrad.kernels import (
         activations,
         attention,
+        attention_bfloat16,
         elementwise,
         loss,
         norms,
@@ -17,6 +18,7 @@ with cache.here():  # kernels are kept where their sources say, not beside them
 __all__ = [
     "activations",
     "attention",
+    "attention_bfloat16",
     "elementwise",
     "loss",
     "norms",

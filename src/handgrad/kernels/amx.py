@@ -61,7 +61,9 @@ def load_config(typing_context: Any, address: Any) -> Any:
 
 release = _tile_instruction("tilerelease")
 zero0, zero1, zero2, zero3 = (_tile_instruction("tilezero", t) for t in range(4))
-load4, load5, load6, load7 = (_tile_instruction("tileloadd64", t, with_address=True) for t in range(4, 8))
+load0, load1, load2, load3, load4, load5, load6, load7 = (
+    _tile_instruction("tileloadd64", t, with_address=True) for t in range(8)
+)
 store0, store1, store2, store3 = (_tile_instruction("tilestored64", t, with_address=True) for t in range(4))
 dot046, dot047, dot156, dot157 = (
     _tile_instruction("tdpbf16ps", *tiles) for tiles in ((0, 4, 6), (1, 4, 7), (2, 5, 6), (3, 5, 7))
@@ -85,13 +87,21 @@ def _release_tiles():
 
 
 @inner
-def _multiply_on_tiles(c, a, b):
-    a_from, b_from, to = a.ctypes.data, b.ctypes.data, c.ctypes.data
-    stride = a.strides[0]
-    zero0()
-    zero1()
-    zero2()
-    zero3()
+def _multiply_on_tiles(c, a, b, add):
+    a_from, b_from = a.ctypes.data, b.ctypes.data
+    stride, c_stride = a.strides[0], c.strides[0]
+    upper = c.ctypes.data
+    lower = upper + 16 * c_stride
+    if add:
+        load0(upper, c_stride)
+        load1(upper + 64, c_stride)
+        load2(lower, c_stride)
+        load3(lower + 64, c_stride)
+    else:
+        zero0()
+        zero1()
+        zero2()
+        zero3()
     for k in range(0, b.shape[0], WORDS):
         load4(a_from + 4 * k, stride)
         load6(b_from + 4 * SIDE * k, 4 * SIDE)
@@ -101,10 +111,10 @@ def _multiply_on_tiles(c, a, b):
         load5(a_from + 16 * stride + 4 * k, stride)
         dot156()
         dot157()
-    store0(to, 4 * SIDE)
-    store1(to + 64, 4 * SIDE)
-    store2(to + 16 * 4 * SIDE, 4 * SIDE)
-    store3(to + 16 * 4 * SIDE + 64, 4 * SIDE)
+    store0(upper, c_stride)
+    store1(upper + 64, c_stride)
+    store2(lower, c_stride)
+    store3(lower + 64, c_stride)
 
 
 @inner
@@ -118,11 +128,12 @@ def _release_nothing():
 
 
 @inner
-def _multiply_without_tiles(c, a, b):
+def _multiply_without_tiles(c, a, b, add):
     high = np.uint32(0xFFFF0000)
     for i in range(SIDE):
         row = c[i]
-        row[:] = np.float32(0.0)
+        if not add:
+            row[:] = np.float32(0.0)
         for k in range(b.shape[0]):
             first, second = (
                 from_bits(np.uint32(a[i, k] << np.uint32(16))),
@@ -138,4 +149,5 @@ HAS_TILES = machine.AMX == "hardware"
 configure = _configure_tiles if HAS_TILES else _configure_nothing
 finish = _release_tiles if HAS_TILES else _release_nothing
 multiply_block = _multiply_on_tiles if HAS_TILES else _multiply_without_tiles
-"""c (32, 32) float32 = a (32, words) @ b (words, 32), where words is a multiple of 16."""
+"""c (32, 32) float32 = a (32, words) @ b (words, 32), or, with `add`, that much more; words is a multiple of
+16. The rows of c and of a may lie apart."""

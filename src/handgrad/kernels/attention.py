@@ -77,6 +77,21 @@ def drop_row(row, n, number, low, high, limit, keep_scale):
         row[j] = row[j] * keep_scale if kept(number + j, low, high, limit) else ZERO
 
 
+@inner
+def softmax_forward(
+    probs, log_sums, n_wide, number, first, T, S, causal, scale, low, high, limit, keep_scale
+):
+    """Of the queries from `first`, the draw's from `number`: `probs` holds scores and becomes probabilities,
+    dropped out; of its `n_wide` columns those that a query does not see become zero.
+    """
+    for i in range(log_sums.size):
+        n = n_seen(first + i, T, S, causal)
+        log_sums[i] = softmax(probs[i], n, scale)
+        if limit:
+            drop_row(probs[i], n, (number + i) * S, low, high, limit, keep_scale)
+        probs[i, n:n_wide] = ZERO
+
+
 @kernel
 def forward(y, log_sums, q, k, v, B, H, G, scale, causal, low, high, limit, keep_scale, scratch):
     """y (B T, H K), and the log of each row's sum (B H T,). `limit` 0 drops nothing."""
@@ -100,18 +115,17 @@ def forward(y, log_sums, q, k, v, B, H, G, scale, causal, low, high, limit, keep
                 for first in range(0, T, ROWS):
                     n_rows = min(ROWS, T - first)
                     n_keys = n_seen(first + n_rows - 1, T, S, causal)
+                    n_wide = up(n_keys)
                     here = ((b * T + first) * H + h) * K * FLOAT
                     queries, out = q.ctypes.data + here, y.ctypes.data + here
                     multiply_rows(
-                        p, stride, queries, q_stride, keys, K * STEP, n_rows, up(n_keys), K, zeros, edge
+                        p, stride, queries, q_stride, keys, K * STEP, n_rows, n_wide, K, zeros, edge
                     )
-                    for i in range(n_rows):
-                        n = n_seen(first + i, T, S, causal)
-                        number = (b * H + h) * T + first + i
-                        log_sums[number] = softmax(probs[i], n, scale)
-                        if limit:
-                            drop_row(probs[i], n, number * S, low, high, limit, keep_scale)
-                        probs[i, n : up(n_keys)] = ZERO
+                    number = (b * H + h) * T + first
+                    softmax_forward(
+                        probs, log_sums[number : number + n_rows], n_wide, number, first, T, S,
+                        causal, scale, low, high, limit, keep_scale,
+                    )  # fmt: skip
                     multiply_rows(out, q_stride, p, stride, values, S * STEP, n_rows, K, n_keys, zeros, edge)
 
 
@@ -142,12 +156,25 @@ def row_gradient_dropped(scores, dprobs, dropped, n, scale, log_sum, number, low
 
 @inner
 def softmax_backward(
-    probs, dscores, dropped, log_sums, number, first, T, S, causal, scale, low, high, limit, keep_scale
+    probs,
+    dscores,
+    dropped,
+    log_sums,
+    n_wide,
+    number,
+    first,
+    T,
+    S,
+    causal,
+    scale,
+    low,
+    high,
+    limit,
+    keep_scale,
 ):
-    """Of the queries from `first`: `probs` holds scores and becomes probabilities, `dscores` holds the
-    gradient of what met the values and becomes that of the scores; both are zero where a query sees nothing.
+    """The same backward: `probs` holds scores and becomes probabilities, `dscores` holds the gradient of
+    what met the values (`dropped`) and becomes that of the scores.
     """
-    n_wide = up(n_seen(first + log_sums.size - 1, T, S, causal))
     for i in range(log_sums.size):
         n = n_seen(first + i, T, S, causal)
         row, drow = probs[i], dscores[i]
@@ -221,8 +248,8 @@ def backward(q, k, v, dy, log_sums, B, H, G, scale, causal, low, high, limit, ke
                     )
                     number = (b * H + h) * T + first
                     softmax_backward(
-                        probs, dscores, dropped, log_sums[number : number + n_rows], number, first, T, S,
-                        causal, scale, low, high, limit, keep_scale,
+                        probs, dscores, dropped, log_sums[number : number + n_rows], n_wide, number, first,
+                        T, S, causal, scale, low, high, limit, keep_scale,
                     )  # fmt: skip
                     pack_panels(q_rows, n_rows * STEP, queries, q_stride, n_rows, K)
                     pack_panels(dy_rows, n_rows * STEP, up_gradient, q_stride, n_rows, K)

@@ -1,22 +1,34 @@
-"""Which products to use: float32 on every machine, bfloat16 where AMX multiplies it."""
+"""Which kernels multiply matrices: float32 on every machine, bfloat16 where AMX multiplies it."""
 
 from types import ModuleType
+from typing import NamedTuple
 
 from handgrad.errors import UserError, require_known
-from handgrad.kernels import machine, products, products_bfloat16
+from handgrad.kernels import attention, attention_bfloat16, machine, products, products_bfloat16
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-def products_for(precision: str) -> ModuleType:
-    """The products of `precision`; "auto" takes bfloat16 where the processor has AMX."""
+class Kernels(NamedTuple):
+    """Those that multiply matrices; all others are float32 everywhere."""
+
+    products: ModuleType
+    attention: ModuleType
+
+
+FLOAT32 = Kernels(products, attention)
+BFLOAT16 = Kernels(products_bfloat16, attention_bfloat16)
+
+
+def kernels_for(precision: str) -> Kernels:
+    """The kernels of `precision`; "auto" takes bfloat16 where the processor has AMX."""
     require_known("precision", precision, PRECISIONS)
     if precision == "bfloat16" and machine.AMX == "none":
         raise UserError(
             "precision bfloat16 needs a processor with AMX, which this one has not, or Linux does not grant. "
             "Take float32, or auto."
         )
-    return products_bfloat16 if name_of(precision) == "bfloat16" else products
+    return BFLOAT16 if name_of(precision) == "bfloat16" else FLOAT32
 
 
 def name_of(precision: str) -> str:
@@ -31,4 +43,4 @@ def reason(precision: str) -> str:
     chosen = name_of(precision)
     if precision != "auto":
         return f"{chosen}, as asked"
-    return f"{chosen}, since the processor has {'' if chosen == 'bfloat16' else 'no '}AMX"
+    return f"{chosen}, the processor has {'' if chosen == 'bfloat16' else 'no '}AMX"

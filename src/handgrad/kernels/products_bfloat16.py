@@ -3,8 +3,8 @@ r"""bfloat16 matrix products: what `products` does, with operands rounded and su
 $$C = \operatorname{round}(A)\,\operatorname{round}(B),\qquad |C - AB| \le (2u + u^2)|A||B|,\ u = 2^{-8}$$
 
 bfloat16 keeps 8 bits of a number, so rounding to the nearest changes it by at most the share $u = 2^{-8}$;
-sums in float32 add nothing of that order. Everything outside the products stays float32: activations, norms,
-softmax, loss, gradients and weights, whose rounded panels are packed once per update.
+sums in float32 add nothing of that order. All that is not multiplied as a matrix stays float32: activations,
+norms, softmax, loss, gradients and weights, whose rounded panels are packed once per update.
 
 Operands are words of two bfloat16 numbers that follow each other along the summed axis (see `amx`). Edges
 are filled up with zeros to whole tiles.
@@ -87,6 +87,17 @@ def pair_rows(target, source, first, width):
         to[n:width] = np.uint32(0)
 
 
+@inner
+def transpose_words(target, source):
+    """target (N, M) = source (M, N) transposed; both sizes are multiples of 16."""
+    M, N = source.shape
+    for i in range(0, M, LANES):
+        for j in range(0, N, LANES):
+            transpose_block(
+                target.ctypes.data + 4 * (j * M + i), 4 * M, source.ctypes.data + 4 * (i * N + j), 4 * N
+            )
+
+
 @kernel
 def pack(panels, transposed, weight, first, last):
     """Rows `first`, a multiple of 32, to `last` of `weight` in its panels and in those of its transpose."""
@@ -123,7 +134,7 @@ def affine(out, x, panels, bias, add, scratch):
             n = panel * SIDE
             width = min(SIDE, N - n)
             for i in range(0, n_rows, SIDE):
-                multiply_block(block, a[i : i + SIDE], panels[panel])
+                multiply_block(block, a[i : i + SIDE], panels[panel], False)
                 for r in range(min(SIDE, n_rows - i)):
                     to, row = out[m + i + r, n : n + width], block[r]
                     if add:
@@ -163,16 +174,11 @@ def add_gradient(dweight, x, dy, scratch):
                 pairs = across[: n_words * SIDE].reshape(n_words, SIDE)
                 pair_rows(pairs, x[m : m + n_rows], k, SIDE)
                 a = down[: SIDE * n_words].reshape(SIDE, n_words)
-                for i in range(0, n_words, LANES):
-                    for j in range(0, SIDE, LANES):
-                        transpose_block(
-                            a.ctypes.data + 4 * (j * n_words + i), 4 * n_words,
-                            pairs.ctypes.data + 4 * (i * SIDE + j), 4 * SIDE,
-                        )  # fmt: skip
+                transpose_words(a, pairs)
                 for panel in range(n_panels):
                     first = n + panel * SIDE
                     width = min(SIDE, N - first)
-                    multiply_block(block, a, panels[panel])
+                    multiply_block(block, a, panels[panel], False)
                     for r in range(min(SIDE, K - k)):
                         to, row = dweight[k + r, first : first + width], block[r]
                         for j in range(width):

@@ -1,13 +1,12 @@
 """What twins compute with: weights, a place for arrays, and draws of dropout masks."""
 
 from dataclasses import dataclass
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
-from handgrad.kernels import products
 from handgrad.kernels.arena import Arena, aligned
+from handgrad.kernels.precision import FLOAT32, Kernels
 from handgrad.kernels.random import Counted, threshold
 
 NONE = np.empty(0, np.float32)
@@ -54,7 +53,7 @@ class Workspace:
 
     arena: Arena
     scratch: np.ndarray
-    products: ModuleType = products
+    kernels: Kernels = FLOAT32
 
     def like(self, x: np.ndarray) -> np.ndarray:
         """A new array of the shape of x."""

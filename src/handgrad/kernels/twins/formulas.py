@@ -55,12 +55,12 @@ class LinearTwin:
 
     def product(self, out: np.ndarray, x: np.ndarray, panels: Any, bias: np.ndarray, add: bool) -> None:
         """out = x @ W + bias, or, with `add`, that much more."""
-        made, x, out = self.workspace.products, rows(x), rows(out)
+        made, x, out = self.workspace.kernels.products, rows(x), rows(out)
         made.affine(out, x, panels, bias, add, self.workspace.need(made.scratch_size(x.shape[1])))
 
     def add_gradient(self, gradient: np.ndarray, x: np.ndarray, dz: np.ndarray) -> None:
         """gradient += x^T dz."""
-        made, x = self.workspace.products, rows(x)
+        made, x = self.workspace.kernels.products, rows(x)
         made.add_gradient(gradient, x, rows(dz), self.workspace.need(made.scratch_size(x.shape[1])))
 
 

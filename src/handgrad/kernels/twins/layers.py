@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from handgrad.kernels import attention, elementwise, loss
+from handgrad.kernels import elementwise, loss
 from handgrad.kernels.random import Counted
 from handgrad.kernels.twins.formulas import ActivationTwin, LinearTwin, NormTwin, add_sums
 from handgrad.kernels.workspace import NONE, Dropping, Weight, Workspace, dropping, rows, value_of
@@ -97,19 +97,23 @@ class AttentionTwin:
         arena = self.workspace.arena
         y, log_sums = self.workspace.like(q), arena.take(q.shape[0] * n_heads * q.shape[1])
         saved = self.Saved(q, k, v, log_sums, n_heads, n_kv_heads, causal, dropping(dropout, rng))
-        attention.forward(rows(y), log_sums, rows(q), rows(k), rows(v), *self._settings(saved))
+        self.workspace.kernels.attention.forward(
+            rows(y), log_sums, rows(q), rows(k), rows(v), *self._settings(saved)
+        )
         return y, saved
 
     def backward(self, dy: np.ndarray, saved: Saved) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """dq, dk and dv take the places of q, k and v."""
         arrays = (*saved[:3], dy)
-        attention.backward(*(rows(x) for x in arrays), saved.log_sums, *self._settings(saved))
+        self.workspace.kernels.attention.backward(
+            *(rows(x) for x in arrays), saved.log_sums, *self._settings(saved)
+        )
         return saved[:3]
 
     def _settings(self, saved: Saved) -> tuple[Any, ...]:
         q, k = saved.q, saved.k
         d_head = q.shape[-1] // saved.n_heads
-        scratch = self.workspace.need(attention.scratch_size(k.shape[1], d_head))
+        scratch = self.workspace.need(self.workspace.kernels.attention.scratch_size(k.shape[1], d_head))
         scale = np.float32(1.0 / math.sqrt(d_head))
         heads = (q.shape[0], saved.n_heads, saved.n_kv_heads)
         return *heads, scale, saved.causal, *saved.dropping, scratch
