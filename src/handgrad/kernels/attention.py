@@ -228,23 +228,13 @@ def backward(q, k, v, dy, log_sums, B, H, G, scale, causal, low, high, limit, ke
                     n_keys = n_seen(first + n_rows - 1, T, S, causal)
                     n_wide = up(n_keys)
                     here = ((b * T + first) * H + h) * K * FLOAT
-                    queries, up_gradient = q.ctypes.data + here, dy.ctypes.data + here
-                    multiply_rows(
-                        p, stride, queries, q_stride, keys_across, K * STEP, n_rows, n_wide, K, zeros, edge
-                    )
+                    queries, outer = q.ctypes.data + here, dy.ctypes.data + here
                     panel = K * STEP
                     multiply_rows(
-                        ds,
-                        stride,
-                        up_gradient,
-                        q_stride,
-                        values_across,
-                        panel,
-                        n_rows,
-                        n_wide,
-                        K,
-                        zeros,
-                        edge,
+                        p, stride, queries, q_stride, keys_across, panel, n_rows, n_wide, K, zeros, edge
+                    )
+                    multiply_rows(
+                        ds, stride, outer, q_stride, values_across, panel, n_rows, n_wide, K, zeros, edge
                     )
                     number = (b * H + h) * T + first
                     softmax_backward(
@@ -252,7 +242,7 @@ def backward(q, k, v, dy, log_sums, B, H, G, scale, causal, low, high, limit, ke
                         T, S, causal, scale, low, high, limit, keep_scale,
                     )  # fmt: skip
                     pack_panels(q_rows, n_rows * STEP, queries, q_stride, n_rows, K)
-                    pack_panels(dy_rows, n_rows * STEP, up_gradient, q_stride, n_rows, K)
+                    pack_panels(dy_rows, n_rows * STEP, outer, q_stride, n_rows, K)
                     multiply_rows(
                         queries, q_stride, ds, stride, keys_down, S * STEP, n_rows, K, n_keys, zeros, edge
                     )  # dQ = dS K, where Q was
