@@ -59,7 +59,7 @@ print("shape", texts.shape, " axes", texts.ndim, " numbers", texts.size, " type"
 # - `None` puts in a new axis of size 1;
 # - `...` stands for as many whole axes as are needed there.
 #
-# Before you turn the knob on, say which cells will be painted, and which shape they have.
+# Each time before you move the knob, say which cells will be painted, and which shape they have.
 
 # %%
 indices = {
@@ -243,9 +243,9 @@ print("scores", scores.shape)
 print("the same by letters:", np.allclose(scores, np.einsum("bhtk,bhsk->bhts", q, k)))
 
 # %% [markdown]
-# The layer that occurs most often in a transformer multiplies all rows of a batch with one matrix and adds
-# one bias. Here is its forward in handgrad. Read its shapes: `*B M` is any number of axes and then $M$, and
-# the bias `N` is stretched along all the others.
+# The layer that occurs most often in a transformer, the *affine* layer, multiplies all rows of a batch with
+# one matrix and adds one bias. Here is its forward in handgrad. Read its shapes: `*B M` is any number of axes
+# and then $M$, and the bias `N` is stretched along all the others.
 
 # %%
 source.show(ops.linear.forward)
@@ -259,7 +259,16 @@ source.show(ops.linear.forward)
 # ### 1. A shape of $(n,)$ is taken for a column, or for a row
 #
 # It is neither: it has one axis. There is nothing to transpose, so `.T` does nothing at all, and `v @ v.T` is
-# not the matrix $v v^\top$ but the sum $\langle v, v\rangle$, here $1+4+9+16$.
+# not the matrix $v v^\top$ but the sum $\langle v, v\rangle$, below $1+4+9+16$.
+
+# %%
+v = np.array([1.0, 2.0, 3.0, 4.0])
+print("v.T has the shape", v.T.shape)
+print("v @ v.T is", v @ v.T)
+print("v[:, None] * v has the shape", (v[:, None] * v).shape)
+
+# %% [markdown]
+# *Mend it* by saying which you mean: `v[:, None]` is a column, `v[None, :]` a row.
 #
 # ### 2. A column minus a row
 #
@@ -268,7 +277,6 @@ source.show(ops.linear.forward)
 
 # %%
 target = np.array([1.0, 2.0, 3.0, 4.0])
-print("v @ v.T is", target @ target.T, " v[:, None] * v has the shape", (target[:, None] * target).shape)
 prediction = target[:, None]
 error = prediction - target
 print("mean squared error", np.mean(error**2), " of an error of shape", error.shape)
@@ -276,8 +284,8 @@ print("mended", np.mean((prediction - target[:, None]) ** 2))
 
 # %% [markdown]
 # $(4, 1)$ and $(4,)$ gave $(4, 4)$: every prediction minus every target. Its mean is a number like any other,
-# and training would make it smaller, by predicting the mean of all targets everywhere. *Mend both* by saying
-# which you mean: `v[:, None]` is a column, `v[None, :]` a row. In handgrad every argument has its shape in
+# and training would make it smaller, by predicting the mean of all targets everywhere. *Mend it* in the same
+# way, so that both have one shape. In handgrad every argument has its shape in
 # the signature, and the tests check it.
 #
 # ### 3. A forgotten `keepdims`
@@ -389,12 +397,12 @@ print(f"with loops {1e3 * slow:.1f} ms, with @ {1e3 * fast:.4f} ms: {slow / fast
 # Let $y = x + b$ with $x$ of shape $(2, 3)$ and $b$ of shape $(3,)$, and let somebody have told us `dy`. What
 # is `db`? With indices one sees where each $b_j$ is used:
 #
-# $$y_{ij} = x_{ij} + b_j \qquad\text{for all } i.$$
+# $$y_{ij} = x_{ij} + b_j\ \text{ for all } i.$$
 #
 # Turn up $b_j$ by $\epsilon$. Then $y_{1j}$ rises by $\epsilon$, and so does $y_{2j}$. Each of them makes $L$
-# rise, and small rises add up:
+# rise, and small rises add up to $\epsilon\,db_j = \epsilon\,dy_{1j} + \epsilon\,dy_{2j}$. So
 #
-# $$\epsilon\,db_j = \epsilon\,dy_{1j} + \epsilon\,dy_{2j},\qquad\text{so}\qquad db_j = \sum_i dy_{ij}.$$
+# $$db_j = \sum_i dy_{ij}.$$
 #
 # **What was copied going forward is summed coming back.**
 
@@ -433,8 +441,10 @@ source.show(shapes.sum_to)
 # whatever they are. Take the sum of all products of `dy` with the stretched $b$, and pull out $b_j$, which
 # does not depend on $i$:
 #
-# $$\langle dy, \text{stretched } b\rangle = \sum_{i}\sum_{j} dy_{ij}\,b_j
-# = \sum_j \Big(\sum_i dy_{ij}\Big) b_j = \langle \text{summed } dy, b\rangle$$
+# $$\begin{aligned}
+# \langle dy, \text{stretched } b\rangle &= \sum_{i}\sum_{j} dy_{ij}\,b_j\\
+# &= \sum_j \Big(\sum_i dy_{ij}\Big) b_j = \langle \text{summed } dy, b\rangle
+# \end{aligned}$$
 #
 # It can be read in both directions, so there is a second rule in it: *the gradient of a sum is a broadcast.*
 # What was summed going forward is copied coming back, since every element that went into the sum raises it
@@ -446,7 +456,8 @@ source.show(shapes.sum_to)
 
 # %%
 dy, b = rng.normal(size=(4, 5, 6)), rng.normal(size=(5, 1))
-print("the identity, left and right:", np.sum(dy * b), np.sum(shapes.sum_to(dy, b.shape) * b))
+stretched, summed = np.sum(dy * b), np.sum(shapes.sum_to(dy, b.shape) * b)
+print(f"the identity: b stretched {stretched:.9f}, dy summed {summed:.9f}")
 inputs = {"x": rng.normal(size=(2, 3, 5)), "weight": rng.normal(size=(5, 4)), "bias": rng.normal(size=4)}
 for proof in gradcheck.check(ops.linear, inputs, rng):
     print(f"{proof.input:>6}: derived {proof.derived:+.9f}  measured {proof.measured:+.9f}")
@@ -551,7 +562,7 @@ exercise.value(answer, computed_shapes)
 #
 # Shift and scale every column of a matrix so that its mean is 0 and its mean square is 1, without a loop. It
 # should work for a transposed matrix in the same way, where the columns are the other axis: let `axis` say
-# along which one the mean is taken.
+# along which one the mean is taken. Return the new matrix, of the same shape.
 
 
 # %% tags=["exercise"]
@@ -630,10 +641,11 @@ exercise.function(distances, distances_with_loops, (some, others), (some[:2], ot
 #
 # An affine layer's bias is a row. Some networks add a value to every *position* as well, which is a column:
 #
-# $$y_{tj} = x_{tj} + r_j + c_t,\qquad x\ (T, D),\quad r\ (D,),\quad c\ (T, 1).$$
+# $$y_{tj} = x_{tj} + r_j + c_t,$$
 #
-# Given `dy` $(T, D)$, derive the gradients of all three. Each has the shape of the array that it belongs to.
-# The judge is the proof that handgrad runs on its own ops.
+# where $x$ has the shape $(T, D)$, the row $r$ $(D,)$ and the column $c$ $(T, 1)$. Given `dy` $(T, D)$,
+# derive the gradients of all three. Each has the shape of the array that it belongs to. (`saved` is `None`:
+# you need nothing from the forward.) The judge is the proof that handgrad runs on its own ops.
 
 
 # %% tags=["exercise"]

@@ -34,7 +34,10 @@ from handgrad.plots import slopes as plots
 # $f(1+h) - f(1)$. Divided by the distance this is the slope of the straight line through both points, the
 # *secant*:
 #
-# $$\frac{f(x+h)-f(x)}{h} = \frac{(x+h)^2-x^2}{h} = \frac{2xh+h^2}{h} = 2x + h$$
+# $$\begin{aligned}
+# \frac{f(x+h)-f(x)}{h} &= \frac{(x+h)^2-x^2}{h}\\[0.5em]
+# &= \frac{2xh+h^2}{h} = 2x + h
+# \end{aligned}$$
 #
 # The shorter the distance, the nearer this comes to $2x$, the slope of the curve itself, which is called its
 # *derivative*, $f'(x) = 2x$. The line with that slope through the point is the *tangent*: the straight line
@@ -58,13 +61,16 @@ knobs.turn(secant, h=[1.5, 1.0, 0.5, 0.2, 0.05])
 # The secant to the right is wrong by exactly $h$ here. One that is centred at the point, from $x-h$ to
 # $x+h$, is better, because what bends it up on one side bends it up on the other as well, and the two cancel:
 #
-# $$\frac{f(x+h)-f(x-h)}{2h} = f'(x) + \frac{h^2}{6}f'''(x) + \dots$$
+# $$\begin{aligned}
+# &\frac{f(x+h)-f(x-h)}{2h}\\[0.5em]
+# &= f'(x) + \frac{h^2}{6}f'''(x) + \dots
+# \end{aligned}$$
 #
 # For a parabola there is no third derivative, and the centred slope is exact at any $h$. For other functions
 # its error shrinks with $h^2$: a tenth of the distance, a hundredth of the error.
 #
-# So should $h$ be as small as possible? The picture below measures the slope of $e^x$ at 1, where it is
-# $e$, both ways, from $h = 1$ down to $10^{-16}$. Read it from right to left.
+# So should $h$ be as small as possible? The picture below has the error of measuring the slope of $e^x$ at 1,
+# where it is $e$, both ways, from $h = 1$ down to $10^{-16}$. Read it from right to left.
 
 # %%
 plots.error_of_differences(np.exp, np.exp, x=1.0)
@@ -74,7 +80,7 @@ plots.error_of_differences(np.exp, np.exp, x=1.0)
 # tiny, $f(x+h)$ and $f(x-h)$ agree in nearly all of them; the subtraction leaves only the last few, which
 # are rounding, and dividing by a tiny $h$ makes them big. The error of the formula, $h^2$, and that of
 # rounding, $\epsilon/h$, are equally large at about $h = \epsilon^{1/3} \approx 6\cdot10^{-6}$: there the
-# measurement is at its best, and good to ten digits. That is the step which the library takes:
+# measurement is at its best, and good to ten digits or more. That is the step which the library takes:
 
 # %%
 source.show(descent.central_differences)
@@ -86,11 +92,11 @@ source.show(descent.central_differences)
 # But two of them are enough to know all: the slope along $x$ and the slope along $y$, the *partial
 # derivatives*. Together, as a vector, they are the *gradient*
 #
-# $$\nabla f = \Big(\frac{\partial f}{\partial x}, \frac{\partial f}{\partial y}\Big),\qquad
-# \text{and the slope along a direction } v \text{ is } \langle\nabla f, v\rangle .$$
+# $$\nabla f = \Big(\frac{\partial f}{\partial x}, \frac{\partial f}{\partial y}\Big),$$
 #
-# That product is largest where $v$ points along $\nabla f$ itself: the gradient points straight uphill, and
-# its length says how steep. Here is the surface that the next lesson walks down,
+# and the slope along a direction $v$ of length 1 is $\langle\nabla f, v\rangle$. That product is largest
+# where $v$ points along $\nabla f$ itself: the gradient points straight uphill, and its length says how
+# steep. Here is the surface that the next lesson walks down,
 #
 # $$f(x, y) = x^4 + x^2y^2 - y^2 + y^4 + 6,$$
 #
@@ -112,26 +118,28 @@ print("measured:", descent.central_differences(descent.two_valleys, point))
 # %% [markdown]
 # This comparison is how every gradient in handgrad is proved, from a single multiplication to GPT-2. One
 # thing is smarter there: a network has millions of inputs, and to move each of them would take for ever. So
-# the proof moves all of them at once, along *one random direction* $v$, and asks whether the output moves by
-# $\langle\nabla f, v\rangle$. A gradient that is wrong anywhere has no chance to guess that number.
+# the proof moves all of them at once, along *one random direction* $v$, of any length, by a small step
+# $h\,v$, and asks whether the output moves by $h\,\langle\nabla f, v\rangle$. A gradient that is wrong
+# anywhere has no chance to guess that number.
 
 # %%
 rng = np.random.default_rng(0)
 v = rng.normal(size=2)
 h = 6e-6
-moved = (descent.two_valleys(point + h * v) - descent.two_valleys(point - h * v)) / (2 * h)
-print("the surface along v rises by", moved)
-print("the gradient says           ", descent.two_valleys_gradient(point) @ v)
+slope = (descent.two_valleys(point + h * v) - descent.two_valleys(point - h * v)) / (2 * h)
+print(f"the surface along v rises by h times {slope:.9f}")
+print(f"the gradient says            h times {descent.two_valleys_gradient(point) @ v:.9f}")
 
 # %% [markdown]
 # ## Exercises
 #
-# Replace the three dots, run the cell, and run the one after it: it judges your answer. The answers of ours
-# are folded away behind each exercise.
+# Replace the three dots, run the cell, and run the one after it: it judges your answer. Our answers are
+# folded away behind each exercise.
 #
 # ### Exercise 1: a derivative on paper
 #
-# Derive $f'(x)$ of $f(x) = \dfrac{1}{1 + x^2}$, and write it down. The judge measures the slope of $f$.
+# Derive $f'(x)$ of $f(x) = \dfrac{1}{1 + x^2}$, on paper, and let the function return it. The judge
+# measures the slope of $f$.
 
 
 # %% tags=["exercise"]
@@ -171,8 +179,8 @@ exercise.function(slope_of_bump, measured_slope, -2.0, 0.0, 0.5, 3.0)
 # %% [markdown]
 # ### Exercise 2: measure a gradient
 #
-# Write central differences yourself, for a function `f` that takes an array of any length. Move one
-# coordinate at a time.
+# Write central differences yourself, for a function `f` that takes an array `x` of any length and returns a
+# number. Move one coordinate at a time, by `h` to either side. Return the gradient, an array as long as `x`.
 
 
 # %% tags=["exercise"]
@@ -221,7 +229,8 @@ judge_gradient(measured_gradient)
 # ### Exercise 3: when half the digits are gone
 #
 # Networks run in float32, whose $\epsilon$ is about $1.2\cdot10^{-7}$. Which step $h$, to the nearest power
-# of ten, measures the slope of $e^x$ at 1 best *in float32*? Estimate it first, from $\epsilon^{1/3}$.
+# of ten, measures the slope of $e^x$ at 1 best *in float32*? Estimate it first, from $\epsilon^{1/3}$. Write
+# it as a number, such as `1e-5`.
 
 # %% tags=["exercise"]
 best_step = ...
@@ -251,3 +260,9 @@ exercise.value(best_step, best_of_all)
 # %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
 best_step = 0.01
 exercise.value(best_step, best_of_all)
+
+# %% [markdown]
+# ## Where next
+#
+# You know what a gradient is, and can measure one. The next lesson, *Walking downhill*, follows gradients
+# step by step to low places, and finds out what can go wrong on the way.

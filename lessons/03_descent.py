@@ -23,6 +23,8 @@
 # can be seen; and much of what happens to networks later can be met here first.
 
 # %%
+import textwrap
+
 import numpy as np
 
 from handgrad.foundations import descent
@@ -51,16 +53,20 @@ from handgrad.plots import learning_rates as plots
 # With $\eta = 0.01$ that leads to $(0.94, 0.96)$. How much lower is it there? Along a short way $s$ the
 # height changes by about $\langle\nabla f, s\rangle$, and our way is $-\eta\nabla f$:
 #
-# $$f(\text{new}) - f(\text{old}) \approx -\eta\,\langle\nabla f, \nabla f\rangle
-# = -0.01\cdot(36 + 16) = -0.52$$
+# $$\begin{aligned}
+# f(\text{new}) - f(\text{old}) &\approx -\eta\,\langle\nabla f, \nabla f\rangle\\
+# &= -0.01\cdot(36 + 16)\\
+# &= -0.52
+# \end{aligned}$$
 
 # %%
 start = np.array([1.0, 1.0])
 new, _ = gradient_descent.update(
     start, two_valleys_gradient(start), gradient_descent.State(), learning_rate=0.01
 )
+change = two_valleys(new) - two_valleys(start)
 print("from", start, "to", new)
-print("height", two_valleys(start), "->", two_valleys(new), " change", two_valleys(new) - two_valleys(start))
+print(f"height {two_valleys(start):.4f} -> {two_valleys(new):.4f}, change {change:.4f}")
 print("gradient derived", two_valleys_gradient(new))
 print("        measured", descent.central_differences(two_valleys, new))
 source.show(gradient_descent.update)
@@ -74,7 +80,10 @@ source.show(gradient_descent.update)
 #
 # A walk can only end where the gradient is zero. Factor it:
 #
-# $$2x\,(2x^2 + y^2) = 0,\qquad 2y\,(x^2 - 1 + 2y^2) = 0$$
+# $$\begin{aligned}
+# 2x\,(2x^2 + y^2) &= 0\\
+# 2y\,(x^2 - 1 + 2y^2) &= 0
+# \end{aligned}$$
 #
 # In the first equation the bracket is a sum of squares, zero only at the origin; so $x = 0$ in any case. Then
 # the second reads $2y\,(2y^2 - 1) = 0$, and $y = 0$ or $y = \pm 1/\sqrt2$. Three level places:
@@ -88,9 +97,14 @@ source.show(gradient_descent.update)
 # What are they? The slope cannot say; it is zero at all three. The *curvature* can: how the slope changes as
 # one moves. The derivatives of the gradient form a matrix, the *Hessian*:
 #
-# $$H = \begin{pmatrix} 12x^2 + 2y^2 & 4xy \\ 4xy & 2x^2 - 2 + 12y^2 \end{pmatrix},\qquad
-# H_{\text{valleys}} = \begin{pmatrix} 1 & 0\\ 0 & 4\end{pmatrix},\qquad
-# H_{\text{origin}} = \begin{pmatrix} 0 & 0\\ 0 & -2\end{pmatrix}$$
+# $$H = \begin{pmatrix} 12x^2 + 2y^2 & 4xy \\ 4xy & 2x^2 - 2 + 12y^2 \end{pmatrix}$$
+#
+# At the level places that is
+#
+# $$\begin{aligned}
+# H_{\text{valleys}} &= \begin{pmatrix} 1 & 0\\ 0 & 4\end{pmatrix}\\[0.5em]
+# H_{\text{origin}} &= \begin{pmatrix} 0 & 0\\ 0 & -2\end{pmatrix}
+# \end{aligned}$$
 #
 # In the valleys the ground curves upwards both ways, with curvature 1 along $x$ and 4 along $y$: two
 # *minima*. At the origin it curves downwards along $y$, so that is no minimum. Along $x$ the Hessian says
@@ -148,13 +162,14 @@ maps.surface(two_valleys, walks, window=((-2, 2), (-2, 2)))
 slopes = walks["from (1, 1)"].gradient_norms
 below = [int(np.argmax(slopes < 10.0**-digit)) for digit in range(1, 6)]
 print("steps until the slope is below 0.1, 0.01, ...:", below)
-print("steps for each further digit:", np.diff(below), " predicted:", np.log(10) / -np.log(0.99))
-print("what the last step left:", slopes[-1] / slopes[-2])
-plain = descent.minimize(two_valleys, (1, 1), gradient=two_valleys_gradient, method="plain")
-print("without the brake, the same walk:", np.array_equal(plain.positions, walks["from (1, 1)"].positions))
+print(f"steps for each further digit: {np.diff(below)}  predicted: {np.log(10) / -np.log(0.99):.1f}")
+print(f"what the last step left: {slopes[-1] / slopes[-2]:.5f}")
+for path in walks.values():
+    plain = descent.minimize(two_valleys, path.positions[0], gradient=two_valleys_gradient, method="plain")
+    print("the same walk without the brake:", np.allclose(plain.positions, path.positions, atol=1e-12))
 
 # %% [markdown]
-# The last line says that the brake was never touched: it acts only where the slope is above $1/\eta = 100$,
+# The last lines say that the brake was never touched: it acts only where the slope is above $1/\eta = 100$,
 # and these starts have slopes of $6+4 = 10$ and $48+44 = 92$. What cost a thousand steps is the learning
 # rate.
 #
@@ -162,20 +177,20 @@ print("without the brake, the same walk:", np.array_equal(plain.positions, walks
 #
 # Near a minimum every smooth surface is nearly a parabola in every direction. So let us understand one,
 #
-# $$f(x) = \tfrac12 a x^2,\qquad f'(x) = a x,\qquad a > 0 \text{ its curvature.}$$
+# $$f(x) = \tfrac12 a x^2,\qquad f'(x) = a x,$$
 #
-# A step gives $x - \eta a x = (1 - \eta a)\,x$, and $t$ steps
+# where $a > 0$ is its curvature. A step gives $x - \eta a x = (1 - \eta a)\,x$, and $t$ steps
 #
 # $$x_t = (1 - \eta a)^t\,x_0.$$
 #
 # Everything is in that factor. Between 0 and 1, the walk comes nearer from one side. At $\eta = 1/a$ it is 0:
 # there in a single step, the *best* rate. Then it is negative: each step lands on the other side, but nearer.
-# At $\eta = 2/a$ the factor is $-1$, to and fro for ever; beyond, each step leads farther away. So
+# At $\eta = 2/a$ the factor is $-1$, to and fro for ever; beyond, each step leads farther away. So the walk
+# converges if and only if $|1 - \eta a| < 1$, that is
 #
-# $$\text{the walk converges if and only if}\quad |1 - \eta a| < 1,
-# \quad\text{that is}\quad 0 < \eta < \frac2a.$$
+# $$0 < \eta < \frac2a.$$
 #
-# Here $a = 1$. Find pairs of rates that are equally fast.
+# Here $a = 1$. Find two pairs of rates that are equally fast.
 
 
 # %%
@@ -183,17 +198,19 @@ def on_a_parabola(learning_rate):
     return plots.parabola(learning_rate=learning_rate)
 
 
-knobs.turn(on_a_parabola, learning_rate=[0.1, 0.5, 0.9, 1.0, 1.5, 1.9, 2.0, 2.2])
+knobs.turn(on_a_parabola, learning_rate=[0.1, 0.5, 1.0, 1.5, 1.9, 2.0, 2.2])
 
 # %% [markdown]
+# (0.1 and 1.9, 0.5 and 1.5: their factors differ only in the sign.)
+#
 # ## The learning rate, in a valley
 #
 # A surface has several curvatures at a minimum, ours 1 along $x$ and 4 along $y$, and one learning rate for
 # all. The steepest curvature $b$ sets the limit, $2/b$; the gentlest, $a$, is the one that is slow. The best
 # rate is a compromise: it leaves as much of one as of the other, once before and once behind the minimum.
+# From $1 - \eta a = \eta b - 1$ follow this rate, and what it leaves per step:
 #
-# $$1 - \eta a = \eta b - 1 \quad\Rightarrow\quad \eta = \frac{2}{a+b},\qquad
-# \text{which leaves } \frac{b-a}{b+a} \text{ per step.}$$
+# $$\eta = \frac{2}{a+b},\qquad 1 - \eta a = \frac{b-a}{b+a}$$
 #
 # For us $\eta = 2/5$, which leaves $3/5$; the limit is $1/2$.
 
@@ -201,25 +218,27 @@ knobs.turn(on_a_parabola, learning_rate=[0.1, 0.5, 0.9, 1.0, 1.5, 1.9, 2.0, 2.2]
 plots.factors((1.0, 4.0))
 
 # %% [markdown]
-# So would 0.4 have been forty times better than 0.01? In the valley, yes. But the start is not in the valley.
-# At $(1, 1)$ the Hessian is $\begin{pmatrix} 14 & 4\\ 4 & 12\end{pmatrix}$, with the curvatures
-# $13 \pm \sqrt{17}$; the larger one is above 17, and $2/17$ is less than 0.12. Turn the knob past it.
+# So would 0.4 have been forty times as fast as 0.01? In the valley even faster, since
+# $\ln 0.6/\ln 0.99 \approx 51$. But the start is not in the valley. At $(1, 1)$ the Hessian is
+# $\begin{pmatrix} 14 & 4\\ 4 & 12\end{pmatrix}$, with the curvatures $13 \pm \sqrt{17}$; the larger one is
+# above 17, and $2/17$ is less than 0.12. Turn the knob past it.
 
 
 # %%
 def on_the_map(learning_rate):
     path = descent.minimize(two_valleys, (1, 1), gradient=two_valleys_gradient, learning_rate=learning_rate)
     label = f"rate {learning_rate:g}, {path.n_steps:,} steps"
-    return maps.contours(two_valleys, {label: path}, window=((-1.4, 1.4), (-1.4, 1.4)))
+    return maps.contours(two_valleys, {label: path}, window=((-1.5, 1.5), (-1.5, 1.5)))
 
 
-knobs.turn(on_the_map, learning_rate=[0.01, 0.05, 0.1, 0.2, 0.3, 0.4])
+knobs.turn(on_the_map, learning_rate=[0.01, 0.1, 0.2, 0.3, 0.4])
 
 # %% [markdown]
 # Up to 0.1 the walk is the same one, taken faster. At 0.2 it overshoots. At 0.3 the first step jumps
 # over the ridge, and the walk ends in the *other* valley: not wrong, but nothing one could have predicted
-# from the map. At 0.4 it is gone. That is the practice of learning rates in networks too: the curvature along
-# the way is not known, so one tries rates, and takes one well below the first that breaks.
+# from the map. At 0.4 it is gone: its second step leaves the map. That is the practice of learning rates in
+# networks too: the curvature along the way is not known, so one tries rates, and takes one well below the
+# first that breaks.
 #
 # ## Momentum
 #
@@ -238,13 +257,16 @@ knobs.turn(on_the_map, learning_rate=[0.01, 0.05, 0.1, 0.2, 0.3, 0.4])
 position, state = np.zeros(1), momentum.init(np.zeros(1))
 for _ in range(60):
     position, state = momentum.update(position, np.ones(1), state, learning_rate=0.01)
-print("velocity on a slope of 1 after 60 steps:", state.velocity[0])
+print(f"velocity on a slope of 1 after 60 steps: {state.velocity[0]:.3f}")
 source.show(momentum.update)
 
 # %% [markdown]
 # What does it do on the parabola? The step just taken is $-\eta v_t = x_t - x_{t-1}$, so
 #
-# $$x_{t+1} = x_t - \eta\,(\beta v_t + a x_t) = (1 + \beta - \eta a)\,x_t - \beta\,x_{t-1}.$$
+# $$\begin{aligned}
+# x_{t+1} &= x_t - \eta\,(\beta v_t + a x_t)\\
+# &= (1 + \beta - \eta a)\,x_t - \beta\,x_{t-1}.
+# \end{aligned}$$
 #
 # Each point depends on two before it. Try $x_t = \lambda^t$: it is a solution if
 #
@@ -258,8 +280,8 @@ source.show(momentum.update)
 # $$(1 - \sqrt\beta)^2 < \eta a < (1 + \sqrt\beta)^2,$$
 #
 # and the walk breaks where a root reaches $-1$, which put into the equation gives $\eta a = 2(1+\beta)$:
-# nearly twice what plain descent can bear. Turn $\beta$ up and see the floor come in; then make the valley
-# narrower.
+# with $\beta = 0.9$ nearly twice what plain descent can bear. Turn $\beta$ up and see the floor come in; then
+# make the valley narrower.
 
 
 # %%
@@ -287,7 +309,10 @@ knobs.turn(left_after_a_step, narrowness=[4.0, 25.0, 100.0], beta=[0.0, 0.5, 0.7
 # which both begin at 0 and so are too small at first. By how much? Let $g$ be constant. After $t$ steps $m$
 # is
 #
-# $$(1-\beta_1)\,g\,(1 + \beta_1 + \dots + \beta_1^{t-1}) = (1 - \beta_1^t)\,g,$$
+# $$\begin{aligned}
+# &(1-\beta_1)\,g\,(1 + \beta_1 + \dots + \beta_1^{t-1})\\
+# &= (1 - \beta_1^t)\,g,
+# \end{aligned}$$
 #
 # so dividing by $1-\beta_1^t$ makes it right from the first step on, and likewise for $s$:
 #
@@ -400,7 +425,7 @@ def borders(learning_rate):
     return plots.basins(points, minima, window=window, function=descent.tilted_valleys)
 
 
-knobs.turn(borders, learning_rate=[0.05, 0.1, 0.2, 0.3])
+knobs.turn(borders, learning_rate=[0.05, 0.2, 0.3])
 
 # %% [markdown]
 # With a small rate there is one border, through the saddle, and it is a property of the surface. With
@@ -418,16 +443,19 @@ ridge, beside = (
     descent.minimize(two_valleys, (1, y), gradient=two_valleys_gradient, learning_rate=0.1)
     for y in (0.0, 1e-9)
 )
-print("on the ridge:", ridge.explanation)
-print("last x:", ridge.end[0], " predicted below:", 1 / np.sqrt(8 * 0.1 * ridge.n_steps))
-print("beside it:", beside.explanation)
+print(textwrap.fill(f"On the ridge: {ridge.explanation}", 90))
+print(f"last x: {ridge.end[0]:.5f}, predicted below: {1 / np.sqrt(8 * 0.1 * ridge.n_steps):.5f}\n")
+print(textwrap.fill(f"Beside it: {beside.explanation}", 90))
 
 # %% [markdown]
 # It takes long, because along $x$ there is no curvature to shrink it, only $x^4$. From
 # $x_{t+1} = x_t\,(1 - 4\eta x_t^2)$ follows, for small $x$,
 #
-# $$\frac{1}{x_{t+1}^2} \approx \frac{1}{x_t^2}\,(1 + 8\eta x_t^2) = \frac{1}{x_t^2} + 8\eta,\qquad
-# \text{so}\qquad x_t \approx \frac{1}{\sqrt{8\eta t}},$$
+# $$\frac{1}{x_{t+1}^2} \approx \frac{1}{x_t^2}\,(1 + 8\eta x_t^2) = \frac{1}{x_t^2} + 8\eta.$$
+#
+# Every step adds $8\eta$. So after many of them $1/x_t^2 \approx 8\eta t$, that is
+#
+# $$x_t \approx \frac{1}{\sqrt{8\eta t}},$$
 #
 # no longer a fixed share per step, but ever slower. The last $x$ above agrees.
 #
@@ -451,7 +479,8 @@ print("beside it:", beside.explanation)
 #
 # $$f(x, y) = (1 - x)^2 + 10\,(y - x^2)^2$$
 #
-# Derive its gradient, by hand, and return it as an array; `x, y = point`. The judge measures.
+# Derive its gradient by hand, and return it as an array of two numbers. `x, y = point` takes the point apart.
+# The judge measures the slopes.
 
 
 # %% tags=["exercise"]
@@ -476,8 +505,7 @@ exercise.function(bent_gradient, measured_gradient, *points)
 # <details><summary>Our answer, explained</summary>
 #
 # $y - x^2$ depends on $x$ with the slope $-2x$. So the derivative by $x$ is
-# $-2(1-x) + 20\,(y-x^2)\cdot(-2x)$, that by $y$ is $20\,(y-x^2)$. And with the gradient it walks: down the
-# nearest wall, and then along the floor to $(1, 1)$.
+# $-2(1-x) + 20\,(y-x^2)\cdot(-2x)$, that by $y$ is $20\,(y-x^2)$.
 #
 # </details>
 
@@ -490,6 +518,10 @@ def bent_gradient(point):
 
 exercise.function(bent_gradient, measured_gradient, *points)
 
+# %% [markdown]
+# With its gradient the surface can be walked. All three methods go down the nearest wall, and then along the
+# bent floor to $(1, 1)$, the minimum:
+
 # %%
 bent_walks = {
     method: descent.minimize(bent, (-1, 1.5), gradient=bent_gradient, method=method, learning_rate=rate)
@@ -500,9 +532,9 @@ maps.contours(bent, bent_walks, window=((-1.6, 1.6), (-1.2, 2.0)))
 # %% [markdown]
 # ### Exercise 2: three learning rates, before you try
 #
-# For $f(x) = 3x^2 - 12x + 5$, predict: the learning rate up to which plain descent converges; the one with
-# which it is there after a single step; and the one up to which momentum with $\beta = 0.5$ converges. The
-# judge walks, and narrows the limits down by bisection.
+# For $f(x) = 3x^2 - 12x + 5$, predict three numbers: `limit`, the learning rate up to which plain descent
+# converges; `best`, the one with which it is there after a single step; and `limit_with_momentum`, the one up
+# to which momentum with $\beta = 0.5$ converges. The judge walks, and narrows the limits down by bisection.
 
 # %% tags=["exercise"]
 limit, best, limit_with_momentum = ..., ..., ...
@@ -550,8 +582,9 @@ exercise.value((limit, best, limit_with_momentum), measured_rates, tolerance=2e-
 #
 # $$m \leftarrow \beta\,m + (1-\beta)\,g$$
 #
-# Write one step with that average, from `weights` and `mean` to the new ones, so that with the same
-# `learning_rate` and `beta` it visits the same points as `handgrad.optim.momentum`. The judge compares.
+# Write one step with that average. Return the new `weights` and the new `mean`, in this order, so that with
+# the same `learning_rate` and `beta` it visits the same points as `handgrad.optim.momentum`. The judge
+# compares.
 
 
 # %% tags=["exercise"]

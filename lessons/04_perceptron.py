@@ -24,6 +24,7 @@
 # %%
 import functools
 import itertools
+import textwrap
 
 import numpy as np
 from sklearn.linear_model import Perceptron
@@ -39,8 +40,13 @@ from handgrad.plots import perceptron_steps as steps
 # A perceptron weighs its inputs $x = (x_1, x_2, \dots)$, adds a constant $b$, its *bias*, and asks on which
 # side of zero the *score* lies:
 #
-# $$\text{score} = w\cdot x + b = w_1x_1 + w_2x_2 + \dots + b,\qquad
-# \hat y = \begin{cases}1 & \text{score} > 0\\ 0 & \text{else}\end{cases}$$
+# $$\begin{aligned}
+# \text{score} &= w\cdot x + b\\
+# &= w_1x_1 + w_2x_2 + \dots + b\\[0.5em]
+# \hat y &= \begin{cases}1 & \text{score} > 0\\ 0 & \text{else}\end{cases}
+# \end{aligned}$$
+#
+# $\hat y$ is its *prediction*: class 1, or class 0.
 #
 # The function AND of two inputs is 1 where both are 1. With $w = (2, 2)$ and $b = -3$ a perceptron computes
 # it, as you can check in your head:
@@ -58,14 +64,20 @@ for x in inputs:
 # Where the score is exactly zero, the answer changes. With two inputs these points form a straight line; with
 # three a plane, and so on. If $p$ and $q$ both lie on it, then
 #
-# $$w\cdot(p - q) = (w\cdot p + b) - (w\cdot q + b) = 0 - 0 = 0,$$
+# $$\begin{aligned}
+# w\cdot(p - q) &= (w\cdot p + b) - (w\cdot q + b)\\
+# &= 0 - 0 = 0,
+# \end{aligned}$$
 #
 # and $p - q$ points along the line. So $w$ is at a right angle to it: it is the line's *normal*, and it
 # points to the side where the score is positive. Now take any $x$, let $p$ be the nearest point on the line,
 # and $d$ the distance, positive on the side of $w$. Then $x = p + d\,w/|w|$, and
 #
-# $$w\cdot x + b = \underbrace{w\cdot p + b}_{0} + d\,\frac{w\cdot w}{|w|} = d\,|w|
-# \qquad\text{so}\qquad d = \frac{w\cdot x + b}{|w|}.$$
+# $$w\cdot x + b = \underbrace{w\cdot p + b}_{0} + d\,\frac{w\cdot w}{|w|} = d\,|w|.$$
+#
+# Solved for the distance:
+#
+# $$d = \frac{w\cdot x + b}{|w|}$$
 #
 # The score is the distance from the line, measured in units of $1/|w|$. The origin has the score $b$. Turn
 # both knobs: one rotates the line, the other shifts it.
@@ -93,7 +105,7 @@ knobs.turn(line, angle=[0, 30, 60, 90, 120], bias=[-2.0, 0.0, 2.0])
 # for all: $r = y\,(x, 1)$ is the *signed row*. A row is right if $v\cdot r > 0$, whatever its label was, and
 # the whole rule is
 #
-# $$\text{if } v\cdot r \le 0:\quad v \leftarrow v + r .$$
+# $$\text{if } v\cdot r \le 0:\ \ v \leftarrow v + r .$$
 #
 # A score of exactly zero counts as a mistake, for either label: on the line is on neither side. A learning
 # rate in front of $r$ would change nothing: from zero weights, it makes $v$ longer or shorter all the way,
@@ -128,12 +140,12 @@ def learn(rows, max_passes=1000):
 labels = np.array([0, 0, 0, 1])
 rows = signed(inputs, labels)
 walk, mistaken = learn(rows)
-print("update    row  label  score    w1  w2   b")
+print("update    row  label  score   w1  w2   b")
 for n, number in enumerate(mistaken, start=1):
     x, label = inputs[number], labels[number]
     score = walk[n - 1][:2] @ x + walk[n - 1][2]
     w1, w2, b = walk[n]
-    print(f"{n:4}   {x}   {label:2}   {score:4}     {w1:2}  {w2:2}  {b:2}")
+    print(f"{n:6}  {x}  {label:5}  {score:5}   {w1:2}  {w2:2}  {b:2}")
 
 # %% [markdown]
 # Eighteen updates, and every row is right: $w = (3, 2)$, $b = -4$. The walk is no straight way. Update 7
@@ -167,7 +179,10 @@ source.show(perceptron._epoch)
 #
 # Let a row $r$ be mistaken, so $v\cdot r \le 0$. After the update its own product is
 #
-# $$(v + r)\cdot r = v\cdot r + r\cdot r = v\cdot r + |x|^2 + 1 .$$
+# $$\begin{aligned}
+# (v + r)\cdot r &= v\cdot r + r\cdot r\\
+# &= v\cdot r + |x|^2 + 1 .
+# \end{aligned}$$
 #
 # It grows by $|r|^2$, which is never less than 1: the row moves towards its right side. For a missed
 # positive, $w\cdot x$ grows by $x\cdot x$, and the bias adds 1. One step need not be enough: before update 8
@@ -178,10 +193,10 @@ source.show(perceptron._epoch)
 # after the first updates: positive is right. What one update repairs, the next may break.
 
 # %%
-print("update   (0,0)  (0,1)  (1,0)  (1,1)")
+print("update  (0,0) (0,1) (1,0) (1,1)")
 for n, v in enumerate(walk[:6]):
-    products = "".join(f"{product:7}" for product in rows @ v)
-    print(f"{n:4}   {products}   {np.sum(rows @ v > 0)} right")
+    products = "".join(f"{product:6}" for product in rows @ v)
+    print(f"{n:6} {products}  {np.sum(rows @ v > 0)} right")
 
 # %% [markdown]
 # So it is not clear at all that this ever ends. It could go round in circles, repairing and breaking. That it
@@ -196,18 +211,29 @@ for n, v in enumerate(walk[:6]):
 #
 # **How far $v$ has come along $v^*$.** Each update adds a row, and so at least $\gamma$:
 #
-# $$v_M\cdot v^* = v_{M-1}\cdot v^* + r\cdot v^* \ge v_{M-1}\cdot v^* + \gamma
-# \qquad\text{hence}\qquad v_M\cdot v^* \ge M\gamma .$$
+# $$\begin{aligned}
+# v_M\cdot v^* &= v_{M-1}\cdot v^* + r\cdot v^*\\
+# &\ge v_{M-1}\cdot v^* + \gamma .
+# \end{aligned}$$
+#
+# After $M$ of them, $v_M\cdot v^* \ge M\gamma$.
 #
 # **How long $v$ is.** Updates are made only at mistakes, where $v\cdot r \le 0$:
 #
-# $$|v_M|^2 = |v_{M-1}|^2 + 2\,\underbrace{v_{M-1}\cdot r}_{\le\,0} + |r|^2 \le |v_{M-1}|^2 + R^2
-# \qquad\text{hence}\qquad |v_M|^2 \le M R^2 .$$
+# $$\begin{aligned}
+# |v_M|^2 &= |v_{M-1}|^2 + 2\,\underbrace{v_{M-1}\cdot r}_{\le\,0} + |r|^2\\
+# &\le |v_{M-1}|^2 + R^2 .
+# \end{aligned}$$
+#
+# After $M$ of them, $|v_M|^2 \le M R^2$.
 #
 # No vector reaches farther along a direction than it is long, $v\cdot v^* \le |v|$. Both together:
 #
-# $$M\gamma \;\le\; v_M\cdot v^* \;\le\; |v_M| \;\le\; \sqrt M\,R
-# \qquad\Longrightarrow\qquad M \le \frac{R^2}{\gamma^2}$$
+# $$M\gamma \;\le\; v_M\cdot v^* \;\le\; |v_M| \;\le\; \sqrt M\,R .$$
+#
+# Divide the two ends by $\gamma\sqrt M$, and square:
+#
+# $$M \le \frac{R^2}{\gamma^2}$$
 #
 # Progress grows like $M$, but length only like $\sqrt M$, and at some $M$ there is no room left between them.
 # Nothing in this depends on the order of the rows or on how many there are, only on how wide the gap is,
@@ -278,7 +304,7 @@ found = {
 }
 for way, tables in found.items():
     names = [f.name for f in perceptron.boolean_functions() if tuple(f.labels > 0) in tables]
-    print(f"{way}, {len(names)} of 16: {', '.join(names)}\n")
+    print(textwrap.fill(f"{way}, {len(names)} of 16: {', '.join(names)}", 90), end="\n\n")
 plots.boolean_functions()
 
 # %% [markdown]
@@ -295,7 +321,7 @@ xor = np.array([0, 1, 1, 0])
 xor_rows = signed(inputs, xor)
 xor_walk, _ = learn(xor_rows, max_passes=1)
 for row, v in zip(xor_rows, xor_walk[1:], strict=True):
-    print("plus the signed row", row, "  gives", v)
+    print(f"plus the row {row!s:>10}  gives {v!s:>10}")
 
 # %% [markdown]
 # Every row was mistaken, and at the end of the pass the weights are back at zero. The next pass will be the
@@ -306,22 +332,26 @@ for row, v in zip(xor_rows, xor_walk[1:], strict=True):
 #
 # and that is a proof that *no* weights exist. For if some $v$ had $v\cdot r_i > 0$ for all four, then also
 #
-# $$0 < v\cdot r_1 + v\cdot r_2 + v\cdot r_3 + v\cdot r_4 = v\cdot(r_1 + r_2 + r_3 + r_4) = v\cdot 0 = 0 ,$$
+# $$\begin{aligned}
+# 0 &< v\cdot r_1 + v\cdot r_2 + v\cdot r_3 + v\cdot r_4\\
+# &= v\cdot(r_1 + r_2 + r_3 + r_4)\\
+# &= v\cdot 0 = 0 ,
+# \end{aligned}$$
 #
 # which is absurd. The multipliers $(1, 1, 1, 1)$ are a *certificate*: whoever doubts can add four rows. In
 # general any $\lambda_i \ge 0$, not all zero, with $\sum_i\lambda_i r_i = 0$ will do, by the same lines.
 #
-# The certificate has a picture. Sort the sum by class: the last coordinate says that the $\lambda$ of either
-# class have the same sum, and the others say that the weighted means of the two classes are *the same point*.
-# If a line had class 1 on one side, all mixtures of its points would be on that side; likewise class 0. The
-# common point would have to be on both.
+# The certificate has a picture. Sort the sum by class: the last coordinate says that the $\lambda$ of both
+# classes have the same sum, and the others say that the weighted means of the two classes are *the same
+# point*. If a line had class 1 on one side, all mixtures of its points would be on that side; likewise class
+# 0. The common point would have to be on both.
 
 # %%
 result = perceptron.train(inputs, xor)
-print(result.explanation)
+print(textwrap.fill(result.explanation, 90))
 print("certificate:", result.certificate)
 print("sum of the signed rows, exactly:", *perceptron.certificate_sum(inputs, xor, result.certificate))
-plots.decision_line(inputs, xor, result, title="XOR: (½, ½) is the middle of either class")
+plots.decision_line(inputs, xor, result, title="XOR: (½, ½) is the middle of both classes")
 
 # %% [markdown]
 # This is no accident of XOR. A theorem of Gordan (1873) says that of two things exactly one is always there:
@@ -349,12 +379,15 @@ print("all certificates add up to zero:", not np.any(sums))
 #
 # ## Exercises
 #
+# Replace the three dots, run the cell, and run the one after it: it judges your answer. Our answers are
+# folded away behind each exercise.
+#
 # ### Exercise 1: a step that is long enough
 #
 # One update need not repair its row. Write an update that always does: to a mistaken row it takes a step
 # along $r$ that is exactly so long that the new product $v\cdot r$ is 1; where the product is positive it
-# leaves $v$ alone. Derive the length of the step first. (The judge looks at two numbers: the new product, and
-# how far the step strays from the direction of $r$.)
+# leaves $v$ alone. Return the new $v$. Derive the length of the step first. (The judge looks at two numbers:
+# the new product, and how far the step strays from the direction of $r$.)
 
 
 # %% tags=["exercise"]
@@ -403,9 +436,9 @@ judge_steps(long_enough)
 # ### Exercise 2: the worst case
 #
 # Find an array of signed rows, at least five of them, on which the perceptron makes *exactly* as many
-# mistakes as the bound $R^2/\gamma^2$ of the best direction allows. (Here a row need not end in 1 or $-1$:
-# choose any numbers, in as many dimensions as you like.) The proof tells you where to look: when is each of
-# its inequalities an equality?
+# mistakes as the bound $R^2/\gamma^2$ of the best direction allows, and let `worst` be that array. (Here a
+# row need not end in 1 or $-1$: choose any numbers, in as many dimensions as you like.) The proof tells you
+# where to look: when is each of its inequalities an equality?
 
 # %% tags=["exercise"]
 worst = ...
@@ -439,7 +472,8 @@ exercise.claim(worst, reaches_the_bound, "five or more mistakes, and as many as 
 # ### Exercise 3: a certificate of your own
 #
 # Three points of class 1 and one of class 0, as below. Prove that no line separates them: find a multiplier
-# for each row, whole numbers, in the order of the rows. A sketch helps.
+# for each row, a whole number not below 0, in the order of the rows, so that the signed rows, times their
+# multipliers, add up to zero. A sketch helps.
 
 # %% tags=["exercise"]
 points = np.array([[0, 0], [4, 0], [0, 4], [1, 1]])

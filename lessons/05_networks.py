@@ -94,10 +94,9 @@ print("gradient:", descent.central_differences(error_with_thresholds, v))
 # $$\sigma(x) = \frac{1}{1+e^{-x}},\quad \sigma' = \sigma\,(1-\sigma)\qquad\qquad
 # \tanh x = \frac{e^x - e^{-x}}{e^x + e^{-x}},\quad \tanh' = 1 - \tanh^2$$
 #
-# The quotient rule gives the second slope, $\frac{(e^x+e^{-x})^2-(e^x-e^{-x})^2}{(e^x+e^{-x})^2}$; Lesson 6
-# looks at both curves closely. Nothing is lost by the exchange: a network can make its weights large, and
-# with them the curve steep. Turn the knob, and see what steepness costs: where the curve is flat, a weight
-# learns nothing.
+# Lesson 6 derives both slopes and looks at the curves closely. Nothing is lost by the exchange: a network can
+# make its weights large, and with them the curve steep. Turn the knob, and see what steepness costs: where
+# the curve is flat, a weight learns nothing.
 
 # %%
 knobs.turn(plots.squashing, steepness=[0.5, 1.0, 2.0, 4.0])
@@ -158,11 +157,13 @@ plots.paths({"u": (4, 6), "v": (3, 4)})
 # %% [markdown]
 # ## Backpropagation by hand
 #
-# Here is a network to do completely on paper: two inputs, two hidden neurons with tanh, one output. Its
-# weights are multiples of $c = \tfrac12\ln 3 \approx 0.549$, for the sake of
+# Here is a network to do completely on paper: two inputs, two hidden neurons with tanh, one output. The
+# weights of its first layer are multiples of $c = \tfrac12\ln 3 \approx 0.549$, for the sake of
 #
-# $$\tanh c = \frac{e^c - e^{-c}}{e^c + e^{-c}} = \frac{\sqrt3 - 1/\sqrt3}{\sqrt3 + 1/\sqrt3}
-# = \frac{3-1}{3+1} = \frac12 .$$
+# $$\begin{aligned}
+# \tanh c &= \frac{e^c - e^{-c}}{e^c + e^{-c}} = \frac{\sqrt3 - 1/\sqrt3}{\sqrt3 + 1/\sqrt3}\\
+# &= \frac{3-1}{3+1} = \frac12 .
+# \end{aligned}$$
 #
 # $$W^{(1)} = c\begin{pmatrix}1 & 1\\ 1 & -1\end{pmatrix},\quad b^{(1)} = c\,(-2,\ 0),\qquad
 # W^{(2)} = \begin{pmatrix}2\\ -4\end{pmatrix},\quad b^{(2)} = -2$$
@@ -208,9 +209,11 @@ print(f"z / c = {z / c},  a = {a},  y = {y},  loss = {(y - target) ** 2}")
 # gradients of the biases. From here to the weights of the first layer, with $x_1 = 1$ and $x_2 = 2$ at their
 # starts:
 #
-# $$dW^{(1)} = \begin{pmatrix}1\cdot 3 & 1\cdot(-6)\\ 2\cdot 3 & 2\cdot(-6)\end{pmatrix}
-# = \begin{pmatrix}3 & -6\\ 6 & -12\end{pmatrix},\qquad
-# dx = c\,\big(3 - 6,\ 3 + 6\big) = c\,(-3,\ 9) .$$
+# $$\begin{aligned}
+# dW^{(1)} &= \begin{pmatrix}1\cdot 3 & 1\cdot(-6)\\ 2\cdot 3 & 2\cdot(-6)\end{pmatrix}\\[0.5em]
+# &= \begin{pmatrix}3 & -6\\ 6 & -12\end{pmatrix},\\[0.5em]
+# dx &= c\,\big(3 - 6,\ 3 + 6\big) = c\,(-3,\ 9) .
+# \end{aligned}$$
 #
 # Each gradient was computed once and then shared: what arrives at a neuron, $dz$, serves all the weights
 # below it, and nothing above it is looked at again. That is backpropagation (Rumelhart, Hinton and Williams,
@@ -375,7 +378,7 @@ for value in (0.0, 0.5):
 # Lesson 7 derives it:
 #
 # $$p_k = \frac{e^{z_k}}{\sum_j e^{z_j}},\qquad L = -\ln p_{\text{right}},\qquad
-# dz_k = p_k - \begin{cases}1 & k\text{ is right}\\ 0 & \text{else}\end{cases}$$
+# dz_k = p_k - \begin{cases}1 & \text{if } k\text{ is right}\\ 0 & \text{otherwise}\end{cases}$$
 #
 # A fifth of the images is held out: the network never trains on them. Beside it we train a network without a
 # hidden layer.
@@ -389,10 +392,8 @@ pixels = digits.data / 16  # from 0 to 1
 
 def train_digits(widths):
     layers = mlp.init(widths, np.random.default_rng(1))
-    return mlp.train(
-        layers, pixels[seen], digits.target[seen], loss="softmax_cross_entropy",
-        n_epochs=20, batch_size=50, rng=np.random.default_rng(2),
-    )  # fmt: skip
+    passes = {"n_epochs": 20, "batch_size": 50, "rng": np.random.default_rng(2)}
+    return mlp.train(layers, pixels[seen], digits.target[seen], loss="softmax_cross_entropy", **passes)
 
 
 def accuracy(layers, numbers):
@@ -405,16 +406,14 @@ for name, training in trainings.items():
     print(f"{name:16}", accuracy(training.layers, seen), "of the seen images are read right,", end=" ")
     print(accuracy(training.layers, held_out), "of the held-out ones")
     print(f"{'':16} first loss {training.losses[0]:.2f}, after 20 passes {training.losses[-29:].mean():.3f}")
-plots.training(
-    {name: training.losses.reshape(20, -1).mean(axis=1) for name, training in trainings.items()},
-    xlabel="pass over the images", ylabel="cross-entropy (nats)",
-)  # fmt: skip
+curves = {name: training.losses.reshape(20, -1).mean(axis=1) for name, training in trainings.items()}
+plots.training(curves, xlabel="pass over the images", ylabel="cross-entropy (nats)")
 
 # %% [markdown]
 # Both begin near the blind guess. Without a hidden layer, ten planes in a space of 64 dimensions read most
-# digits already. The hidden layer brings the loss on the seen images much lower. What it gains on the
-# held-out ones, the numbers above say; mind that one image more or less is 0.28 % there. Which does it get
-# wrong? Here are the first.
+# digits already. The hidden layer brings the loss on the seen images much lower. On the held-out ones it
+# gains less: one image more or less is 0.28 % there, so the two networks are only a few images apart. Which
+# ones does the larger network get wrong? (Twelve are shown at most.)
 
 # %%
 reader = trainings["32 hidden"].layers
@@ -422,7 +421,7 @@ answers = mlp.predict(reader, pixels[held_out]).argmax(axis=1)
 wrong = np.flatnonzero(answers != digits.target[held_out])[:12]
 plots.digits(
     digits.images[held_out[wrong]],
-    [f"a {digits.target[held_out[i]]}, read as {answers[i]}" for i in wrong],
+    [f"{digits.target[held_out[i]]}, read as {answers[i]}" for i in wrong],
 )
 
 # %% [markdown]
@@ -431,10 +430,14 @@ plots.digits(
 #
 # ## Exercises
 #
+# Replace the three dots, run the cell, and run the one after it: it judges your answer. Our answers are
+# folded away behind each exercise.
+#
 # ### Exercise 1: a way around
 #
 # Here is a layer that adds its result to its input, as every block of a transformer does. Derive its
-# backward: the gradients of `x`, `weight1` and `weight2`, in this order. Count the paths from $x$ to $y$.
+# backward, and return the gradients of `x`, `weight1` and `weight2`, in this order. Count the paths from $x$
+# to $y$.
 
 
 # %% tags=["exercise"]
@@ -480,8 +483,9 @@ exercise.gradient(forward, backward, **arrays)
 # ### Exercise 2: XNOR by hand
 #
 # XNOR is 1 where both inputs are equal. Find the weights of a network of thresholds with two hidden neurons,
-# without training: $W^{(1)}$ as two rows, $b^{(1)}$, $w^{(2)}$, $b^{(2)}$. Which two questions would you let
-# the hidden neurons answer?
+# without training. In the place of the dots, in this order: $W^{(1)}$, a list of two rows with two numbers
+# each; $b^{(1)}$ and $w^{(2)}$, lists of two numbers; and $b^{(2)}$, one number. Which two questions would
+# you let the hidden neurons answer?
 
 # %% tags=["exercise"]
 xnor = (..., ..., ..., ...)
@@ -512,9 +516,9 @@ exercise.claim(xnor, computes_xnor, "1 where both inputs are equal, for all four
 # %% [markdown]
 # ### Exercise 3: why a curve is needed
 #
-# Two layers without an activation between them are no better than one. Show it: give the weight and the bias
-# of the *one* layer that computes the same. The judge feeds zeros and unit vectors to the two, and so
-# measures what the one must be.
+# Two layers without an activation between them are no better than one. Show it: return the weight and the
+# bias, in this order, of the *one* layer that computes the same. The judge feeds zeros and unit vectors to
+# the two, and so measures what the one must be.
 
 
 # %% tags=["exercise"]

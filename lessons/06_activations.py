@@ -19,7 +19,10 @@
 # Between two affine layers of a network stands a curve, applied to every number on its own. Why is it there,
 # and what makes one curve better than another? Without it two layers are worth no more than one:
 #
-# $$(x W_1 + b_1)\,W_2 + b_2 = x\,(W_1 W_2) + (b_1 W_2 + b_2)$$
+# $$\begin{aligned}
+# &(x W_1 + b_1)\,W_2 + b_2\\
+# &\quad = x\,(W_1 W_2) + (b_1 W_2 + b_2)
+# \end{aligned}$$
 #
 # is again affine, and however many one stacks, the whole can only draw straight lines. So $y = f(x)$ has to
 # bend. On the way back the chain rule multiplies the gradient from above by the slope of the bend,
@@ -41,7 +44,8 @@ from handgrad.plots import activations as plots
 # %% [markdown]
 # Here are nine of them on the same scale, each solid, with its slope dashed. Three families are easy to see:
 # two curves that flatten on both sides, three that are bent at zero and straight elsewhere, and four that
-# round the bend off.
+# round the bend off. A dot marks where a slope is largest. Where it jumps there are two: the full one is the
+# slope that the library takes at the bend itself.
 
 # %%
 plots.several()
@@ -52,9 +56,12 @@ plots.several()
 # The logistic sigmoid (Verhulst, 1845) takes any number to one between 0 and 1, which can be read as a
 # probability. With the power rule and the chain rule,
 #
-# $$f(x) = \frac{1}{1+e^{-x}} = (1+e^{-x})^{-1},\qquad
-# f'(x) = \frac{e^{-x}}{(1+e^{-x})^2} = \frac{1}{1+e^{-x}}\cdot\frac{e^{-x}}{1+e^{-x}}
-# = f(x)\,\big(1-f(x)\big)$$
+# $$\begin{aligned}
+# f(x) &= \frac{1}{1+e^{-x}} = (1+e^{-x})^{-1},\\[0.5em]
+# f'(x) &= \frac{e^{-x}}{(1+e^{-x})^2}\\[0.5em]
+# &= \frac{1}{1+e^{-x}}\cdot\frac{e^{-x}}{1+e^{-x}}\\[0.5em]
+# &= f(x)\,\big(1-f(x)\big)
+# \end{aligned}$$
 #
 # because $1 - f = (1+e^{-x}-1)/(1+e^{-x})$. The slope follows from the value alone, so the value is all
 # that backward needs to keep. On paper: at $x = 0$ the value is $\tfrac12$ and the slope
@@ -82,8 +89,11 @@ source.show(sigmoid.forward, sigmoid.backward)
 #
 # The tangent's hyperbolic cousin is centred on zero and goes from $-1$ to 1. By the quotient rule,
 #
-# $$f(x) = \frac{e^x-e^{-x}}{e^x+e^{-x}},\qquad
-# f'(x) = \frac{(e^x+e^{-x})^2-(e^x-e^{-x})^2}{(e^x+e^{-x})^2} = 1-f(x)^2$$
+# $$\begin{aligned}
+# f(x) &= \frac{e^x-e^{-x}}{e^x+e^{-x}},\\[0.5em]
+# f'(x) &= \frac{(e^x+e^{-x})^2-(e^x-e^{-x})^2}{(e^x+e^{-x})^2}\\[0.5em]
+# &= 1-f(x)^2
+# \end{aligned}$$
 #
 # since the derivative of $e^x-e^{-x}$ is $e^x+e^{-x}$, and the other way round. At zero the slope is 1; at
 # $x = \ln 2$ the value is $(2-\tfrac12)/(2+\tfrac12) = 0.6$ and the slope $1-0.36 = 0.64$. It is a sigmoid,
@@ -99,7 +109,7 @@ print("by way of the sigmoid", 2 * sigmoid.forward(2 * x)[0] - 1)
 # ## Saturation: how a gradient dies on its way
 #
 # On its way back through eight layers of sigmoids a gradient is multiplied by eight slopes, each at most a
-# quarter: by the curves alone it shrinks to $4^{-8} = 1/65\,536$ or less. The weights in between may help or
+# quarter: by the curves alone it shrinks to $4^{-8} = 1/65{,}536$ or less. The weights in between may help or
 # harm, so let us measure what is left: eight hidden layers of width 32 and an output, random data, one
 # backward pass, and the length of the gradient of each layer's weight.
 
@@ -256,8 +266,11 @@ print("learned slopes:", np.round(alpha, 6) + 0.0)
 # The *SiLU*, also called swish, puts the sigmoid in the place of $\Phi$ (Elfwing, Uchibe & Doya, 2017,
 # arXiv:1702.03118); with $\sigma' = \sigma(1-\sigma)$,
 #
-# $$f(x) = x\,\sigma(x),\qquad f'(x) = \sigma(x) + x\,\sigma(x)\big(1-\sigma(x)\big)
-# = \sigma(x)\,\big(1 + x\,(1-\sigma(x))\big)$$
+# $$\begin{aligned}
+# f(x) &= x\,\sigma(x),\\[0.5em]
+# f'(x) &= \sigma(x) + x\,\sigma(x)\big(1-\sigma(x)\big)\\[0.5em]
+# &= \sigma(x)\,\big(1 + x\,(1-\sigma(x))\big)
+# \end{aligned}$$
 
 # %%
 x = np.linspace(-4, 4, 80_001)
@@ -274,8 +287,12 @@ plots.compare(["relu", "gelu", "silu"])
 # Two more belong here. The error function has no elementary formula; Hendrycks and Gimpel also give a form of
 # the GELU by the hyperbolic tangent, which GPT-2 uses. Product and chain rule, with $t = \tanh u$:
 #
-# $$f(x) = \tfrac12 x\,(1+t),\quad u = \sqrt{2/\pi}\,(x + 0.044715\,x^3),\qquad
-# f'(x) = \tfrac12(1+t) + \tfrac12 x\,(1-t^2)\,\sqrt{2/\pi}\,(1+3\cdot0.044715\,x^2)$$
+# $$\begin{aligned}
+# f(x) &= \tfrac12 x\,(1+t),\\[0.5em]
+# u &= \sqrt{2/\pi}\,(x + 0.044715\,x^3),\\[0.5em]
+# u' &= \sqrt{2/\pi}\,(1+3\cdot0.044715\,x^2),\\[0.5em]
+# f'(x) &= \tfrac12(1+t) + \tfrac12 x\,(1-t^2)\,u'
+# \end{aligned}$$
 #
 # The *squared ReLU* (So et al., "Primer", 2021, arXiv:2109.08668) smooths the kink by squaring: for
 # $f(x) = \max(0,x)^2$ the slope $f'(x) = 2\max(0,x)$ is continuous. And in newer models you meet activations
@@ -330,7 +347,8 @@ print("of x + 1000, naive:", naive_softmax(x + 1000))
 source.show(softmax.forward)
 
 # %% [markdown]
-# (The two choices with `where` are for rows that are $-\infty$ throughout, which attention knows.)
+# (The two `where` are for a row of nothing but $-\infty$: attention has such rows where a mask hides every
+# token.)
 #
 # ### Temperature
 #
@@ -376,8 +394,11 @@ plots.jacobian([2.0, 1.0, 0.0, -1.0])
 # Backward needs not $J$ itself but its product with the gradient from above. Put the formula in, and the
 # delta picks one term out of the first sum:
 #
-# $$dx_j = \sum_i dy_i\,J_{ij} = \sum_i dy_i f_i\delta_{ij} - \sum_i dy_i f_i f_j
-# = f_j\,\big(dy_j - \langle dy, f\rangle\big)$$
+# $$\begin{aligned}
+# dx_j &= \sum_i dy_i\,J_{ij}\\
+# &= \sum_i dy_i f_i\delta_{ij} - \sum_i dy_i f_i f_j\\
+# &= f_j\,\big(dy_j - \langle dy, f\rangle\big)
+# \end{aligned}$$
 #
 # $\langle dy, f\rangle$ is the average of $dy$ with the probabilities as weights: what counts for an input
 # is by how much its own $dy$ differs from that average. $D$ multiplications for the average and $D$ for the
@@ -401,8 +422,8 @@ source.show(softmax.backward, softmax.jacobian)
 #
 # ### Exercise 1: steeper, and sooner flat
 #
-# Let $f(x) = \tanh(3x)$. What is its largest slope, and what is its slope at $x = 1$? Predict both before you
-# compute anything; you may write the second one as a formula, with `np.tanh`. The judge measures.
+# Let $f(x) = \tanh(3x)$. What is its largest slope, and what is its slope at $x = 1$? Derive both on paper,
+# and write two numbers; the second may be a formula with `np.tanh`. The judge measures.
 
 # %% tags=["exercise"]
 largest_slope = ...
@@ -437,8 +458,8 @@ exercise.value((largest_slope, slope_at_one), measured_slopes)
 # ### Exercise 2: a swish with a learned slope
 #
 # Ramachandran, Zoph & Le ("Searching for activation functions", 2017, arXiv:1710.05941) gave the swish a
-# weight: $f(x) = x\,\sigma(\beta x)$, with one $\beta$ for all elements. Derive both gradients, $dx$ and
-# $d\beta$. The second has the shape of $\beta$, a single number.
+# weight: $f(x) = x\,\sigma(\beta x)$, with one $\beta$ for all elements. Derive both gradients, and return
+# $dx$ and $d\beta$. The second has the shape of $\beta$, a single number.
 
 
 # %% tags=["exercise"]
@@ -488,7 +509,7 @@ judge_swish(swish_backward)
 #
 # Losses want not probabilities but their logarithms, $y_i = \ln f_i(x) = x_i - \ln\sum_k e^{x_k}$. Derive the
 # Jacobian $\partial y_i/\partial x_j$, multiply it by $dy$ on paper, and write the backward, for any number
-# of rows. `saved` is the output $y$: what is $f$ in terms of it?
+# of rows. It returns a tuple of one gradient, `(dx,)`. `saved` is the output $y$: what is $f$ in terms of it?
 
 
 # %% tags=["exercise"]
@@ -518,7 +539,7 @@ judge_log_softmax(log_softmax_backward)
 #
 # $$dx_j = \sum_i dy_i\,(\delta_{ij} - f_j) = dy_j - f_j\sum_i dy_i$$
 #
-# with $f = e^y$. A backward returns a tuple, one gradient for each input.
+# with $f = e^y$.
 #
 # </details>
 

@@ -76,7 +76,10 @@ plots.normal_noise(x, y, line, deviation=0.5)
 # Which predictions make what we saw the likeliest? Those with the largest product of all densities: *maximum
 # likelihood*. Its negative logarithm, which turns the product into a sum, is to be as small as possible:
 #
-# $$-\ln\prod_i p(y_i\mid\hat y_i) = \frac n2\ln(2\pi\sigma^2) + \frac{1}{2\sigma^2}\sum_i(\hat y_i-y_i)^2$$
+# $$\begin{aligned}
+# &-\ln\prod_i p(y_i\mid\hat y_i)\\
+# &\quad = \frac n2\ln(2\pi\sigma^2) + \frac{1}{2\sigma^2}\sum_i(\hat y_i-y_i)^2
+# \end{aligned}$$
 #
 # The first term does not depend on the predictions, and $\sigma$ only scales the second. What remains to be
 # minimized is the sum of the squares; divided by $n$, so that it does not grow with the amount of data, it is
@@ -99,7 +102,7 @@ for a in (0.6, 0.7, 0.8, 0.9, 1.0):
 
 # %%
 error, saved = mse.forward(np.array([1.0, 3.0, 0.0]), target=np.array([2.0, 1.0, 0.0]))
-print("loss", error, " gradient", *mse.backward(1.0, saved))
+print("loss", error, "\ngradient", *mse.backward(1.0, saved))
 source.show(mse.forward, mse.backward)
 
 # %%
@@ -165,16 +168,21 @@ for vocab_size in (2, 65, 50_257):
 # another, no model can be certain and right. Let the truth be a distribution $p$, from which targets are
 # drawn, and let the model say $q$. On average it pays
 #
-# $$H(p, q) = -\sum_i p_i\ln q_i = \underbrace{-\sum_i p_i\ln p_i}_{H(p)} +
-# \underbrace{\sum_i p_i\ln\frac{p_i}{q_i}}_{D(p\,\|\,q)}$$
+# $$\begin{aligned}
+# H(p, q) &= -\sum_i p_i\ln q_i\\
+# &= \underbrace{-\sum_i p_i\ln p_i}_{H(p)} + \underbrace{\sum_i p_i\ln\frac{p_i}{q_i}}_{D(p\,\|\,q)}
+# \end{aligned}$$
 #
 # The first part, the *entropy*, is a property of the truth, and no model changes it. The second is the
 # *Kullback-Leibler divergence* ("On information and sufficiency", 1951), the price of being wrong about the
 # distribution. It is never negative. A logarithm lies below its tangent at 1, $\ln u\le u-1$, so (with sums
 # over all $i$ that occur, $p_i > 0$)
 #
-# $$-D(p\,\|\,q) = \sum_i p_i\ln\frac{q_i}{p_i} \le \sum_i p_i\Big(\frac{q_i}{p_i}-1\Big)
-# = \sum_i q_i - \sum_i p_i \le 0,$$
+# $$\begin{aligned}
+# -D(p\,\|\,q) &= \sum_i p_i\ln\frac{q_i}{p_i}\\
+# &\le \sum_i p_i\Big(\frac{q_i}{p_i}-1\Big)\\
+# &= \sum_i q_i - \sum_i p_i \le 0,
+# \end{aligned}$$
 #
 # with equality only if every $q_i/p_i$ is 1. So **cross-entropy is lowest where the model tells the truth**,
 # which is what we asked of a loss. Turn the truth about a coin that shows heads with probability $p$:
@@ -192,7 +200,10 @@ knobs.turn(plots.divergence, p=[0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95])
 # Take one row. The last lesson gave the way back through softmax, $dz_j = p_j\,(dp_j - \sum_i dp_i\,p_i)$,
 # and this one $dp_i = -t_i/p_i$. Put the one into the other:
 #
-# $$dz_j = p_j\Big(-\frac{t_j}{p_j} + \sum_i\frac{t_i}{p_i}\,p_i\Big) = -t_j + p_j\sum_i t_i = p_j - t_j$$
+# $$\begin{aligned}
+# dz_j &= p_j\Big(-\frac{t_j}{p_j} + \sum_i\frac{t_i}{p_i}\,p_i\Big)\\
+# &= -t_j + p_j\sum_i t_i = p_j - t_j
+# \end{aligned}$$
 #
 # because the targets sum to one. The quotient is gone, and so is the Jacobian. The same comes out
 # without them, from $-\ln p_t = \ln\sum_k e^{z_k} - z_t$: the derivative of the first term by $z_j$ is
@@ -209,12 +220,13 @@ knobs.turn(plots.divergence, p=[0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95])
 # %%
 logits = np.array([[np.log(3), 0.0]])
 value, saved = softmax_cross_entropy.forward(logits, np.array([1]))
-print("loss", value, " gradient", *softmax_cross_entropy.backward(1.0, saved)[0])
+print("loss", value)
+print("gradient, in one step:", *softmax_cross_entropy.backward(1.0, saved)[0])
 
 probs, saved_softmax = softmax.forward(logits)
 _, saved_entropy = cross_entropy.forward(probs, target=np.array([[0.0, 1.0]]))
 (dprobs,) = cross_entropy.backward(1.0, saved_entropy)
-print("in two steps, by -t/p and the Jacobian:", *softmax.backward(dprobs, saved_softmax)[0])
+print("in two, by -t/p first:", *softmax.backward(dprobs, saved_softmax)[0])
 
 # %% [markdown]
 # Turn the logit of the right class, and watch what is left to learn. While it is far too low its gradient is
@@ -229,11 +241,11 @@ def logit_of_the_target(z):
 knobs.turn(logit_of_the_target, z=[-4.0, -2.0, 0.0, 1.0, 2.0, 4.0, 6.0])
 
 # %% [markdown]
-# ## Why they belong together: the digits
+# ## Why they belong together: rounding
 #
 # The first reason is in the computer. Take the logits $(1000, 0)$, and let the second class be right. The
-# loss is $\ln(e^{1000} + e^0) - 0$, which is 1000 to all digits, and the gradient is $(1, -1)$. One step
-# after the other:
+# loss is $\ln(e^{1000} + e^0) - 0$, which is 1000 to all digits, and the gradient is $(1, -1)$. Here they are
+# in two steps, softmax first and then the logarithm, and in one:
 
 # %%
 logits, targets, one_hot = np.array([[1000.0, 0.0]]), np.array([1]), np.array([[0.0, 1.0]])
@@ -259,7 +271,10 @@ print(f"both in one:                        loss {value:.1f}, gradient {dlogits[
 #
 # In one, the logarithm and the exponential cancel before anything is rounded. With $m = \max_k z_k$,
 #
-# $$\ln\sum_k e^{z_k} = \ln\Big(e^m\sum_k e^{z_k-m}\Big) = m + \ln\sum_k e^{z_k-m},$$
+# $$\begin{aligned}
+# \ln\sum_k e^{z_k} &= \ln\Big(e^m\sum_k e^{z_k-m}\Big)\\
+# &= m + \ln\sum_k e^{z_k-m},
+# \end{aligned}$$
 #
 # where no exponent is above zero, and the sum is at least 1. This is known as the *log-sum-exp* trick. In the
 # library:
@@ -268,7 +283,7 @@ print(f"both in one:                        loss {value:.1f}, gradient {dlogits[
 source.show(softmax_cross_entropy.forward, softmax_cross_entropy.backward)
 
 # %% [markdown]
-# ## Why they belong together: the learning
+# ## Why they belong together: learning
 #
 # The second reason is in the slopes. One output, $p = \sigma(z)$, is to become 1. (This is a softmax of two
 # logits, $z$ and 0.) Squared error and cross-entropy both have their minimum there. By the logit,
@@ -284,8 +299,9 @@ source.show(softmax_cross_entropy.forward, softmax_cross_entropy.backward)
 plots.through_sigmoid()
 
 # %% [markdown]
-# Trained side by side, from the same logit, with 200 steps of gradient descent at the rate 1. Begin at $-1$,
-# where squared error is a little slower, and then make the beginning worse.
+# The dotted line counts mistakes, as at the beginning of this lesson. Now train both side by side, from the
+# same logit, with 200 steps of gradient descent at the rate 1. Set the knob to $-1$, where squared error is a
+# little slower, and then make the beginning worse.
 
 
 # %%
@@ -316,10 +332,10 @@ def side_by_side(first_logit):
 knobs.turn(side_by_side, first_logit=[-6.0, -4.0, -3.0, -2.0, -1.0])
 
 # %% [markdown]
-# With more than one weight the picture is the same. Eight points on a line, six of them on the side one
-# would expect, and $p = \sigma(wx + b)$. On both maps the walk begins at the same bad weights and takes 100
-# steps. Cross-entropy is a bowl, and steep far out: it leads in from anywhere. Squared error is a plateau
-# with a valley.
+# With more than one weight the picture is the same. Eight points lie on a line, six of them on the side where
+# one would expect them, and $p = \sigma(wx + b)$. On both maps the walk begins at the same bad weights, the
+# open circle, and takes 100 steps, to the full one. Cross-entropy is a bowl, and steep far out: it leads in
+# from anywhere. Squared error is a plateau with a valley, and the walk does not leave the plateau.
 
 # %%
 x = np.array([-3.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0])
@@ -389,7 +405,7 @@ else:
 # \delta\,\big(|d|-\tfrac12\delta\big) & |d|>\delta\end{cases}$$
 #
 # Derive $h'$, and write the backward. `saved` is the pair of $d$, an array, and $\delta$; `dloss` is the
-# gradient from above, one number. A backward returns a tuple, one gradient for each input.
+# gradient from above, one number. Return a tuple of one gradient, that of `prediction`.
 
 
 # %% tags=["exercise"]
@@ -479,7 +495,7 @@ exercise.value((loss_at_first, perplexity_at_first, gain), measured_losses, tole
 # A one-hot target is never reached: logits would have to be infinite. *Label smoothing* (Szegedy et al.,
 # "Rethinking the Inception architecture", 2015, arXiv:1512.00567) asks for a little less: the right class of
 # $V$ gets $1-\epsilon+\epsilon/V$, each other $\epsilon/V$. Here is its forward. Derive the gradient by the
-# logits, and write the backward.
+# logits, and write the backward, which returns a tuple of this one gradient.
 
 
 # %% tags=["exercise"]

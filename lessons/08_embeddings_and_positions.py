@@ -44,11 +44,11 @@ print("alphabet: ", tokenizer.characters)
 print("token ids:", token_ids)
 
 # %% [markdown]
-# An id is a name, no quantity: `n` is not twice `b` because 2 is twice 1. So ids must not be calculated with.
-# They select: there is a table $W$ with a row of $D$ numbers for each of the $V$ tokens of the vocabulary,
-# and the token with the id $v$ enters the network as row $v$. That row is its *embedding*. At first the rows
-# are random. They are learned like every other weight, and tokens that play similar roles tend to end up with
-# similar rows.
+# An id is a name, not a quantity: `n` is not twice `b` because 2 is twice 1. So ids are not to be calculated
+# with. They select: there is a table $W$ with a row of $D$ numbers for each of the $V$ tokens of the
+# vocabulary, and the token with the id $v$ enters the network as row $v$. That row is its *embedding*. At
+# first the rows are random. They are learned like every other weight, and tokens that play similar roles tend
+# to end up with similar rows.
 #
 # ## A row of a table is a product
 #
@@ -56,7 +56,7 @@ print("token ids:", token_ids)
 # of them together are the matrix $E$, with $E_{tv} = 1$ where $id_t = v$. Multiplied with the table, a
 # one-hot row picks one of its rows and adds nothing to it:
 #
-# $$y_{td} = \sum_v E_{tv}\,W_{vd} = W_{id_t,\,d},\qquad\text{or}\quad y = E\,W .$$
+# $$y_{td} = \sum_v E_{tv}\,W_{vd} = W_{id_t,\,d},\qquad\text{that is,}\ \ y = E\,W .$$
 
 # %%
 weight = np.array([[1.0, 0.0], [0.0, 2.0], [-1.0, 1.0]])
@@ -75,7 +75,7 @@ plots.lookup(weight, token_ids, vocabulary=list(tokenizer.characters))
 # Backward, $dy$ comes in: for each position of the text a row, which says how the loss changes with the
 # vector there. $W_{vd}$ is in every $y_{td}$ with the factor $E_{tv}$, so
 #
-# $$dW_{vd} = \sum_t E_{tv}\,dy_{td} = \sum_{t:\ id_t = v} dy_{td},\qquad\text{or}\quad dW = E^\top dy .$$
+# $$dW_{vd} = \sum_t E_{tv}\,dy_{td} = \sum_{t:\ id_t = v} dy_{td},\qquad\text{that is,}\ \ dW = E^\top dy .$$
 #
 # Each row of $dy$ goes home to the row of the table that its token came from, and where a token occurs more
 # than once, its rows add up. In *banana* the first row of the gradient, that of `a`, is a sum of three:
@@ -121,7 +121,10 @@ source.show(embedding.forward, embedding.backward)
 # stands and however its entries are ordered, so the probabilities become $\Pi P\,\Pi^\top$, and with
 # $\Pi^\top\Pi = 1$
 #
-# $$Y(\Pi X) = \Pi P\,\Pi^\top\,\Pi V = \Pi\,P V = \Pi\,Y(X) .$$
+# $$\begin{aligned}
+# Y(\Pi X) &= \Pi P\,\Pi^\top\,\Pi V\\
+# &= \Pi\,P V = \Pi\,Y(X) .
+# \end{aligned}$$
 #
 # The same outputs, in the other order. This is called *permutation equivariance*. In words: a letter sees the
 # *set* of letters around it. To such an attention *listen* and *silent* are one and the same.
@@ -144,12 +147,12 @@ def attend(word, *, causal=False):
 
 one, other = attend("listen"), attend("silent")
 for letter in "listen":
-    print(letter, "differs by at most", np.max(np.abs(one[letter] - other[letter])))
+    print(f"{letter} differs by at most {np.max(np.abs(one[letter] - other[letter])):.1g}")
 one, other = attend("enlist", causal=True), attend("silent", causal=True)
-print("with the mask, the last t differs by at most", np.max(np.abs(one["t"] - other["t"])))
+print(f"with the mask, the last t by at most {np.max(np.abs(one['t'] - other['t'])):.1g}")
 
 # %% [markdown]
-# (A few units in the sixteenth digit may remain: rounding does see the order of a sum.)
+# (What remains is in the sixteenth digit: rounding does see the order of a sum.)
 #
 # So the position must be put into the vectors themselves. One could add the number $pos$ to each of them. But
 # it grows without end, and drowns what the token means. One could add a wave, $\sin pos$, which stays small.
@@ -164,7 +167,7 @@ print("with the mask, the last t differs by at most", np.max(np.abs(one["t"] - o
 # $$PE(pos, 2i) = \sin(\omega_i\,pos),\qquad PE(pos, 2i+1) = \cos(\omega_i\,pos),\qquad
 # \omega_i = b^{-2i/d},\qquad i = 0, \dots, \tfrac d2 - 1$$
 #
-# with the *base* $b = 10000$. A wave returns when its angle has grown by $2\pi$, so pair $i$ has the
+# with the *base* $b = 10{,}000$. A wave returns when its angle has grown by $2\pi$, so pair $i$ has the
 # wavelength
 #
 # $$\lambda_i = \frac{2\pi}{\omega_i} = 2\pi\,b^{2i/d}.$$
@@ -174,7 +177,8 @@ print("with the mask, the last t differs by at most", np.max(np.abs(one["t"] - o
 # 10.
 #
 # Each pair (sine, cosine) is the tip of a hand on a dial, with the sine to the right and the cosine upwards:
-# at position 0 it points to twelve, and it turns as the hands of a clock do. Move through the text.
+# at position 0 it points to twelve (dashed), and it turns as the hands of a clock do. Above each dial is the
+# angle, full turns included. Move through the text.
 
 
 # %%
@@ -187,10 +191,10 @@ print("wavelengths:", *(f"{2 * np.pi * 10_000 ** (i / d):.1f}" for i in range(0,
 knobs.turn(clocks, position=[0, 1, 2, 3, 6, 12, 25, 50, 100, 250, 500, 1000])
 
 # %% [markdown]
-# The fast hand tells neighbours apart, and the slow ones tell early from late. Here are all 32 components of
-# a hundred positions, each position a column. Sines and cosines alternate, hence the stripes. Turn the base:
-# when it is small, all waves are short, and distant columns become hard to tell apart. When it is large, the
-# lower half hardly moves within a hundred positions: it is there for longer texts.
+# The fast hand tells neighbours apart, and the slow ones tell early from late. Here, for $d = 32$, are all
+# components of a hundred positions, each position a column. Sines and cosines alternate, hence the stripes.
+# Turn the base: when it is small, all waves are short, and distant columns become hard to tell apart. When
+# it is large, the lower half hardly moves within a hundred positions: it is there for longer texts.
 
 
 # %%
@@ -208,15 +212,19 @@ knobs.turn(waves, base=[2.0, 10.0, 100.0, 1000.0, 10_000.0])
 # Why sines *and* cosines? Go $k$ positions further. The addition theorems say what becomes of a pair:
 #
 # $$\begin{aligned}
-# \sin\omega(pos + k) &= \phantom{-}\cos\omega k\;\sin\omega pos + \sin\omega k\;\cos\omega pos\\
-# \cos\omega(pos + k) &= -\sin\omega k\;\sin\omega pos + \cos\omega k\;\cos\omega pos
+# &\sin\omega(pos + k)\\
+# &\ = \phantom{-}\cos\omega k\,\sin\omega pos + \sin\omega k\,\cos\omega pos\\[0.5em]
+# &\cos\omega(pos + k)\\
+# &\ = -\sin\omega k\,\sin\omega pos + \cos\omega k\,\cos\omega pos
 # \end{aligned}$$
 #
 # The new pair is a matrix times the old pair,
 #
-# $$\begin{pmatrix}\sin\omega(pos+k)\\ \cos\omega(pos+k)\end{pmatrix} =
-# \begin{pmatrix}\cos\omega k & \sin\omega k\\ -\sin\omega k & \cos\omega k\end{pmatrix}
-# \begin{pmatrix}\sin\omega pos\\ \cos\omega pos\end{pmatrix},$$
+# $$\begin{aligned}
+# &\begin{pmatrix}\sin\omega(pos+k)\\ \cos\omega(pos+k)\end{pmatrix}\\
+# &\quad = \begin{pmatrix}\cos\omega k & \sin\omega k\\ -\sin\omega k & \cos\omega k\end{pmatrix}
+# \begin{pmatrix}\sin\omega pos\\ \cos\omega pos\end{pmatrix},
+# \end{aligned}$$
 #
 # and $pos$ does not occur in the matrix. It turns the hand by $\omega k$ clockwise, wherever the hand stands.
 # So "three tokens earlier" is one and the same linear map for all positions, and a linear map is what the
@@ -230,7 +238,7 @@ angle = k * 10_000 ** (-2 * pair / d)
 turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 columns = [2 * pair, 2 * pair + 1]
 moved = PE[:-k, columns] @ turn.T  # each row is a pair: turn @ row
-print("largest difference:", np.max(np.abs(moved - PE[k:, columns])))
+print(f"largest difference: {np.max(np.abs(moved - PE[k:, columns])):.0e}")
 source.show(sinusoidal_position.table)
 
 # %% [markdown]
@@ -239,8 +247,11 @@ source.show(sinusoidal_position.table)
 # Attention compares vectors by scalar products. What is the product of two positions $p$ and $q$? Pair by
 # pair, with the addition theorem once more, read from right to left:
 #
-# $$PE(p)\cdot PE(q) = \sum_i \big(\sin\omega_i p\,\sin\omega_i q + \cos\omega_i p\,\cos\omega_i q\big)
-# = \sum_i \cos\omega_i(p - q)$$
+# $$\begin{aligned}
+# &PE(p)\cdot PE(q)\\
+# &= \sum_i \big(\sin\omega_i p\sin\omega_i q + \cos\omega_i p\cos\omega_i q\big)\\
+# &= \sum_i \cos\omega_i(p - q)
+# \end{aligned}$$
 #
 # Only the difference is left. The product is largest, $d/2$, at distance zero, where every cosine is one, and
 # it is the same forwards and backwards. On the left all products of 64 positions: every diagonal has one
@@ -254,8 +265,11 @@ plots.similarity(64, 64)
 # token *and* position by learned matrices. With $A = W_Q W_K^\top$ and $x + PE$ for the vectors, its score is
 # a sum of four:
 #
-# $$(x_p + PE_p)\,A\,(x_q + PE_q)^\top = x_p A x_q^\top + x_p A\,PE_q^\top + PE_p\,A\,x_q^\top +
-# PE_p\,A\,PE_q^\top$$
+# $$\begin{aligned}
+# &(x_p + PE_p)\,A\,(x_q + PE_q)^\top\\
+# &\quad = x_p A\,x_q^\top + x_p A\,PE_q^\top\\
+# &\quad\ {}+ PE_p\,A\,x_q^\top + PE_p\,A\,PE_q^\top
+# \end{aligned}$$
 #
 # Vectors are rows here, as in the code. For a general $A$ none of the last three depends on $p - q$ alone.
 # The model *may* learn to see distances; nothing makes it.
@@ -307,8 +321,11 @@ knobs.turn(turned, position=[0, 1, 2, 3, 4, 5, 6, 10, 20, 30])
 # $R(\theta)^\top = R(-\theta)$, and two turns make one, $R(\alpha)R(\beta) = R(\alpha + \beta)$. A query at
 # position $m$ and a key at position $n$ have, of one pair with the frequency $\omega$, the score
 #
-# $$\big(R(m\omega)\,q\big)\cdot\big(R(n\omega)\,k\big) = q^\top R(m\omega)^\top R(n\omega)\,k
-# = q^\top R\big((n - m)\,\omega\big)\,k .$$
+# $$\begin{aligned}
+# &\big(R(m\omega)\,q\big)\cdot\big(R(n\omega)\,k\big)\\
+# &\quad = q^\top R(m\omega)^\top R(n\omega)\,k\\
+# &\quad = q^\top R\big((n - m)\,\omega\big)\,k .
+# \end{aligned}$$
 #
 # The two positions have become their difference. With lengths and angles one sees even more: if $q$ points in
 # direction $\alpha$ and $k$ in direction $\beta$, both are turned, and the angle between them is what counts,
@@ -316,9 +333,9 @@ knobs.turn(turned, position=[0, 1, 2, 3, 4, 5, 6, 10, 20, 30])
 # $$|q|\,|k|\,\cos\big(\alpha - \beta + (m - n)\,\omega\big).$$
 #
 # The weights choose lengths and directions, hence the distance at which this pair answers loudest. We try it
-# with the library: the same query and key, at four pairs of positions. Three times the distance 3 gives three
-# times the same score; the distance 2 gives another. Below, all distances of a query and a key of three
-# pairs.
+# with the library: the same query and key, at four pairs of positions. The first three pairs are 3 apart, and
+# have the same score; the last is 2 apart, and has another. Below are all distances, for another query and
+# key, of three pairs.
 
 # %%
 q, k = rng.normal(size=(2, 8))
@@ -349,7 +366,7 @@ plots.relative_scores()
 x = rng.normal(size=(1, 4, 6))
 y, saved = rope.forward(x, offset=10)
 (back,) = rope.backward(y, saved)
-print("turned and turned back, x is off by", np.max(np.abs(back - x)))
+print(f"turned and turned back, x is off by {np.max(np.abs(back - x)):.0e}")
 source.show(rope.forward, rope.turn, rope.backward)
 
 # %% [markdown]
@@ -366,11 +383,14 @@ for op in (embedding, sinusoidal_position, learned_position, rope):
 # %% [markdown]
 # ## Exercises
 #
+# Replace the three dots, run the cell, and run the one after it: it judges your answer. Our answers are
+# folded away behind each exercise.
+#
 # ### Exercise 1: the front door of GPT-2
 #
 # Token and position in one step: $y_{bt} = s\,W_{id_{bt}} + P_t$ with a fixed factor $s$. Derive $dW$ and
-# $dP$ and write the backward, which returns both. `saved` is what `front_door` keeps; the ids have the shape
-# $(B, T)$, `dy` has $(B, T, D)$, and $P$ may have more rows than $T$.
+# $dP$ and write the backward, which returns them in this order. `saved` is what `front_door` keeps; the ids
+# have the shape $(B, T)$, `dy` has $(B, T, D)$, and $P$ may have more rows than $T$.
 
 
 # %% tags=["exercise"]
@@ -414,11 +434,12 @@ def front_door_backward(dy, saved):
 judge_front_door(front_door_backward)
 
 # %% [markdown]
-# ### Exercise 2: the matrix that goes `k` tokens further
+# ### Exercise 2: the matrix that goes $k$ tokens further
 #
 # Build the matrix $M_k$ of shape $(d, d)$ with $PE(pos + k) = M_k\,PE(pos)$ for every $pos$, with the base
-# 10000. `PE(pos)` is a column here, with the library's order of components: sine, cosine, sine, cosine. The
-# judge knows no trigonometry: it finds the matrix from the table by least squares.
+# 10,000. $PE(pos)$ is a column here, with the library's order of components: sine, cosine, sine, cosine.
+# Return $M_k$ as an array. The judge knows no trigonometry: it finds the matrix from the table by least
+# squares.
 
 
 # %% tags=["exercise"]
@@ -461,7 +482,7 @@ exercise.function(shift_matrix, fitted, (1, 4), (5, 8), (40, 6))
 #
 # A model with heads of 64 components is to read 131,072 tokens. Its slowest pair shall not come round within
 # the text, or it would confuse the ends; but it shall come round within twice the text, or it would hardly
-# move. Find a `base` for RoPE. (The last pair is number 31, not 32.)
+# move. Find a `base` for RoPE, one number. (The last pair is number 31, not 32.)
 
 # %% tags=["exercise"]
 base = ...
@@ -483,9 +504,10 @@ exercise.claim(base, suits, "one turn in more than one text, and in less than tw
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# $\lambda_{31} = 2\pi\,b^{62/64}$ shall be at least $131072$, so $b \ge (131072/2\pi)^{64/62}$,
-# which is about 28,800; and anything up to about twice that will do. With the usual 10,000 the slowest pair
-# comes round within such a text; models that read long ones have larger bases.
+# $\lambda_{31} = 2\pi\,b^{62/64}$ shall be at least $131{,}072$, so
+# $b \ge (131{,}072/2\pi)^{64/62}$, which is about 28,750; and anything up to about twice that will do. With
+# the usual 10,000 the slowest pair comes round within such a text; models that read long ones have larger
+# bases.
 #
 # </details>
 
@@ -496,5 +518,5 @@ exercise.claim(base, suits, "one turn in more than one text, and in less than tw
 # %% [markdown]
 # ## Where next
 #
-# The vectors now say what each token is and where it stands. In lesson 9, "Attention, forward and backward",
+# The vectors now say what each token is and where it stands. In Lesson 9, *Attention, forward and backward*,
 # they look at each other: we derive every step of it, and every step back.

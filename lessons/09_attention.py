@@ -59,10 +59,14 @@ from handgrad.plots import attention as plots
 # $$S_3 = \frac{q_3 K^\top}{\sqrt2} = (\ln 2, \ln 3, 0),\qquad
 # P_3 = \frac{(2, 3, 1)}{2 + 3 + 1} = \Big(\frac13, \frac12, \frac16\Big)$$
 #
-# $$Y_3 = \frac13\,(12, 0) + \frac12\,(0, 12) + \frac16\,(12, 12) = (6, 8)$$
+# $$\begin{aligned}
+# Y_3 &= \tfrac13\,(12, 0) + \tfrac12\,(0, 12) + \tfrac16\,(12, 12)\\
+# &= (6, 8)
+# \end{aligned}$$
 #
 # The second token sees two keys, with the scores $\ln 3$ and $0$: probabilities $\frac34$ and $\frac14$, and
-# the output $(9, 3)$. The first sees itself alone, and its output is its own value. From left to right:
+# the output $(9, 3)$. The first sees itself alone, and its output is its own value. The picture shows all
+# three, with what the mask forbids hatched:
 
 # %%
 q = np.sqrt(2) * np.log([[5.0, 1.0], [3.0, 1.0], [2.0, 3.0]])
@@ -150,7 +154,7 @@ print("gradients of later keys and values:", np.max(np.abs(dk[:, :, 3:])), np.ma
 order = rng.permutation(6)
 here, _ = attention.forward(q6, k6, v6, causal=False)
 there, _ = attention.forward(q6, k6[:, :, order], v6[:, :, order], causal=False)
-print("another order, without mask: ", np.max(np.abs(here - there)))
+print(f"another order, without mask: off by {np.max(np.abs(here - there)):.0e}")
 
 # %% [markdown]
 # This is also why training is cheap: one pass over a text of $T$ tokens makes $T$ predictions, and none of
@@ -164,15 +168,22 @@ print("another order, without mask: ", np.max(np.abs(here - there)))
 # **The mixture**, $Y_{ik} = \sum_j P_{ij}V_{jk}$. $V_{jk}$ occurs in $Y_{ik}$ for every $i$, with the factor
 # $P_{ij}$; and $P_{ij}$ occurs in $Y_{ik}$ for every $k$, with the factor $V_{jk}$:
 #
-# $$dV_{jk} = \sum_i P_{ij}\,dY_{ik},\qquad dP_{ij} = \sum_k dY_{ik}V_{jk},\qquad\text{or}\quad
-# dV = P^\top dY,\qquad dP = dY\,V^\top$$
+# $$dV_{jk} = \sum_i P_{ij}\,dY_{ik},\qquad dP_{ij} = \sum_k dY_{ik}V_{jk}$$
+#
+# or, in matrices,
+#
+# $$dV = P^\top dY,\qquad dP = dY\,V^\top$$
 #
 # **Softmax**, row by row, with the Jacobian from above:
 #
-# $$dS_{ij} = \sum_{j'} dP_{ij'}\,P_{ij'}(\delta_{j'j} - P_{ij}) =
-# P_{ij}\Big(dP_{ij} - \sum_{j'} dP_{ij'}P_{ij'}\Big),$$
+# $$\begin{aligned}
+# dS_{ij} &= \sum_{j'} dP_{ij'}\,P_{ij'}(\delta_{j'j} - P_{ij})\\
+# &= P_{ij}\Big(dP_{ij} - \sum_{j'} dP_{ij'}P_{ij'}\Big),
+# \end{aligned}$$
 #
-# $$\text{or}\quad dS = P * \big(dP - \operatorname{rowsum}(dP * P)\big)$$
+# or, in matrices, with $*$ for the product number by number,
+#
+# $$dS = P * \big(dP - \operatorname{rowsum}(dP * P)\big)$$
 #
 # A score is pushed up where its value pulls more than the mean of its row, in the measure in which the key
 # was looked at. Every row of $dS$ sums to zero. And the mask needs no care: where $P_{ij} = 0$,
@@ -186,10 +197,14 @@ print("another order, without mask: ", np.max(np.abs(here - there)))
 #
 # We take the three tokens from above, and a loss that is the first number of the third output:
 # $dY_3 = (1, 0)$, and zeros elsewhere. Then $dP_3 = (12, 0, 12)$, the first numbers of the values. Their mean
-# under $P_3 = (\frac13, \frac12, \frac16)$ is 6, which is the output itself. So
+# under $P_3 = (\frac13, \frac12, \frac16)$ is 6, which is the output itself.
+# Less this mean they are $(6, -6, 6)$. So
 #
-# $$dS_3 = \Big(\tfrac13\,(12 - 6),\ \tfrac12\,(0 - 6),\ \tfrac16\,(12 - 6)\Big) = (2, -3, 1),\qquad
-# dQ_3 = \frac{(2, -3)}{\sqrt2} .$$
+# $$\begin{aligned}
+# dS_3 &= \big(\tfrac13\cdot 6,\ \tfrac12\cdot(-6),\ \tfrac16\cdot 6\big)\\
+# &= (2, -3, 1),\\
+# dQ_3 &= \frac{(2, -3)}{\sqrt2} .
+# \end{aligned}$$
 #
 # More of keys 1 and 3, less of key 2: that would raise the output. $dK$ has the rows 2, $-3$ and 1 times
 # $q_3/\sqrt2 = (\ln 2, \ln 3)$, and the first column of $dV$ is $P_3$.
@@ -206,22 +221,26 @@ dq, dk = ds @ k / np.sqrt(2), ds.T @ q / np.sqrt(2)
 
 theirs = attention.backward(dy[None, None], saved)
 for name, ours, library in zip(("dq", "dk", "dv"), (dq, dk, dv), theirs, strict=True):
-    print(name, ours.round(3).tolist(), "off by", np.max(np.abs(ours - library[0, 0])))
+    print(name, ours.round(3).tolist(), f"off by {np.max(np.abs(ours - library[0, 0])):.0e}")
 plots.gradients(q, k, v, dy)
 
 # %% [markdown]
 # ## A derivative with four indices
 #
-# handgrad grew from the reports of two learners. One of them writes the derivative of attention by its
-# queries loosely, as "the derivative of softmax, times $V$". As a product of matrices this has no meaning,
-# and it is worth seeing why. $Y$ has $T\cdot d$ numbers and $Q$ has $T\cdot d$ numbers, and each of the first
-# may depend on each of the second. The derivative of a matrix by a matrix is an array with *four* indices,
+# handgrad grew from the reports of two learners. One of them writes the derivative of attention with respect
+# to its queries loosely, as "the derivative of softmax, times $V$". As a product of matrices this has no
+# meaning, and it is worth seeing why. $Y$ has $T\cdot d$ numbers and $Q$ has $T\cdot d$ numbers, and each of
+# the first may depend on each of the second. The derivative of a matrix by a matrix is an array with *four*
+# indices,
 #
-# $$J_{ikjl} = \frac{\partial Y_{ik}}{\partial Q_{jl}},\qquad\text{and}\qquad
-# dQ_{jl} = \sum_{i,k} dY_{ik}\,J_{ikjl}$$
+# $$J_{ikjl} = \frac{\partial Y_{ik}}{\partial Q_{jl}},$$
 #
-# is what the chain rule says. We build it, knowing nothing but the forward: move each number of $Q$, one
-# after the other, and measure how $Y$ answers. Then we contract it with a random $dY$.
+# and the chain rule sums over the two that belong to $Y$,
+#
+# $$dQ_{jl} = \sum_{i,k} dY_{ik}\,J_{ikjl} .$$
+#
+# We build $J$, knowing nothing but the forward: move each number of $Q$, one after the other, and measure how
+# $Y$ answers. Then we *contract* it with a random $dY$, that is, form the sum above.
 
 # %%
 q4, k4, v4, dy4 = rng.normal(size=(4, 4, 3))  # four tokens, three numbers each
@@ -239,7 +258,8 @@ for place in np.ndindex(q4.shape):
 
 _, saved = attention.forward(q4[None, None], k4[None, None], v4[None, None])
 dq4, _, _ = attention.backward(dy4[None, None], saved)
-print("contracted with dY, it is off dQ by", np.max(np.abs(np.einsum("ik,ikjl->jl", dy4, J) - dq4[0, 0])))
+error = np.max(np.abs(np.einsum("ik,ikjl->jl", dy4, J) - dq4[0, 0]))
+print(f"contracted with dY, it is off dQ by {error:.0e}")
 plots.four_indices(J)
 
 # %% [markdown]
@@ -247,11 +267,12 @@ plots.four_indices(J)
 # are filled: a query acts on its own output. The first square is empty too, since the first token has a
 # single key and no choice. What is in the others? Insert the derivative of softmax:
 #
-# $$\frac{\partial Y_{ik}}{\partial Q_{il}} = \frac1{\sqrt d}\sum_j P_{ij}\,V_{jk}\Big(K_{jl} -
-# \sum_{j'} P_{ij'}K_{j'l}\Big)$$
+# $$\frac{\partial Y_{ik}}{\partial Q_{il}} = \frac1{\sqrt d}\sum_j P_{ij}\,V_{jk}\big(K_{jl} -
+# \bar K_{il}\big),\qquad \bar K_{il} = \sum_{j} P_{ij}K_{jl}$$
 #
-# This is a *covariance*, of component $k$ of the values and component $l$ of the keys, with the probabilities
-# $P_i$: moving the query moves the output in those directions in which values vary together with keys.
+# $\bar K_i$ is the mean key that query $i$ sees. This is a *covariance*, of component $k$ of the values and
+# component $l$ of the keys, with the probabilities $P_i$: moving the query moves the output in those
+# directions in which values vary together with keys.
 #
 # For a head of GPT-2, with 1,024 tokens and 64 numbers each, $J$ would have $65{,}536^2 = 2^{32}$ numbers, 16
 # GiB in float32. Nobody builds it. A backward takes $dY$ in first, and then everything on the way, $dP$, $dS$
@@ -262,26 +283,27 @@ p = saved.probs.y[0, 0, 0]
 centred = k4[None] - (p @ k4)[:, None]  # (i, j, l): key j, less the mean key of query i
 covariance = np.einsum("ij,jk,ijl->ikl", p, v4, centred) / np.sqrt(3)
 diagonal = np.stack([J[i, :, i] for i in range(4)])
-print("derived and measured differ by", np.max(np.abs(covariance - diagonal)))
+print(f"derived and measured differ by {np.max(np.abs(covariance - diagonal)):.0e}")
 
 # %% [markdown]
 # ## The library's attention
 #
-# It does this for every text $B$ and every head $H$ at once, with (B, H, T, K) as the shape of queries.
-# Several query heads may share a key-value head, which is what `_group` is for, and dropout may fall on the
-# probabilities. The five lines of the derivation are all there.
+# It does this for all $B$ texts and $H$ heads at once: queries have the shape $(B, H, T, K)$, where $K$ is
+# the length that we called $d$. Several query heads may share a key-value head, which is what `_group` is
+# for, and dropout may fall on the probabilities. The five lines of the derivation are all there, `dv`,
+# `dprobs`, `dscores`, `dq` and `dk`.
 
 # %%
 source.show(attention.forward, attention.backward)
 
 # %% [markdown]
-# The proof on all cases of the library, among them grouped heads, dropout, more keys than queries, and a
-# query that may look at nothing. And an outside judge: PyTorch differentiates its own attention by itself.
+# The proof runs on all cases of the library, among them grouped heads, dropout, more keys than queries, and a
+# query that may look at nothing. And there is an outside judge: PyTorch differentiates its own attention.
 
 # %%
 for inputs in attention.cases(rng):
     proofs = gradcheck.check(attention, inputs, rng)
-    print({proof.input: "proved" if proof.passed else "WRONG" for proof in proofs})
+    print(*(f"{proof.input}: {'proved' if proof.passed else 'WRONG'}" for proof in proofs), sep="   ")
 
 try:
     import torch
@@ -293,8 +315,8 @@ else:
     theirs = torch.nn.functional.scaled_dot_product_attention(*tensors, is_causal=True)
     theirs.backward(torch.ones_like(theirs))
     pairs = zip(attention.backward(np.ones_like(ours), saved), tensors, strict=True)
-    print("outputs differ by", np.max(np.abs(ours - theirs.detach().numpy())))
-    print("gradients by", max(np.max(np.abs(dx - t.grad.numpy())) for dx, t in pairs))
+    print(f"outputs differ by {np.max(np.abs(ours - theirs.detach().numpy())):.0e}")
+    print(f"gradients by      {max(np.max(np.abs(dx - t.grad.numpy())) for dx, t in pairs):.0e}")
 
 # %% [markdown]
 # ## What it costs
@@ -357,13 +379,16 @@ long_q, long_k, long_v = rng.normal(size=(3, 1000, 16))
 whole, _ = attention.forward(long_q[None, None], long_k[None, None], long_v[None, None])
 for size in (1, 64, 1000):
     error = attend_in_blocks(long_q, long_k, long_v, size) - whole
-    print(f"blocks of {size:4}: off by", np.max(np.abs(error)))
+    print(f"blocks of {size:4}: off by {np.max(np.abs(error)):.0e}")
 
 # %% [markdown]
 # Backward can do without the matrix as well: from $m + \ln\ell$, one number a query, every block of $P$ is
 # made again when it is needed. The row sums look as if they wanted all of $P$ and $dP$ together, but
 #
-# $$\sum_j dP_{ij}P_{ij} = \sum_j\sum_k dY_{ik}V_{jk}P_{ij} = \sum_k dY_{ik}Y_{ik},$$
+# $$\begin{aligned}
+# \sum_j dP_{ij}P_{ij} &= \sum_j\sum_k dY_{ik}V_{jk}P_{ij}\\
+# &= \sum_k dY_{ik}Y_{ik},
+# \end{aligned}$$
 #
 # which is known before the first block. (By hand we saw it: the mean was the output itself.) The kernels that
 # handgrad trains with on a CPU cut the other way, a few queries at a time against all their keys, with the
@@ -375,9 +400,9 @@ for size in (1, 64, 1000):
 #
 # Some transformers tell attention about distances by adding to every score a learned number, one for each
 # distance (Raffel et al., "Exploring the limits of transfer learning", T5, 2020). Here is the forward of one
-# head, without a mask: with $T$ tokens there are $2T - 1$ distances, and
-# $P = \operatorname{softmax}\big(QK^\top/\sqrt d + B\big)$ with $B_{ij} = \text{bias}_{i - j + T - 1}$.
-# Derive and write its backward, with the gradients of `q`, `k`, `v` and `bias` in this order.
+# head, without a mask: with $T$ tokens there are $2T - 1$ distances, and $P =
+# \operatorname{softmax}\big(QK^\top/\sqrt d + B\big)$ with $B_{ij} = \text{bias}_{i - j + T - 1}$. Derive its
+# backward and write `biased_backward`: it returns the gradients of `q`, `k`, `v` and `bias`, in this order.
 
 
 # %% tags=["exercise"]
@@ -428,8 +453,9 @@ judge_bias(biased_backward)
 # ### Exercise 2: two halves of a lookup
 #
 # Two computers have half of the keys each. For one query, each of them computes $(m, \ell, y)$: the largest
-# score, the sum of $e^{s_j-m}$, and *its own finished output*, divided by its own sum. Write what merges two
-# such tuples into the tuple of all keys. Scores may be large.
+# score, the sum of $e^{s_j-m}$, and *its own finished output*, divided by its own sum. Write `merge`, which
+# takes two such tuples and returns the tuple $(m, \ell, y)$ of all keys together. Scores may be large: take
+# the exponential of nothing above zero.
 
 
 # %% tags=["exercise"]
@@ -444,12 +470,15 @@ def part(scores, values):
     return m, np.sum(e), e @ values / np.sum(e)
 
 
-def merged(scores, values):
-    return merge(part(scores[:3], values[:3]), part(scores[3:], values[3:]))
+def judge_merge(answer):
+    def merge(scores, values):
+        return answer(part(scores[:3], values[:3]), part(scores[3:], values[3:]))
+
+    scores, values = np.sin(np.arange(7.0)), np.cos(np.arange(14.0)).reshape(7, 2)
+    return exercise.function(merge, part, *((size * scores, values) for size in (1, 5, 2000)))
 
 
-questions = [(np.sin(np.arange(7.0)) * size, np.cos(np.arange(14.0)).reshape(7, 2)) for size in (1, 5, 2000)]
-exercise.function(merged, part, *questions)
+judge_merge(merge)
 
 
 # %% [markdown]
@@ -470,13 +499,13 @@ def merge(one, other):
     return m, total, (weight1 * y1 + weight2 * y2) / total
 
 
-exercise.function(merged, part, *questions)
+judge_merge(merge)
 
 # %% [markdown]
 # ### Exercise 3: look at one key only
 #
-# Four keys with three numbers each. Find a query that gives at least 99 % of its attention to the third of
-# them, $(1, 1, 1)$. The root of $d = 3$ is in the scores.
+# Four keys with three numbers each. Find a query, a list of three numbers, that gives at least 99 % of its
+# attention to the third of them, $(1, 1, 1)$. The scores are divided by $\sqrt3$, as always.
 
 # %%
 keys = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0], [2.0, 2.0, 0.0]])

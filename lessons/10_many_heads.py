@@ -133,7 +133,7 @@ y = found @ w_o
 
 weights = [Linear(w) for w in (w_q, w_k, w_v, w_o)]
 same, saved = ops.multi_head_attention.forward(x, *weights, n_heads=H, n_kv_heads=H)
-print("largest difference from the library's:", np.max(np.abs(y - same)))
+print(f"largest difference from the library's: {np.max(np.abs(y - same)):.0e}")
 source.show(ops.multi_head_attention.forward)
 
 # %% [markdown]
@@ -155,10 +155,15 @@ source.show(ops.multi_head_attention.forward)
 # At the other end, a product with concatenated columns is a sum over their parts. With $W_O^h$ for the $K$
 # *rows* of $W_O$ that belong to a head,
 #
-# $$Y = \sum_h \operatorname{head}_h W_O^h = \sum_h P_h\,X\,\big(W_V^hW_O^h\big) .$$
+# $$\begin{aligned}
+# Y &= \sum_h \operatorname{head}_h W_O^h\\
+# &= \sum_h P_hX\,(W_V^hW_O^h) .
+# \end{aligned}$$
 #
-# The heads do not see each other: each adds its own part to the result, again through a $D\times D$ matrix
-# of rank $K$. (This reading is Elhage et al.'s, "A mathematical framework for transformer circuits", 2021.)
+# The heads do not see each other: each adds its own part to the result, again through a $D\times D$ matrix of
+# rank $K$ at most. (This reading is Elhage et al.'s, "A mathematical framework for transformer circuits",
+# 2021.) Below, both formulas are compared with what we computed. The ranks show the price of being narrow,
+# and that four heads of rank 3 may see all twelve directions together.
 
 # %%
 columns = [slice(h * K, (h + 1) * K) for h in range(H)]
@@ -188,11 +193,13 @@ print("rank of their sum:", np.linalg.matrix_rank(sum(compares)))
 # New is only the last step. $X$ was used three times. Move it by a small $U$: then $Q$ moves by $UW_Q$, $K$
 # by $UW_K$ and $V$ by $UW_V$, and the loss by
 #
-# $$\langle dQ,\,UW_Q\rangle + \langle dK,\,UW_K\rangle + \langle dV,\,UW_V\rangle
-# = \big\langle dQ\,W_Q^\top + dK\,W_K^\top + dV\,W_V^\top,\ U\big\rangle .$$
+# $$\begin{aligned}
+# & \langle dQ, UW_Q\rangle + \langle dK, UW_K\rangle + \langle dV, UW_V\rangle\\
+# & = \langle dQ\,W_Q^\top + dK\,W_K^\top + dV\,W_V^\top, U\rangle ,
+# \end{aligned}$$
 #
-# What stands beside $U$ is the gradient: $dX = dQ\,W_Q^\top + dK\,W_K^\top + dV\,W_V^\top$. Three uses, a
-# sum of three.
+# where $\langle A, B\rangle$ is the sum of all products $A_{ij}B_{ij}$. What stands beside $U$ is the
+# gradient: $dX = dQ\,W_Q^\top + dK\,W_K^\top + dV\,W_V^\top$. Three uses, a sum of three.
 
 # %%
 dy = rng.normal(size=y.shape)
@@ -205,8 +212,8 @@ dq, dk, dv = merge_heads(dq), merge_heads(dk), merge_heads(dv)
 dx = dq @ w_q.T + dk @ w_k.T + dv @ w_v.T
 
 dx_library, dquery, *_ = ops.multi_head_attention.backward(dy, saved)
-print("dX: ", np.max(np.abs(dx - dx_library)))
-print("dW_Q:", np.max(np.abs(x[0].T @ dq[0] - dquery.weight)))
+print(f"dX and the library's differ by   {np.max(np.abs(dx - dx_library)):.0e}")
+print(f"dW_Q and the library's differ by {np.max(np.abs(x[0].T @ dq[0] - dquery.weight)):.0e}")
 source.show(ops.multi_head_attention.backward)
 
 # %% [markdown]
@@ -244,16 +251,17 @@ else:
     leaf = torch.tensor(x, requires_grad=True)
     theirs, _ = peer(leaf, leaf, leaf, attn_mask=torch.tensor(~causal))
     theirs.backward(torch.tensor(dy))
-    print("y: ", np.max(np.abs(theirs.detach().numpy() - y)))
-    print("dX:", np.max(np.abs(leaf.grad.numpy() - dx)))
+    print(f"y and PyTorch's differ by  {np.max(np.abs(theirs.detach().numpy() - y)):.0e}")
+    print(f"dX and PyTorch's differ by {np.max(np.abs(leaf.grad.numpy() - dx)):.0e}")
 
 # %% [markdown]
 # ## Masks, and a query that may look at nothing
 #
 # A mask says which key a query may see; the score of every other is $-\infty$ and its probability zero.
-# `causal` is the mask of a model that writes. `mask=` allows what is True beside it, in any shape that fits
-# $(B, G, R, T, S)$: one for sentences that were filled up with padding, say, or for a window of the last few
-# positions. Here all heads share one. In the pictures the outline is what is allowed.
+# `causal` is the mask of a model that writes. `mask=` adds one of your own, an array that is True where a
+# query may look: for sentences that were filled up with padding, say, or for a window of the last few
+# positions. Its shape is anything that fits $(B, G, R, T, S)$, with $G\cdot R$ heads, $T$ queries and $S$
+# keys. Here all heads share one mask; what it allows lies inside the outline. The dashes stand for padding.
 
 # %%
 tokens = ["we", "see", "the", "sea", "-", "-"]
@@ -273,7 +281,8 @@ sentence = np.random.default_rng(3).normal(size=(1, 6, D))
 def look(mask):
     settings = {"n_heads": H, "n_kv_heads": H, "causal": False, "mask": masks[mask]}
     _, saved = ops.multi_head_attention.forward(sentence, *weights, **settings)
-    return plots.gallery(saved.attention.probs.y[0, :, 0], tokens, allowed=masks[mask])
+    probs, names = saved.attention.probs.y[0, :, 0], [f"head {head}" for head in range(1, H + 1)]
+    return plots.gallery(probs, tokens, allowed=masks[mask], titles=names, columns=2)
 
 
 knobs.turn(look, mask=list(masks))
@@ -309,7 +318,8 @@ print("the mean of 10,000 draws:", np.mean(many, axis=0).round(2))
 # reads all of it. It is often this memory that limits how much a computer can serve. *Grouped queries* make
 # it smaller: there are $G$ key-value heads, fewer than query heads, and $R = H/G$ neighbouring query heads
 # share each. With $G = 1$ all share one. (Shazeer, "Fast transformer decoding: one write-head is all you
-# need", 2019; Ainslie et al., "GQA", 2023.)
+# need", 2019; Ainslie et al., "GQA: training generalized multi-query transformer models from multi-head
+# checkpoints", 2023.)
 #
 # Sharing is using more than once, and the rule is the one of $X$ above: the gradient of a shared head is the
 # *sum* over those that share it. To see it, give each query head a copy of its own, and add the gradients of
@@ -329,7 +339,8 @@ _, copied = ops.attention.forward(q, np.repeat(k, 2, axis=1), np.repeat(v, 2, ax
 _, dk, _ = ops.attention.backward(dy, shared)
 _, dcopies, _ = ops.attention.backward(dy, copied)
 print("gradients of shared keys and of copies:", dk.shape, dcopies.shape)
-print("the sums of the copies differ by", np.max(np.abs(dcopies.reshape(1, 2, 2, T, K).sum(axis=2) - dk)))
+sums = dcopies.reshape(1, 2, 2, T, K).sum(axis=2)
+print(f"the sums over the copies differ by {np.max(np.abs(sums - dk)):.0e}")
 
 # %%
 from handgrad.model.config import preset
@@ -370,13 +381,14 @@ maps = look_inside(model.weights, model.tokenizer.encode(text)[None])
 plots.gallery(maps[:, :, 0].reshape(16, len(text), len(text)), list(text), titles=names)
 
 # %% [markdown]
-# Look for lines along the diagonal: one cell below it is the character just before. Look for dark columns: a
-# place at which all later ones look, here often a space, the border of a word. And look at the rows of the
-# second `i` and the second `x`: is the first of its kind darker than its neighbours?
+# (The dots are spaces.) Look for lines along the diagonal: one cell below it is the character just before.
+# Look for dark columns: a place at which many later ones look, here often a space, the border of a word. And
+# look at the rows of the second `i` and the second `x`: is the first of its kind darker than its neighbours?
+# In some heads it is.
 #
-# One line of text tempts one to tell stories. So we measure, on 32 pieces of the text that training did not
-# see: how far back a head looks, how much it gives to the character just before, how much to earlier places
-# of the character where it stands, and the entropy $-\sum p\ln p$ of its rows, which is high where it
+# But one line of text tempts one to tell stories. So we measure, on 32 pieces of the text that training did
+# not see: how far back a head looks, how much it gives to the character just before, how much to earlier
+# places of the character where it stands, and the entropy $-\sum p\ln p$ of its rows, which is high where it
 # spreads. The dashed line is a head that looks at everything evenly. Turn the knob to see what training made
 # of the heads.
 
@@ -392,7 +404,7 @@ def measures(probs):
     rows = {
         "characters back": np.sum(probs * back, axis=-1),
         "share of the character before": np.sum(probs * (back == 1), axis=-1)[..., 1:],
-        "share of the same character, earlier": np.sum(probs * same_character, axis=-1),
+        "share of the same character": np.sum(probs * same_character, axis=-1),
         "entropy (nats)": -np.sum(probs * logs, axis=-1),
     }
     return {name: row.mean(axis=(-2, -1)) for name, row in rows.items()}
@@ -429,8 +441,9 @@ knobs.turn(compare, weights=list(stages))
 #
 # ### Exercise 1: putting heads together
 #
-# Write `merge`, from $(B, H, T, K)$ to $(B, T, HK)$, with `swapaxes` and `reshape` alone, and its backward,
-# from $dy$ of the shape $(B, T, HK)$ and the number of heads. The proof judges the pair.
+# Write `merge`, which takes $x$ of the shape $(B, H, T, K)$ and returns the shape $(B, T, HK)$, with
+# `swapaxes` and `reshape` alone; and `merge_backward`, which takes $dy$ of the shape $(B, T, HK)$ and the
+# number of heads, and returns $dx$. The proof judges the pair.
 
 
 # %% tags=["exercise"]
@@ -443,11 +456,13 @@ def merge_backward(dy, n_heads):
 
 
 # %% tags=["check"]
-def judge_merge(merge, merge_backward):
-    x = np.arange(48.0).reshape(2, 3, 4, 2)
+def judge_merge(merge, answer):
+    def merge_backward(dy, n_heads):
+        return (answer(dy, n_heads),)
 
+    x = np.arange(48.0).reshape(2, 3, 4, 2)
     return exercise.function(merge, merge_heads, x) and exercise.gradient(
-        lambda x: (merge(x), x.shape[1]), lambda dy, n_heads: (merge_backward(dy, n_heads),), x=x
+        lambda x: (merge(x), x.shape[1]), merge_backward, x=x
     )
 
 
@@ -479,8 +494,9 @@ judge_merge(merge, merge_backward)
 # ### Exercise 2: build a head by hand
 #
 # Let the input say nothing but the position: six positions, and the vector of position $i$ is the $i$-th row
-# of the identity. Find $W_Q$ and $W_K$, both $6\times6$, so that a causal head gives at least 99 % of its
-# attention to the position before, from the second position on. (The scores are divided by $\sqrt6$.)
+# of the identity. Write down $W_Q$ as `query` and $W_K$ as `key`, both $6\times6$, so that from the second
+# position on a causal head gives at least 99 % of its attention to the position before. (The scores are
+# divided by $\sqrt6$.)
 
 # %% tags=["exercise"]
 query = ...
@@ -523,10 +539,10 @@ exercise.claim(
 # %% [markdown]
 # ### Exercise 3: the price of a layer of heads
 #
-# For one multi-head attention without biases, with $H$ query heads and $G$ key-value heads, reading $T$
-# positions, write down three numbers: its parameters; the operations of its forward pass for one token,
-# multiplications and additions each counted, as if nothing were masked; and how many numbers it puts into
-# the KV cache for one token.
+# Take one multi-head attention of the width $D$ without biases, with $H$ query heads and $G$ key-value heads,
+# reading $T$ positions. Write `price`, which returns a tuple of three numbers: its parameters; the operations
+# of its forward pass for one token, multiplications and additions each counted, as if nothing were masked;
+# and how many numbers it puts into the KV cache for one token.
 
 
 # %% tags=["exercise"]

@@ -148,8 +148,10 @@ plots.geometry()
 # gradient at $\hat x$, $c = x-\mu$ for the centred row, and $\delta$ for a small change. First the
 # deviation:
 #
-# $$\delta r = -\tfrac12\,r^3\,\delta\langle c^2\rangle = -r^3\,\langle c\,\delta c\rangle = -r^2\,\langle\hat
-# x\,\delta c\rangle .$$
+# $$\begin{aligned}
+# \delta r &= -\tfrac12\,r^3\,\delta\langle c^2\rangle\\
+# &= -r^3\,\langle c\,\delta c\rangle = -r^2\,\langle\hat x\,\delta c\rangle .
+# \end{aligned}$$
 #
 # Then $\hat x = c\,r$ by the product rule, with $c = \hat x/r$:
 #
@@ -159,9 +161,11 @@ plots.geometry()
 # $\hat x$ has the mean zero, so $\langle\hat x\,\delta c\rangle = \langle\hat x\,\delta x\rangle$. The loss
 # changes by
 #
-# $$\sum_i g_i\,\delta\hat x_i
-# = r\sum_i g_i\big(\delta x_i-\langle\delta x\rangle-\hat x_i\langle\hat x\,\delta x\rangle\big)
-# = \sum_i r\,\big(g_i-\langle g\rangle-\hat x_i\langle g\,\hat x\rangle\big)\,\delta x_i .$$
+# $$\begin{aligned}
+# & \sum_i g_i\,\delta\hat x_i\\
+# & = r\sum_i g_i\big(\delta x_i-\langle\delta x\rangle-\hat x_i\langle\hat x\,\delta x\rangle\big)\\
+# & = \sum_i r\,\big(g_i-\langle g\rangle-\hat x_i\langle g\,\hat x\rangle\big)\,\delta x_i .
+# \end{aligned}$$
 #
 # In the last step the means change places, since both sides are the product of the same two means:
 #
@@ -193,8 +197,9 @@ gamma, beta = rng.normal(size=(2, 8))
 _, saved = ops.layer_norm.forward(x, gamma, beta)
 dx, dgamma, dbeta = ops.layer_norm.backward(dy, saved)
 x_hat = (x - saved.mean) * saved.rstd
-print("along (1, ..., 1):", np.sum(dx, axis=1))
-print("along x_hat:      ", np.sum(dx * x_hat, axis=1))
+print("of the two rows of dx,")
+print("along (1, ..., 1):", *(f"{part:9.0e}" for part in np.sum(dx, axis=1)))
+print("along x_hat:      ", *(f"{part:9.0e}" for part in np.sum(dx * x_hat, axis=1)))
 for proof in gradcheck.check(ops.layer_norm, {"x": x, "gamma": gamma, "beta": beta}, rng):
     print(f"{proof.input:6} relative error {proof.relative_error:.1e}")
 source.show(ops.layer_norm.backward)
@@ -288,18 +293,20 @@ for proof in gradcheck.check(layer, {"x": x, "w": w}, rng):
 # norm *before* the layer, on the branch (pre-norm), or *after* the sum, on the path (post-norm, as in the
 # first transformer).
 #
-# What becomes of a mean square of 1? Layers and gradients begin independent of each other, so mean squares
-# add where paths join:
+# What becomes of a mean square of 1, that of the signal after $l$ layers, and that of the gradient there, on
+# its way back from layer $L$? Layers and gradients begin independent of each other, so mean squares add where
+# paths join:
 #
-# | stack | $y =$ | signal after $l$ layers | gradient at layer $l$ of $L$ |
+# | stack | $y =$ | signal | gradient |
 # |---|---|---|---|
 # | plain | $f(x)$ | $g^l$ | $g^{L-l}$ |
-# | norm only | $f(N(x))$ | $g$ | $1$ (and $g$ at the input) |
+# | norm only | $f(N(x))$ | $g$ | $1$ |
 # | residual only | $x+f(x)$ | $(1+g)^l$ | $(1+g)^{L-l}$ |
-# | norm before | $x+f(N(x))$ | $1+gl$ | $(1+gL)/(1+gl)$ |
+# | norm before | $x+f(N(x))$ | $1+gl$ | $\dfrac{1+gL}{1+gl}$ |
 # | norm after | $N(x+f(x))$ | $1$ | $1$ |
 #
-# The fourth row is worth deriving. Each layer reads a signal of size 1, however large the stream has become,
+# (At the very input, before any norm, the signal of "norm only" is still $1$, and its gradient is $g$.) The
+# fourth row is worth deriving. Each layer reads a signal of size 1, however large the stream has become,
 # and adds $g$ to it: the sum grows evenly, not by factors. Backward the norm divides by that same size, so a
 # layer multiplies the gradient's mean square by
 #
@@ -367,9 +374,9 @@ def stack_backward(dx, saved):
 
 # %% [markdown]
 # Here are thirty layers, measured, with the roots of the table as grey lines. The plain stack vanishes at
-# gain $\frac14$ and explodes at 2; a residual without a norm explodes at any. With a norm, sizes are well.
-# And sameness? Below the picture is how alike the outputs have become at gain 1, for inputs that were
-# independent.
+# gain $\frac14$ and explodes at 2; a residual without a norm explodes at any gain. With a norm, sizes stay in
+# bounds. And sameness? The numbers below the picture say how alike the outputs have become at gain 1, for
+# inputs that were independent.
 
 
 # %%
@@ -406,7 +413,7 @@ for name, kind in STACKS.items():
 
 # %% [markdown]
 # Only one stack has good sizes and still tells its inputs apart: the one whose path has nothing on it, with
-# the norm on the branch. To see what that is worth, let all learn.
+# the norm on the branch. To see what that is worth, let them all learn.
 #
 # ## Side by side
 #
@@ -543,7 +550,7 @@ exercise.backward(rms_norm_backward, ops.rms_norm)
 #
 # A stack of sixteen layers, each a product with a $128\times128$ matrix of variance $\sigma^2 = 1/128$ and
 # then a ReLU. The input has the mean square 1. Predict the mean square of the output, on average over many
-# such stacks. The judge measures two hundred.
+# such stacks. The judge measures two hundred, and accepts what is within a quarter of the result.
 
 # %% tags=["exercise"]
 mean_square = ...
@@ -575,8 +582,9 @@ exercise.value(mean_square, measured_mean_square, tolerance=0.25)
 # %% [markdown]
 # ### Exercise 3: a gain for tanh
 #
-# A plain stack of thirty layers, $x\leftarrow\tanh(xW)$, 128 wide. Find a gain $D\sigma^2$ at which a
-# gradient arrives at the input with no less than half, and no more than twice, the size with which it began.
+# A plain stack of thirty layers, $x\leftarrow\tanh(xW)$, 128 wide. Find a gain $D\sigma^2$, one number, at
+# which a gradient arrives at the input with no less than half, and no more than twice, the size (root mean
+# square) with which it began.
 # Think first: is it 1, or less, or more?
 
 # %% tags=["exercise"]

@@ -19,9 +19,9 @@
 #
 # Embedding, positions, norms, attention and cross-entropy are known by now. Two questions are left. How are
 # they put together so that depth helps instead of harming? And how does the gradient find its way back
-# through all of it, from one number to every weight? The answer to both is short: a block is seven lines, and
-# its backward the same seven, read from the end. One part, the feed-forward block, has not been looked at
-# closely yet; we begin with it.
+# through all of it, from one number to every weight? The answer to both is short: a block is six lines, and
+# its backward undoes the same six, from the last to the first. One part, the feed-forward block, has not been
+# looked at closely yet; we begin with it.
 
 # %%
 from types import SimpleNamespace
@@ -49,7 +49,11 @@ from handgrad.plots import budget as budget_plots
 # second half of each block (Vaswani et al., "Attention is all you need", 2017, section 3.3): two affine
 # layers with an activation between them, applied to every position by itself,
 #
-# $$z = x\,W_1 + b_1,\qquad h = f(z),\qquad y = h\,W_2 + b_2,$$
+# $$\begin{aligned}
+# z &= x\,W_1 + b_1,\\
+# h &= f(z),\\
+# y &= h\,W_2 + b_2,
+# \end{aligned}$$
 #
 # where $W_1$ is $D\times F$ and $W_2$ is $F\times D$. One can read hidden unit $j$ as a question and an
 # answer: column $j$ of $W_1$ asks whether $x$ points its way, and as far as it does, row $j$ of $W_2$ is
@@ -58,9 +62,12 @@ from handgrad.plots import budget as budget_plots
 #
 # On paper, with $D = 2$, $F = 3$, a ReLU and no biases:
 #
-# $$x = (1, 2),\quad W_1 = \begin{pmatrix}1&-1&0\\0&1&-1\end{pmatrix},\quad
-# W_2 = \begin{pmatrix}1&0\\2&1\\5&-5\end{pmatrix}
-# \quad\Rightarrow\quad z = (1, 1, -2),\quad h = (1, 1, 0),\quad y = (3, 1)$$
+# $$W_1 = \begin{pmatrix}1&-1&0\\0&1&-1\end{pmatrix},\quad
+# W_2 = \begin{pmatrix}1&0\\2&1\\5&-5\end{pmatrix}$$
+#
+# make of $x = (1, 2)$, one after the other,
+#
+# $$z = (1, 1, -2),\quad h = (1, 1, 0),\quad y = (3, 1)$$
 #
 # and back, the three steps in reverse, with $dy = (1, -1)$:
 #
@@ -129,7 +136,7 @@ def block_forward(x, w):
 # places in the opposite order. Beside each line of the forward stands the one that undoes it; read the left
 # column downwards and the right one upwards.
 #
-# | forward, downwards | backward, upwards |
+# | forward, down | backward, up |
 # |---|---|
 # | `h = norm1(x)` | `dh = norm1.backward(dh)`, then `dx = dx + dh` |
 # | `h = attention(h)` | `dh = attention.backward(dx)` |
@@ -179,11 +186,14 @@ print(f"the worst is {worst.input}, with a relative error of {worst.relative_err
 source.show(Block._forward_pre, Block._backward_pre)
 
 # %% [markdown]
-# ## Why to add
+# ## Why a block adds
 #
 # With $J_l$ for the Jacobian of what block $l$ adds, the derivative through $L$ of them is
 #
-# $$(I + J_L)\cdots(I + J_2)(I + J_1) = I + \sum_l J_l + \sum_{l > k} J_l J_k + \dots$$
+# $$\begin{aligned}
+# & (I + J_L)\cdots(I + J_2)(I + J_1)\\
+# & = I + \sum_l J_l + \sum_{l > k} J_l J_k + \dots ,
+# \end{aligned}$$
 #
 # a sum over $2^L$ paths, through any selection of the blocks. One of them, $I$, passes no weight at all:
 # however deep the stack, a gradient reaches its beginning undamped. Without the residual only the longest of
@@ -366,15 +376,15 @@ print(f"measured        {measured:10.6f}")
 # %% [markdown]
 # ## A gradient for every weight
 #
-# One number went out, and an array of gradients has come back for every array of weights. Here are their
-# sizes in the blocks. They are of the same order from the first block to the last: none is starved, and that
-# is the residual stream at work.
+# One number went out, and an array of gradients has come back for every array of weights. The picture shows
+# how large those in the blocks are. Compare along the rows: from block to block sizes differ by a factor of
+# six at most. None is starved, and that is the residual stream at work.
 
 # %%
 block_plots.gradient_map(theirs)
 
 # %% [markdown]
-# One row is empty. A key's bias adds the same $q\cdot b$ to all the scores of a query, and softmax does not
+# One row is zero. A key's bias adds the same $q\cdot b$ to all the scores of a query, and softmax does not
 # notice what is added to all its inputs: the true gradient is zero, and so the bias of the keys never learns
 # anything. The smallest others are those of queries and keys: their way leads through softmax, where a score
 # is one of many.
@@ -406,7 +416,7 @@ print(f"loss before {loss:.4f}, after {after:.4f}")
 print(f"a change of {after - loss:.4f}; the slope said {slope:.4f}")
 
 # %% [markdown]
-# Down it went, by nearly what the slope said; the rest is curvature. Training is this step, some thousand
+# Down it went, by nearly what the slope said; the rest is curvature. Training is this step, some thousands of
 # times, on ever new batches.
 #
 # ## Where the weights are
@@ -542,7 +552,8 @@ for name in PRESETS:
 # ### Exercise 1: the backward of a post-norm block
 #
 # Here is the forward of a block as the original had it, the norms after the sums. Write its backward. It
-# returns the gradient of `x` and a `p.Block` of the weights' gradients. The judge is the proof.
+# returns the gradient of `x` and a `p.Block` of the weights' gradients, whose parts stand in the same order
+# as in `block_backward`. The judge is the proof.
 
 
 # %% tags=["exercise"]
@@ -594,7 +605,8 @@ exercise.gradient(post_forward, post_backward, x=x, w=w)
 #
 # Llama has no biases, RMS norms (a scale, no shift), rotary positions (which have no weights), a gated
 # feed-forward block of width $F$, a head of its own, and $G$ key-value heads for $H$ query heads. How many
-# parameters has it? The judge counts two models: Llama 2 with 7 and with 70 billion.
+# parameters has it, with a vocabulary of $V$, width $D$ and $L$ layers? Write `count_llama`, which returns
+# the number. The judge counts two models: Llama 2 with 7 and with 70 billion.
 
 
 # %% tags=["exercise"]
@@ -635,9 +647,9 @@ exercise.function(count_llama, counted, seven, seventy, tolerance=1e-12)
 # %% [markdown]
 # ### Exercise 3: rows without a gradient
 #
-# Some rows of the embedding's gradient may be exactly zero after a batch. Which? Write a function that lists
-# their ids in order, from the batch, the size of the vocabulary, and whether the head is tied. The judge
-# computes the gradients.
+# Some rows of the embedding's gradient may be exactly zero after a batch. Which? Write `zero_rows`, which
+# takes the batch, the size of the vocabulary, and whether the head is tied, and returns a list of the ids of
+# these rows in ascending order. The judge computes the gradients.
 
 
 # %% tags=["exercise"]

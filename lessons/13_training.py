@@ -56,7 +56,7 @@ print(repr(text[:24]), "becomes", *tokens[:24])
 # the *targets*, and several windows, cut anywhere, make a batch: two arrays of integers $(B, T)$.
 
 # %%
-plots.batch(text[50:114], starts=[3, 21, 45], context_length=16)
+plots.batch(text[47:95], starts=[0, 11, 31], context_length=16)
 
 # %% [markdown]
 # Each column is a question, and attention's causal mask lets the model see only the inputs up to it: one
@@ -88,27 +88,26 @@ print(f"unread after {steps:,} steps: {1 - read.mean():.2%}; the formula: {np.ex
 print(f"tokens seen: {steps * B * T:,} of {N:,}, which is {steps * B * T / N:.1f} epochs")
 
 # %% [markdown]
-# Next to nothing: the judge would ask what the pupil has read. The number $nT/N$, how often the text has been
-# seen on average, is called *epochs*.
+# Next to nothing: the judge would ask what the pupil has read. How often the text has been seen on average,
+# $nT/N$, is counted in *epochs*.
 #
 # ## What a loss is worth
 #
-# The loss is the mean of $-\ln p$ of what really came, in nats a token. Is 2.3 good? Compare it with writers
-# that know little. One that holds all $V$ tokens for equally likely pays $\ln V$ for each. One that knows how
-# frequent each token is, $p_i$, pays the *entropy* of these frequencies (Shannon, "A mathematical theory of
-# communication", 1948):
+# The loss is the mean of $-\ln p$ of what really came, in nats a token. Is 2.3 good? Compare it with
+# writers that know little. One that holds all $V$ tokens for equally likely, *uniform* in the pictures,
+# pays $\ln V$ for each. One that knows how frequent each token is, $p_i$, the *unigram* writer, pays the
+# *entropy* of these frequencies (Shannon, "A mathematical theory of communication", 1948):
 #
 # $$H = -\sum_i p_i \ln p_i$$
 #
-# and one that looks at the token before pays the mean of such entropies, each of what follows one token. On
-# paper, for *abracadabra*: five a, two b, two r, one c, one d, so
+# and one that looks at the token before, the *bigram* writer, pays the mean of such entropies, each of what
+# follows one token. On paper, for *abracadabra*: five a, two b, two r, one c, one d, so
 #
-# $$H = \tfrac5{11}\ln\tfrac{11}5 + 2\cdot\tfrac2{11}\ln\tfrac{11}2 + 2\cdot\tfrac1{11}\ln 11
-# \approx 0.358 + 0.620 + 0.436 = 1.414,$$
+# $$H = \tfrac5{11}\ln\tfrac{11}5 + 2\cdot\tfrac2{11}\ln\tfrac{11}2 + 2\cdot\tfrac1{11}\ln 11,$$
 #
-# less than the $\ln 5 \approx 1.609$ of a blind guess among five. For our text, frequencies are counted on
-# the part to learn from, with one added to each count so that nothing is impossible (Laplace), and judged on
-# the rest.
+# which is $0.358 + 0.620 + 0.436 = 1.414$, less than the $\ln 5 \approx 1.609$ of a blind guess among five.
+# For our text, frequencies are counted on the part to learn from, with one added to each count so that
+# nothing is impossible (Laplace), and judged on the rest.
 
 # %%
 counts = np.array([5, 2, 2, 1, 1])
@@ -117,15 +116,15 @@ print(f"abracadabra: entropy {-np.sum(p * np.log(p)):.3f}, blind {np.log(5):.3f}
 
 worth = baselines.losses(train, validation, tokenizer.vocab_size)
 of_train = baselines.losses(train, train, tokenizer.vocab_size)
-print(f"pairs: {worth['bigram']:.3f}; judged by the training text itself {of_train['bigram']:.3f}")
+print(f"bigram: {worth['bigram']:.3f}; judged by the training text itself {of_train['bigram']:.3f}")
 plots.baselines(worth)
 
 # %% [markdown]
-# The right column says it in another way: a loss of $L$ is as hard as a blind guess among $e^L$ tokens, the
-# *perplexity*. A look at the token before is worth nearly a nat; what a transformer gains beyond that, it
-# gains by looking further back. And a warning is printed above: by the same measure this text's end is easier
-# than the rest. Two parts of a text need not be equally hard, so a validation loss *below* the training loss
-# can mean no more than an easier ending.
+# The words beside the bars say it in another way: a loss of $L$ is as hard as a blind guess among $e^L$
+# tokens, the *perplexity*. A look at the token before is worth nearly a nat; what a transformer gains
+# beyond that, it gains by looking further back. And a warning is printed above: by the same measure this
+# text's end is easier than the rest. Two parts of a text need not be equally hard, so a validation loss
+# *below* the training loss can mean no more than an easier ending.
 #
 # ## A step: AdamW
 #
@@ -254,7 +253,7 @@ model = LanguageModel(Transformer(config))
 flat, weights = tree.pack(init(config, seed=0))
 m, s = np.zeros_like(flat), np.zeros_like(flat)
 rng, rows, recent, steps = np.random.default_rng(0), [], [], 500
-with threadpool_limits(1):  # products as small as these are done sooner by one core than by several that wait
+with threadpool_limits(1):  # one core does products as small as these sooner than several that wait
     for step in range(steps + 1):
         if step % 50 == 0:
             judged = batches.spread(validation, 32, 32, n_windows=128)
@@ -283,8 +282,8 @@ plots.curves({"our loop": rows}, worth)
 # `handgrad.train` is this loop with a folder: it writes every loss into `metrics.jsonl`, evaluates now and
 # then, keeps the best weights and the last, and survives being stopped. Its engine computes the same formulas
 # in kernels compiled for your machine. The lessons share one small model, `nano` after 600 steps; the first
-# lesson that needs it trains it, in about half a minute (and once more so long where the kernels are not
-# compiled yet).
+# lesson that needs it trains it, in about half a minute (a whole one where the kernels are still to be
+# compiled).
 
 # %%
 trained = practice.model()
@@ -299,7 +298,7 @@ loss_curve.draw(log, about["baselines"])
 for row in log:
     if "sample" in row:
         print(f"--- after {row['step']} steps, validation loss {row['validation_loss']:.2f}")
-        print(row["sample"][:130].strip(), "\n")
+        print(row["sample"][:80].strip(), "\n")
 
 # %% [markdown]
 # First noise; then letters with the right frequencies, spaces at about the right distances; then words, or
@@ -394,8 +393,8 @@ print(f"two seeds end at {first[-1][2]:.3f} and {other[-1][2]:.3f}")
 # ### Exercise 1: how long a memory is
 #
 # All gradients are 1, and $m$ starts at 0. After how many steps does the *uncorrected* mean reach a given
-# share of the truth? Derive a formula from the sum above, and let it return a whole number of steps. The
-# judge walks them.
+# share of the truth? Derive a formula from the sum above, and let `steps_until` return the least whole number
+# of steps after which $m$ is at least `share`. The check walks them one by one.
 
 
 # %% tags=["exercise"]
@@ -473,8 +472,8 @@ exercise.function(unigram, theirs, small, (train, validation, tokenizer.vocab_si
 # %% [markdown]
 # ### Exercise 3: three patients
 #
-# Three runs went wrong, each in its own way. Which is which? Answer with a tuple of three of the names below,
-# for A, B and C.
+# Three runs went wrong, each in its own way. Which is which? Answer with a tuple of the three names below,
+# the keys of `wrong`, in the order A, B, C.
 
 # %%
 wrong = {

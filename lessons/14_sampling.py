@@ -23,6 +23,7 @@
 # chooses, and how?
 
 # %%
+import textwrap
 import time
 from math import prod
 
@@ -39,7 +40,7 @@ from handgrad.model.count import count
 from handgrad.model.transformer import Transformer
 from handgrad.plots import sampling as plots
 
-np.set_printoptions(precision=4, suppress=True)
+np.set_printoptions(precision=4, suppress=True, floatmode="fixed")
 
 # %% [markdown]
 # ## A distribution, not a text
@@ -84,7 +85,7 @@ def period(text, shown=200):
 
 
 greedy = handgrad.generate(model, "If ", max_tokens=700, temperature=0)
-print(greedy[:300])
+print(textwrap.fill("If " + greedy[:300], 60))
 print("\nIts last 200 characters stand there already,", period(greedy), "characters earlier.")
 
 # %% [markdown]
@@ -141,9 +142,8 @@ plots.temperatures(logits_after("The "), characters, temperatures=(0.4, 1.0, 2.0
 # and the last of these gives $d\langle z\rangle/d\beta = \langle z^2\rangle - \langle z\rangle^2$, the
 # variance of the logits. Hence
 #
-# $$\frac{dH}{d\beta} = \langle z\rangle - \langle z\rangle - \beta\operatorname{Var}(z)
-# = -\beta\operatorname{Var}(z),\qquad
-# \frac{dH}{dT} = \frac{dH}{d\beta}\cdot\Big(-\frac{1}{T^2}\Big)
+# $$\frac{dH}{d\beta} = \langle z\rangle - \langle z\rangle - \beta\operatorname{Var}(z),\qquad
+# \frac{dH}{dT} = -\frac{1}{T^2}\cdot\frac{dH}{d\beta}
 # = \frac{\operatorname{Var}(z)}{T^3}\ \ge\ 0 .$$
 #
 # It grows at every temperature, unless all logits are equal: then there is nothing to flatten. We measure the
@@ -177,8 +177,8 @@ plots.entropy(z)
 # Two remedies cut the tail off and bring the rest back to the sum of one. *Top-k* keeps the $k$ likeliest
 # tokens. *Top-p* keeps the fewest that together have at least the probability $p$ (Holtzman et al., "The
 # curious case of neural text degeneration", 2020). Here is how much probability lies beyond the $k$
-# likeliest, on average over text that the model never learned from; and below it, all of the library's
-# choosing.
+# likeliest, on average over text that the model never learned from. Below it stands the library's function
+# that does all of this: temperature, top-k and top-p.
 
 # %%
 text = model.tokenizer.encode(corpus.embedded().text)
@@ -188,14 +188,14 @@ probs, _ = ops.softmax.forward(transformer.forward(model.weights, token_ids)[0].
 largest_first = -np.sort(-probs, axis=-1)
 for k in (5, 20, 40):
     tail = 1 - largest_first[..., :k].sum(axis=-1).mean()
-    print(f"beyond top {k:2}: {tail:.3f} at a place; 100 characters avoid it with {(1 - tail) ** 100:.1g}")
+    print(f"beyond top {k:2}: {tail:.3f}; 100 characters avoid it with probability {(1 - tail) ** 100:.1g}")
 
 source.show(sampling.distribution)
 
 # %% [markdown]
-# The two differ in what they adapt to. Forty tokens are far too many in the middle of a word, and may be too
-# few at the beginning of a sentence; a share of the probability is few tokens where the model is sure and
-# many where it is not. Turn the knobs, and compare how many are kept after the two beginnings.
+# Top-k is the same everywhere, top-p adapts. Forty tokens are far too many in the middle of a word, and may
+# be too few at the beginning of a sentence; a share of the probability is few tokens where the model is
+# sure, and many where it is not. Turn the knobs, and compare how many are kept after the two beginnings.
 
 
 # %%
@@ -241,12 +241,16 @@ plots.staircase(np.array([0.5, 0.2, 0.25, 0.05]), "abcd", draws=[0.31, 0.6, 0.97
 #
 # $$F(g) = e^{-e^{-g}},\qquad F'(g) = e^{-g}\,F(g).$$
 #
-# Token $i$ wins if $z_i + G_i$ is some $x$, and all others stay below that $x$. Sum over all $x$:
+# Token $i$ wins if $z_i + G_i$ is some $x$, and all others stay below that $x$. Integrate over all $x$:
 #
-# $$P(i) = \int F'(x - z_i)\prod_{j\ne i}F(x - z_j)\,dx = \int e^{z_i - x}\prod_{j}e^{-e^{z_j - x}}\,dx
-# = e^{z_i}\int e^{-x}\,e^{-S e^{-x}}\,dx,\qquad S = \sum_j e^{z_j}.$$
+# $$\begin{aligned}
+# P(i) &= \int F'(x - z_i)\prod_{j\ne i}F(x - z_j)\,dx \\
+# &= \int e^{z_i - x}\prod_{j}e^{-e^{z_j - x}}\,dx \\
+# &= e^{z_i}\int e^{-x}\,e^{-S e^{-x}}\,dx .
+# \end{aligned}$$
 #
-# With $s = e^{-x}$, $ds = -e^{-x}dx$, the last integral is $\int_0^\infty e^{-Ss}\,ds = 1/S$, and
+# Here $S = \sum_j e^{z_j}$. With $s = e^{-x}$, $ds = -e^{-x}dx$, the last integral is
+# $\int_0^\infty e^{-Ss}\,ds = 1/S$, and
 #
 # $$P(i) = \frac{e^{z_i}}{\sum_j e^{z_j}} .$$
 #
@@ -271,7 +275,7 @@ print("two standard errors:", 2 * np.sqrt(expected * (1 - expected) / n))
 # none for what was certain, 0.69 nats for a fair coin, 4.6 for one in a hundred. By the chain rule of
 # probability
 #
-# $$-\ln p(x_2,\dots,x_n\mid x_1) = \sum_{t=2}^{n} -\ln p(x_t\mid x_{<t}),$$
+# $$-\ln p(x_2,\dots,x_n\mid x_1) = -\sum_{t=2}^{n}\ln p(x_t\mid x_{<t}),$$
 #
 # surprises add up, and their mean is nothing but the loss that training made small. Its exponential is the
 # *perplexity*: a blind guess among $V$ characters has the mean surprise $\ln V$ and the perplexity $V$, so
@@ -291,7 +295,8 @@ text = "An object is a thing that has a type and a value, as zxqj has."
 ids = model.tokenizer.encode(text)[None]
 loss, _ = handgrad.loss_and_gradients(model.config, model.weights, ids[:, :-1], ids[:, 1:])
 nats = surprises(text)
-print(f"mean surprise {nats.mean():.5f}, the library's loss {loss:.5f}, perplexity {np.exp(nats.mean()):.2f}")
+perplexity = np.exp(nats.mean())
+print(f"mean surprise {nats.mean():.5f}, the library's loss {loss:.5f}, perplexity {perplexity:.2f}")
 plots.surprise(text, np.append(np.nan, nats))
 
 # %% [markdown]
@@ -319,14 +324,14 @@ for place, name in enumerate(names):
 # Beside what a character *did* cost there is what the model *expected* it to cost, before it came. That is
 # the mean of the surprise under the model's own probabilities, $\sum_i p_i\cdot(-\ln p_i)$: the entropy
 # again. Where the line is low the model is sure of itself; a dot high above it is a mistake made with
-# confidence. If the probabilities can be trusted, the two agree on average. The first line tells: where more
-# is expected than found, the model is less sure than it may be; where less, it is too sure of itself.
+# confidence. If the probabilities can be trusted, the two agree on average. The printed line tells: if more
+# is expected than found, the model is less sure than it might be; if less, it is too sure of itself.
 
 # %%
 expected = -np.sum(probs * np.log(probs), axis=-1)
-print(f"over {surprise.size} characters: expected {expected.mean():.3f} nats, found {surprise.mean():.3f}")
+print(f"over {surprise.size:,} characters: expected {expected.mean():.3f} nats, found {surprise.mean():.3f}")
 
-window = slice(0, 60)
+window = slice(0, 40)
 shown = model.tokenizer.decode(targets[0, window])
 plots.entropy_along(shown, expected[0, window], surprise[0, window])
 
@@ -345,9 +350,9 @@ exact = tree.map(lambda weight: weight.astype(np.float64), model.weights)
 whole, _ = transformer.forward(exact, token_ids[:1])
 decoding = reference.Decoding(model.config, exact)
 one_by_one = np.array([decoding.read(token_ids[0, t : t + 1]) for t in range(token_ids.shape[1])])
-print("largest difference of any logit:", np.max(np.abs(one_by_one - whole[0])))
+print(f"largest difference of any logit: {np.max(np.abs(one_by_one - whole[0])):.0e}")
 per_token = sum(k.nbytes + v.nbytes for k, v in decoding.past) // decoding.n_tokens
-print(f"bytes for a token: {per_token} here; {count(model.config).kv_cache_bytes_per_token} in float32")
+print(f"bytes for a token: {per_token:,} here; {count(model.config).kv_cache_bytes_per_token:,} in float32")
 
 source.show(reference.Decoding.read, stream.tokens)
 
@@ -372,7 +377,7 @@ source.show(reference.Decoding.read, stream.tokens)
 # %%
 M, L, D = count(model.config).matrix_parameters, model.config.n_layers, model.config.d_model
 matrices = [weight for weight in tree.leaves(model.weights) if weight.ndim == 2]
-print("M =", M, "=", sum(prod(weight.shape) for weight in matrices) - model.weights.positions.size)
+print(f"M = {M:,}; counted: {sum(prod(w.shape) for w in matrices) - model.weights.positions.size:,}")
 
 n, begun = token_ids.shape[1], time.perf_counter()
 decoding = reference.Decoding(model.config, model.weights)
@@ -392,26 +397,22 @@ plots.multiply_adds(lengths, {"without the cache": np.cumsum(rereading), "with t
 # ## One text, four temperatures
 #
 # All of it together: the same beginning, the same seed, four temperatures. Blanks and line breaks in a row
-# are drawn together. Below each column stands what its text costs this model, the mean surprise over its
-# first 64 characters; and below all, what real, unseen text costs.
+# are drawn together. Above each text stands what it costs this model, the mean surprise over its first 64
+# characters; and below all, what real, unseen text costs.
 
 # %%
-columns, costs, width, height = [], [], 20, 12
 for T in (0.3, 0.7, 1.0, 1.5):
-    written = "The " + handgrad.generate(model, "The ", max_tokens=400, temperature=T, seed=2)
-    words = " ".join(written.split())
-    columns.append([f"T = {T}", ""] + [words[i * width : (i + 1) * width] for i in range(height)] + [""])
-    costs.append(f"{surprises(written[:64]).mean():.2f} nats")
-for row in [*zip(*columns, strict=True), costs]:
-    print(" | ".join(cell.ljust(width) for cell in row))
-print(f"\nreal text: {surprise.mean():.2f} nats")
+    written = "The " + handgrad.generate(model, "The ", max_tokens=300, temperature=T, seed=2)
+    print(f"T = {T}: {surprises(written[:64]).mean():.2f} nats a character")
+    print(textwrap.fill(" ".join(written.split())[:200], 60), "\n")
+print(f"real text: {surprise.mean():.2f} nats a character")
 
 # %% [markdown]
-# Cold, the text costs little and says little; hot, it costs more than real text does. That is in between: it
-# is *not* made of the likeliest characters. Holtzman and the others found this of large models as well, and
-# drew their conclusion: neither the likeliest text, nor one drawn from the whole distribution, but one drawn
-# from its trustworthy head. `handgrad generate` takes `--temperature`, `--top-k` and `--top-p`; begin with
-# 0.8 and `--top-p 0.95`, and read what comes.
+# Cold, the text costs little and says little; hot, it costs more than real text does. Real text lies
+# between: it is *not* made of the likeliest characters. Holtzman and the others found this of large models
+# as well, and drew their conclusion: neither the likeliest text, nor one drawn from the whole distribution,
+# but one drawn from its trustworthy head. `handgrad generate` takes `--temperature`, `--top-k` and
+# `--top-p`; begin with 0.8 and `--top-p 0.95`, and read what comes.
 #
 # ## Exercises
 #
@@ -419,7 +420,7 @@ print(f"\nreal text: {surprise.mean():.2f} nats")
 #
 # Texts of two letters, each $a$ or $b$. You choose three numbers: $p(a)$ for the first letter, $p(a\mid a)$
 # and $p(a\mid b)$ for the second. Find ones for which greedy's text is at most 0.6 times as likely as the
-# likeliest text. On paper first: how small can that ratio become?
+# likeliest text, and write them as a tuple. On paper first: how small can that ratio become?
 
 # %% tags=["exercise"]
 trap = ...  # p(a), p(a | a), p(a | b)
@@ -455,8 +456,9 @@ exercise.claim(trap, lambda trap: ratio(trap) <= 0.6, "a ratio of at most 0.6")
 # %% [markdown]
 # ### Exercise 2: top-p
 #
-# Write the cut yourself: keep the fewest tokens, the likeliest first, that together have at least the
-# probability $p$; give the others zero, and let the rest sum to one.
+# Write the cut yourself. From a vector of probabilities, in any order, keep the fewest tokens, the likeliest
+# first, that together have at least the probability $p$. Return a vector as long, in the same order, in which
+# the others have zero and the kept ones sum to one.
 
 
 # %% tags=["exercise"]
@@ -500,9 +502,10 @@ judge_nucleus(nucleus)
 # %% [markdown]
 # ### Exercise 3: a temperature for the wanted entropy
 #
-# Instead of a temperature one might ask for an *openness*: "always so hot that there are 2 nats left". Write
-# the function that finds the temperature for logits `z` and an entropy in nats. That the entropy rises with
-# $T$ everywhere is what makes it possible; `entropy(z, T)` is at hand.
+# Instead of a temperature one might ask for an *openness*: "always so hot that there are 2 nats left".
+# Write the function that returns the temperature at which the softmax of the logits `z` has an entropy of
+# `nats`, to four digits. That the entropy rises with $T$ everywhere is what makes it possible;
+# `entropy(z, T)` is at hand.
 
 
 # %% tags=["exercise"]
@@ -516,6 +519,7 @@ def judge_temperature(find):
         T = find(z, nats)
         return T if T is ... else entropy(z, T)
 
+    entropy_reached.__name__ = find.__name__  # the verdict is about the temperature's finder
     cases = [(z, 2.0), (z, 0.5), (logits_after("The stateme"), 1.5), (np.array([2.0, 1.0, 0.0]), 1.0)]
     return exercise.function(entropy_reached, lambda z, nats: nats, *cases, tolerance=1e-4)
 

@@ -40,7 +40,7 @@ np.set_printoptions(precision=3, suppress=True)
 # %% [markdown]
 # ## The patient
 #
-# Without a word from you it is the small model that is trained in half a minute on Python's language
+# Unless you name another, it is the small model that is trained in half a minute on Python's language
 # reference. Much better: train one on a text you know, `handgrad train book.txt --out runs/mine`, and write
 # its folder below. The lesson is made for models shaped like `nano`: normalization before each part, learned
 # positions, the output head tied to the embedding, characters for tokens.
@@ -60,7 +60,7 @@ logits, saved = transformer.forward(weights, ids)
 answer, rival = np.argsort(-logits[0, -1])[:2]
 says = f"logit of {characters[answer]!r} minus logit of {characters[rival]!r}"
 margin = logits[0, -1, answer] - logits[0, -1, rival]
-print(f"after {text!r}: {says} is {margin}")
+print(f"after {text!r}: {says} is {margin:.3f}")
 
 # %% [markdown]
 # ## The stream is a sum
@@ -104,7 +104,10 @@ plots.contributions(lengths, xlabel="mean length of what is written", total=Fals
 # not see what is added to all. So take the answer $a$ against its rival $b$, and write
 # $u = \gamma\,(w_a - w_b)$:
 #
-# $$z_a - z_b = r\sum_d u_d\,(x_d - \langle x\rangle) = r\sum_d (u_d - \langle u\rangle)\,x_d .$$
+# $$\begin{aligned}
+# z_a - z_b &= r\sum_d u_d\,(x_d - \langle x\rangle) \\
+# &= r\sum_d (u_d - \langle u\rangle)\,x_d .
+# \end{aligned}$$
 #
 # The second step moves the centring from $x$ to $u$: both sides are
 # $r\big(\sum_d u_dx_d - D\langle u\rangle\langle x\rangle\big)$. If we leave the number $r$ as it is in this
@@ -116,7 +119,7 @@ plots.contributions(lengths, xlabel="mean length of what is written", total=Fals
 u = weights.norm.gamma * (weights.embedding[answer] - weights.embedding[rival])
 direction = saved.norm.rstd[0, -1] * (u - u.mean())
 shares = {name: float(part[0, -1] @ direction) for name, part in parts.items()}
-print(f"sum of the shares {sum(shares.values())}; by the model {margin}")
+print(f"sum of the shares {sum(shares.values()):.14f}; by the model {margin:.14f}")
 plots.contributions(shares, xlabel=says)
 
 # %% [markdown]
@@ -129,8 +132,8 @@ plots.contributions(shares, xlabel=says)
 # If the stream is a sum that grows towards the answer, one may read it before it is complete: put it through
 # the final norm and the head after every block, as if the rest of the model did not exist. That is the *logit
 # lens* (nostalgebraist, "interpreting GPT: the logit lens", 2020). Nothing in training asks for this to make
-# sense. Look whether it does: a row for each stage, what is read below, and a frame around an answer that is
-# right.
+# sense. See whether it does: the text that is read stands at the bottom, above each of its characters is a
+# column of answers, a row for each stage, and an answer that is right has a frame.
 
 
 # %%
@@ -184,7 +187,8 @@ for name, x in zip(names, stages(seen), strict=True):
 # ## Where heads look
 #
 # The probabilities of every head are in `saved`. Turn the knob: a row is a character that looks, a column one
-# that is looked at.
+# that is looked at, and the darker a cell, the more of the row's attention goes there. The hatched half is
+# the future, which the causal mask hides.
 
 
 # %%
@@ -195,7 +199,7 @@ def looks(saved, layer):
 
 
 def attention_maps(layer):
-    shown = text[:24]
+    shown = text[:18]
     titles = [f"layer {layer}, head {head}" for head in range(config.n_heads)]
     return plots.attention_maps(looks(saved, layer)[0, :, : len(shown), : len(shown)], shown, titles=titles)
 
@@ -258,12 +262,13 @@ _, silenced = transformer.forward(without_head(0, 2), ids)
 output = saved.blocks[0].attention.output
 wrote = output.x[..., rows(2)] @ output.weight[rows(2)]
 gone = saved.blocks[0].norm2.x - silenced.blocks[0].norm2.x  # the stream after attention, before and after
-print("what is gone is what head 0.2 wrote, up to", np.max(np.abs(gone - wrote)))
+print(f"what is gone is what head 0.2 wrote, up to {np.max(np.abs(gone - wrote)):.0e}")
 
 # %% [markdown]
 # Now one part after the other, and each time the loss on the unseen text (Michel, Levy and Neubig, "Are
 # sixteen heads really better than one?", 2019). All are measured on the same characters, so what chance can
-# do is in the scatter of the *differences*; the line above the picture says how much that is for a head.
+# do is in the scatter of the *differences*: the line above the picture has its standard error for the heads,
+# and a rise of less than two of those may be chance.
 
 
 # %%
@@ -294,14 +299,16 @@ plots.ablation(rises, layers=[f"layer {layer}" for layer in range(config.n_layer
 #
 # ## Carrying an activation over
 #
-# The sharpest question is *where* a fact is kept. Take two texts that differ in one character, and with it in
-# what should come next. Run both. Then run the second again, but at one place, after one block, put in the
-# stream of the first, a single row of $D$ numbers. If the answer swings over to the first text's, what
-# decides it was in that row. (Meng, Bau, Andonian and Belinkov, "Locating and editing factual associations in
-# GPT", 2022, did this with facts in large models; it is called *activation patching*.)
+# The sharpest question is *where* a fact is kept. Take two texts that differ in one character, and with it
+# in what should come next; call them *clean* and *corrupted*. Run both. Then run the corrupted one again,
+# but at one place, after one block, put in the stream of the clean one, a single row of $D$ numbers. If the
+# answer swings over to the clean text's, what decides it was in that row. (Meng, Bau, Andonian and
+# Belinkov, "Locating and editing factual associations in GPT", 2022, did this with facts in large models;
+# it is called *activation patching*.)
 #
-# We follow the two characters whose probabilities differ most: the difference of their logits. In the picture
-# 0 is where it stands in the corrupted run, 1 where it stands in the clean one.
+# We follow the two characters whose probabilities differ most between the runs: the one that the clean run
+# favours, and the one that the corrupted run does. Their difference of logits is 0 in the picture where it is
+# as in the corrupted run, and 1 where it is as in the clean one; an empty cell is nearly 0.
 
 
 # %%
@@ -340,15 +347,15 @@ plots.patching(restored, clean, corrupted, stages=names)
 # The first and the last row must be what they are, which is a good test of the code: at the start the texts
 # differ in one character's row alone, and at the end only the last row is read. Everything between is
 # discovery. The difference has to travel from the changed character to the last one, and only attention can
-# carry it: the row in which the 1 changes its column tells which block does it. Columns before the change are
-# zero in all rows, because attention looks only backwards.
+# carry it: the first row in which most of it stands in the last column tells which block does it. Columns
+# before the change are zero in all rows, because attention looks only backwards.
 #
 # ## What a gradient says
 #
 # To try out every place takes a run for each. A gradient promises the same from a single backward pass: the
 # slope of the answer, $z_a - z_b$, with respect to the stream's start at *every* position at once (Simonyan,
-# Vedaldi and Zisserman, "Deep inside convolutional networks", 2013). We have every backward that is needed;
-# read it upwards.
+# Vedaldi and Zisserman, "Deep inside convolutional networks", 2013). We have every backward that is needed:
+# `slope_at_start` undoes the lines of `answer_from_start` from the last to the first.
 
 
 # %%
@@ -395,7 +402,7 @@ print("the positions' gradient is the same:", np.allclose(gradients.positions[: 
 # $$-\alpha\,\langle g_t,\ e_t - \bar e\rangle ,$$
 #
 # and we can measure by how much it does, for all positions in one batch. Both are divided by $\alpha$ in the
-# picture. Begin at a hundredth.
+# picture; the knob `fraction` is $\alpha$. Begin at a hundredth.
 
 # %%
 counts = np.bincount(learned, minlength=config.vocab_size)
@@ -513,10 +520,10 @@ exercise.function(shares_of_heads, with_others_silent, 0, config.n_layers - 1)
 # %% [markdown]
 # ### Exercise 2: not zero, but the usual
 #
-# A head that always writes the same is no help, and yet to zero it may do harm: everything after it has got
-# used to that. So replace a head by its *mean* over text: `means[layer]` holds the mean row of all heads'
-# outputs, side by side, before $W_O$. Return weights (as `without_head` does) in which the head writes its
-# mean at every position. A `Linear` has a second field, `bias`.
+# A head that always writes the same is no help, and yet setting it to zero may do harm: everything after it
+# has got used to what it writes. So replace a head by its *mean* over text: `means[layer]` holds the mean
+# row of all heads' outputs, side by side, before $W_O$. Return weights (as `without_head` does) in which
+# the head writes its mean at every position. A `Linear` has a second field, `bias`.
 
 # %% tags=["exercise"]
 means = [block.attention.output.x.mean(axis=(0, 1)) for block in seen.blocks]
@@ -543,6 +550,7 @@ def logits_by_hand(layer, head):
     return run_on(x + h, layer + 1)
 
 
+logits_of_answer.__name__ = "mean_head"  # the verdict is about this one
 exercise.function(logits_of_answer, logits_by_hand, (0, 1), (0, config.n_heads - 1), (1, 0))
 
 # %% [markdown]
@@ -573,12 +581,17 @@ exercise.function(logits_of_answer, logits_by_hand, (0, 1), (0, config.n_heads -
 # Let $f$ be the answer, from the start of the stream, and $x'$ a start at which every character is the
 # average one. Along the straight line between them, by the chain rule and the fundamental theorem,
 #
-# $$f(x) - f(x') = \int_0^1 \frac{d}{ds} f\big(x' + s(x - x')\big)\,ds
-# = \sum_t \int_0^1\big\langle g_t\big(x' + s(x - x')\big),\ x_t - x'_t\big\rangle\,ds :$$
+# $$\begin{aligned}
+# f(x) - f(x') &= \int_0^1 \frac{d}{ds} f\big(x' + s(x - x')\big)\,ds \\
+# &= \sum_t \int_0^1\big\langle g_t,\ x_t - x'_t\big\rangle\,ds
+# \end{aligned}$$
 #
+# with $g_t$, the slope at position $t$, taken at $x' + s(x - x')$. So
 # every position gets a share, and the shares add up to the whole (Sundararajan, Taly and Yan, "Axiomatic
 # attribution for deep networks", 2017: integrated gradients). Write it, with the mean of `n` slopes for the
-# integral, taken at the midpoints $s = (k + \tfrac12)/n$: an array with a share for each position.
+# integral, taken at the midpoints $s = (k + \tfrac12)/n$ for $k$ from 0 to $n - 1$. `x` and `x_average` are
+# streams like `start`, $(1, T, D)$; return an array $(T,)$, a share for each position. At hand are
+# `answer_from_start` and `slope_at_start`.
 
 
 # %% tags=["exercise"]
@@ -598,6 +611,7 @@ def difference(x_average):
     return margin - answer_from_start(x_average)[0]
 
 
+sum_of_shares.__name__ = "integrated"  # the verdict is about this one
 all_average = average + weights.positions[None, : ids.shape[1]]
 half_average = np.where(positions[:, None] % 2, start, all_average)
 exercise.function(sum_of_shares, difference, all_average, half_average, tolerance=1e-2)

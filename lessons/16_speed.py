@@ -62,11 +62,15 @@ def seconds(run, n=3):
 # multiplications and three additions for each number of $x$. Bytes: NumPy does one operation at a time, each
 # over the whole array, in a place $t$ that holds what lies between.
 #
-# | | $t = ax$ | $t + b$ | $t\,x$ | $t + c$ | $t\,x$ | $t + d$ | together |
-# |---|---|---|---|---|---|---|---|
-# | operations | 1 | 1 | 1 | 1 | 1 | 1 | 6 |
-# | bytes read | 4 | 4 | 8 | 4 | 8 | 4 | 32 |
-# | bytes written | 4 | 4 | 4 | 4 | 4 | 4 | 24 |
+# | step | operations | bytes read | bytes written |
+# |---|---|---|---|
+# | $t = ax$ | 1 | 4 | 4 |
+# | $t + b$ | 1 | 4 | 4 |
+# | $t\,x$ | 1 | 8 | 4 |
+# | $t + c$ | 1 | 4 | 4 |
+# | $t\,x$ | 1 | 8 | 4 |
+# | $t + d$ | 1 | 4 | 4 |
+# | together | 6 | 32 | 24 |
 #
 # 56 bytes a number; and yet all that the formula needs is to read $x$ once and to write $y$ once, 8 bytes.
 # The last function below does the same six steps on a *piece* of the array, and then on the next piece. A
@@ -153,7 +157,7 @@ from handgrad.benchmark import measurement
 from handgrad.kernels.arena import aligned
 
 this_machine = measurement.machine_peaks()  # at most: multiply-adds, bytes from the cache and from memory
-from handgrad.kernels import peaks
+from handgrad.kernels import peaks  # now that their compiled code has its place
 
 
 def caches():
@@ -319,12 +323,12 @@ plots.shares({**named, "all others": step.seconds - sum(named.values())}, notes)
 
 # %% [markdown]
 # Products first, and near the flat roof: that is what a good step looks like, since their operations have to
-# be done by somebody. All the rest should move few bytes. Three ways to do so follow.
+# be done by somebody. All the rest should move few bytes. Four ways to do so follow.
 #
 # ## Fusion: what is not written need not be read
 #
 # Done formula by formula, attention writes a $T\times T$ matrix of probabilities for each head, and keeps it
-# for backward. But what backward needs of row $i$ follows from one number, the logarithm of its sum:
+# for backward. But the probabilities of row $i$ follow from its scores and from one number, $\ell_i$:
 #
 # $$\ell_i = \log\sum_j e^{s_{ij}},\qquad p_{ij} = e^{s_{ij} - \ell_i},\qquad
 # ds_{ij} = p_{ij}\Big(dp_{ij} - \sum_k dp_{ik}\,p_{ik}\Big)$$
@@ -383,7 +387,7 @@ T, V = 2 ** np.arange(6, 15), 2 ** np.arange(8, 17)
 buffers = [4 * logit_rows(1024, int(size)) * int(size) for size in V]
 plots.kept(
     {
-        "attention: kept of a head": ("length of the context", T, {"by formulas": 4 * T**2, "fused": 4 * T}),
+        "attention, kept for a head": ("length of the context", T, {"by formulas": 4 * T**2, "fused": 4 * T}),
         "logits of 1,024 tokens": ("vocabulary", V, {"by formulas": 4 * 1024 * V, "fused": buffers}),
     }
 )
@@ -510,8 +514,8 @@ print(f"error of a product: at most {np.max(np.abs(product - exact) / bound):.2f
 counter = 0.0
 for _ in range(1000):
     counter = keep_bits(counter + 1, 8)
-print("a thousand ones, summed in 8 bits:", counter)
-print("and in float32, 2^24 + 1 is", np.float32(2**24) + np.float32(1))
+print(f"a thousand ones, summed in 8 bits: {counter:.0f}")
+print(f"in float32, {2**24:,} + 1 is {np.float32(2**24) + np.float32(1):,.0f}")
 
 # %% [markdown]
 # 257 lies between its neighbours 256 and 258, as near to one as to the other, and goes to the even one: the
@@ -615,7 +619,7 @@ for name, each in times.items():
 
 # %% [markdown]
 # The same loss, but for roundings, and sooner. What was measured on one machine while handgrad was written,
-# what helped, and what did not, is told in the documentation, "What was measured, and what it taught".
+# what helped, and what did not, is told in the documentation, "Benchmarks, and what they taught".
 #
 # ## Exercises
 #
@@ -625,7 +629,7 @@ for name, each in times.items():
 # $e = \exp(x - \text{largest})$, write it, and sum it on the way; (3) divide $e$ by the sum, and write that
 # as $y$. Count the bytes that this reads and writes for each number of $x$ (rows are long: one sum a row is
 # nothing). Then count for a kernel in one pass, which has the row in the cache all the while. With five
-# operations for each number, what are the two intensities?
+# operations for each number, what are the two intensities, in operations a byte?
 
 # %% tags=["exercise"]
 bytes_in_three_passes = ...
@@ -747,7 +751,7 @@ exercise.function(round_bits, rounded_exactly, patterns(), tolerance=1e-12)
 #
 # Some targets may not count: those that are -1, as where a text is padded. The loss of a micro-batch is then
 # the mean over *its* counted targets. From the gradients of the parts, a list of arrays, and from how many
-# targets count in each part, make the gradient of the whole batch's loss.
+# targets count in each part, return the gradient of the whole batch's loss.
 
 
 # %% tags=["exercise"]

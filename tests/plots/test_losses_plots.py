@@ -58,7 +58,7 @@ def test_cross_entropy_is_the_surprise_and_its_slope_one_over_p():
 
 def test_the_bells_lie_about_the_line_and_are_likeliest_on_it():
     figure = drawn(plots.normal_noise(X, X, lambda x: 2 * x + 1, deviation=0.5))
-    (bell,) = lines(figure, "likelihood of a target")
+    (bell,) = lines(figure, "density of the targets")
     peak = int(np.argmax(bell.get_xdata()))
     foot = float(np.min(bell.get_xdata()))
     assert bell.get_ydata()[peak] == pytest.approx(2 * foot + 1, abs=0.02)

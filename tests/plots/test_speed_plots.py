@@ -111,7 +111,7 @@ def test_a_machine_has_a_roof_before_anything_stands_below_it():
 def test_shares_are_those_of_the_time():
     figure = PICTURES["shares"]()
     assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx([60, 30, 10])
-    assert words(figure)[:2] == ["60.0 %, 80 GFLOP/s, 91% of peak", "30.0 %"]
+    assert words(figure)[:2] == ["60.0%, 80 GFLOP/s, 91% of peak", "30.0%"]
 
 
 def test_what_is_kept_is_drawn_for_every_method_in_every_panel():

@@ -62,7 +62,7 @@ class _Page:
                 f'<label>{said} <input type="range" min="0" max="{last}" value="{middle}" '
                 f'aria-label="{said}"><output></output></label>'
             )
-        images = "".join(f'<img hidden alt="" src="{_source(picture)}">' for picture in self.pictures)
+        images = "".join(_image(picture) for picture in self.pictures)
         said = html.escape(json.dumps(labels))
         return (
             f"<div class='knobs' data-labels='{said}'><div class='knobs-rows'>{rows}</div>{images}"
@@ -89,9 +89,10 @@ _SCRIPT = """
 """
 
 
-def _source(picture: Any) -> str:
-    png, _ = picture._repr_png_()
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _image(picture: Any) -> str:
+    png, size = picture._repr_png_()
+    data = base64.b64encode(png).decode()
+    return f'<img hidden alt="" width="{size["width"]}" src="data:image/png;base64,{data}">'
 
 
 def _label(value: Any) -> str:

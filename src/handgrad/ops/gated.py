@@ -2,8 +2,8 @@ r"""A gated linear unit's product: one projection, through an activation, opens 
 
 $$y = f(g) * u$$
 
-with $g = xW_{gate}$ and $u = xW_{up}$. The activation names the family: sigmoid GLU, ReLU ReGLU, GELU
-GEGLU, SiLU SwiGLU.
+with $g = xW_{gate}$ and $u = xW_{up}$. The activation names the family: with the sigmoid it is GLU,
+with ReLU ReGLU, with GELU GEGLU, with SiLU SwiGLU.
 
 Backward, by the product rule:
 

@@ -2,8 +2,8 @@ r"""Mean squared error over all n elements.
 
 $$L = \frac1n\sum (\hat y - y)^2,\qquad d\hat y = \frac{2}{n}\,(\hat y - y)$$
 
-The target $y$ is data and gets no gradient. For a normal error of fixed width, minimizing it is maximum
-likelihood.
+The target $y$ is data and gets no gradient. Where errors are normal with a fixed width, minimizing $L$
+is maximum likelihood.
 
 Source: Legendre (1805) and Gauss (1809), least squares.
 """

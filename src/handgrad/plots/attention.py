@@ -66,15 +66,15 @@ def steps(
     *,
     tokens: Sequence[str] = ("1", "2", "3"),
 ) -> Picture:
-    """Four matrices from left to right: scores, scores behind the mask, probabilities, and the output."""
+    """Four matrices, two above two: scores, scores behind the mask, probabilities, and the output."""
     y, saved = attention.forward(q[None, None], k[None, None], v[None, None])
     probs = saved.probs.y[0, 0, 0]
     scores = q @ k.T * saved.scale
     absent = _later(*scores.shape)
     range_of_scores = _around_zero(scores)
     with style.drawing() as look:
-        figure = style.figure(6.6, 2.6)
-        panels = figure.subplots(1, 4, width_ratios=[k.shape[0]] * 3 + [v.shape[1]])
+        figure = style.figure(4.6, 4.8)
+        panels = figure.subplots(2, 2).ravel()
         titles = (r"$S = QK^\top/\sqrt{d}$", "masked", r"$P = \mathrm{softmax}$", "$Y = PV$")
         for axes, title in zip(panels, titles, strict=True):
             axes.set_title(title, fontsize=10)
@@ -83,7 +83,7 @@ def steps(
         cells(panels[2], probs, look.amounts, (0.0, 1.0), absent=absent)
         cells(panels[3], y[0, 0], look.signed, _around_zero(y))
         for axes in panels[:3]:
-            name_axes(axes, tokens, tokens, queries="query" if axes is panels[0] else "")
+            name_axes(axes, tokens, tokens, queries="" if axes is panels[1] else "query")
         name_axes(panels[3], tokens, [str(1 + i) for i in range(v.shape[1])], queries="", keys="component")
     return figure
 
@@ -109,12 +109,12 @@ def gradients(
     (dscores,) = softmax.backward(dprobs, saved.probs._replace(y=probs))
     absent = _later(*probs.shape)
     with style.drawing() as look:
-        figure = style.figure(6.6, 2.9)
+        figure = style.figure(5.4, 2.5)
         panels = figure.subplots(1, 3)
         shown = {
             "$P$": (probs, look.amounts, (0.0, 1.0)),
             r"$dP = dY\,V^\top$": (dprobs, look.signed, _around_zero(dprobs[~absent])),
-            "$dS$: rows sum to zero": (dscores, look.signed, _around_zero(dscores)),
+            "$dS$: rows sum to 0": (dscores, look.signed, _around_zero(dscores)),
         }
         for axes, (title, (matrix, colours, limits)) in zip(panels, shown.items(), strict=True):
             cells(axes, matrix, colours, limits, absent=absent)
@@ -155,7 +155,7 @@ def scaling(q: Float[np.ndarray, " K"], k: Float[np.ndarray, "S K"]) -> Picture:
     raw = k @ q
     scores = {r"softmax of $q\cdot k$": raw, r"softmax of $q\cdot k/\sqrt{d}$": raw / math.sqrt(q.size)}
     with style.drawing() as look:
-        figure = style.figure(6.4, 3.2)
+        figure = style.figure(5.4, 3.2)
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         hatches = ("", "///")
         for axes, (title, row), colour, hatch in zip(
@@ -182,7 +182,7 @@ def cost(d_model: int = 768, n_heads: int = 12) -> Picture:
     """
     T = np.logspace(7, 17, 41, base=2)
     with style.drawing():
-        figure = style.figure(6.6, 4.0)
+        figure = style.figure(5.6, 3.9)
         figure.suptitle(
             f"one layer, $d_\\mathrm{{model}}$ = {d_model}, {n_heads} heads", x=0.02, ha="left", fontsize=11
         )

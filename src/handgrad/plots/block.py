@@ -286,6 +286,7 @@ def gradient_map(gradients: Mapping[str, np.ndarray]) -> Picture:
             axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
         axes.set_xticks(range(table.shape[1]), [f"block {n}" for n in range(table.shape[1])])
         axes.set_yticks(range(table.shape[0]), list(sizes))
+        axes.set_title("root mean square of each gradient", fontsize=10)
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.spines[:].set_visible(False)
     return figure

@@ -47,7 +47,7 @@ def gradients_by_layer(
     all is shown between a millionth and a million.
     """
     with style.drawing() as look:
-        figure = style.figure(7.2, 4.2)
+        figure = style.figure(6.0, 4.2)
         panels = figure.subplots(1, 2, sharey=True)
         for number, (name, sizes) in enumerate(stacks.items()):
             colour = look.series[number % len(look.series)]
@@ -75,7 +75,7 @@ def losses(runs: Mapping[str, Float[np.ndarray, " n_steps"]], *, chance: float |
     `chance` is the loss of a blind guess.
     """
     with style.drawing() as look:
-        figure = style.figure(7.2, 4.6)
+        figure = style.figure(6.0, 4.6)
         axes = figure.add_subplot()
         for number, (name, run) in enumerate(runs.items()):
             smooth = np.convolve(run, np.full(SMOOTHING, 1 / SMOOTHING), mode="valid")
@@ -111,7 +111,7 @@ def normalized(rows: Float[np.ndarray, "N D"] | None = None) -> Picture:
         "RMS norm": rms_norm.forward(rows, ones)[0],
     }
     with style.drawing() as look:
-        figure = style.figure(6.4, 5.2)
+        figure = style.figure(5.6, 5.2)
         panels = figure.subplots(3, 1)
         for axes, (title, numbers) in zip(panels, shown.items(), strict=True):
             low, high = np.quantile(numbers, [0.001, 0.999])
@@ -142,7 +142,7 @@ def geometry(points: Float[np.ndarray, "N 3"] = POINTS, dy: Float[np.ndarray, " 
     y, saved = layer_norm.forward(points, np.ones(3), eps=1e-12)
     dx, *_ = layer_norm.backward(np.tile(dy, (len(points), 1)), saved)
     with style.drawing() as look:
-        figure = style.figure(7.2, 3.7)
+        figure = style.figure(5.6, 3.2)
         space, flat = figure.subplots(1, 2, subplot_kw={"aspect": "equal"})
         plane = 2.7 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) @ ALONG
         space.fill(*(plane @ TABLE.T).T, color=look.background, alpha=0.2, linewidth=0)
@@ -162,8 +162,9 @@ def geometry(points: Float[np.ndarray, "N 3"] = POINTS, dy: Float[np.ndarray, " 
         _arrow(flat, start, start + tips["dx"], "$dx/r$", look.series[2], "-")
         flat.plot(*np.stack([start + tips["dy"], start + tips["dx"]]).T, ":", color=look.quiet, linewidth=1)
         flat.plot(0, 0, "+", color=look.quiet)
+        space.set(xlim=(-2.9, 2.9), ylim=(-1.4, 3.3))
+        flat.set(xlim=(-2.0, 3.8), ylim=(-2.1, 2.6))
         for axes, title in ((space, "from the side"), (flat, "from above")):
-            axes.set(xlim=(-3.0, 3.6), ylim=(-2.0, 3.3))
             axes.set_title(title, fontsize=10)
         handles, labels = space.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)

@@ -22,7 +22,7 @@ Window: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 GRID = 121
 """Points along each side of the window at which a surface is evaluated."""
 
-LEVELS = 25
+LEVELS = 17
 """Lines of equal height, spaced so that between any two lies an equal area of the window: a shallow valley
 gets its lines as a steep slope does. The heights are on the bar."""
 
@@ -56,7 +56,8 @@ def contours(function: Function, paths: Mapping[str, Path], *, window: Window | 
     """
     landscape = _landscape(function, _window(paths, window))
     with style.drawing() as look:
-        figure = style.figure(6.0, 6.0)
+        rows_of_legend = (len(paths) + 1) // 2
+        figure = style.figure(5.6, 4.7 + 0.36 * rows_of_legend)
         axes = figure.add_subplot(aspect="equal")
         filled = axes.contourf(*landscape.grid, landscape.levels, cmap=look.depths, norm=landscape.norm)
         axes.contour(*landscape.grid, landscape.levels, colors=look.contour, linewidths=0.5)
@@ -66,9 +67,8 @@ def contours(function: Function, paths: Mapping[str, Path], *, window: Window | 
             axes.plot(x[:1], y[:1], **signs.start, zorder=4)
             axes.plot(x[-1:], y[-1:], **signs.end, zorder=4)
         axes.set(xlabel="$x$", ylabel="$y$", xlim=landscape.window[0], ylim=landscape.window[1])
-        bar = figure.colorbar(
-            filled, label="$f(x, y)$", shrink=0.75, ticks=landscape.levels[::4], format="%.3g"
-        )
+        bar = figure.colorbar(filled, label="$f(x, y)$", shrink=0.75, ticks=landscape.levels[::4])
+        bar.ax.set_yticklabels([_rounded(level, landscape.levels) for level in landscape.levels[::4]])
         bar.outline.set_visible(False)
         _legend(figure, paths)
     return figure
@@ -89,7 +89,7 @@ def progress(paths: Mapping[str, Path]) -> Picture:
                 axes.grid(visible=True)
         top.set(ylabel="$f$", ylim=_range_of_values(paths))
         some_slope = any(np.any(path.gradient_norms > 0) for path in paths.values())
-        bottom.set(xlabel="step", ylabel=r"$|\nabla f|_1$", yscale="log" if some_slope else "linear")
+        bottom.set(xlabel="step", ylabel=r"slope $|\nabla f|_1$", yscale="log" if some_slope else "linear")
         _legend(figure, paths)
     return figure
 
@@ -128,7 +128,7 @@ def _looks(paths: Mapping[str, Path]) -> Iterator[tuple[Path, _Signs]]:
     for number, (label, path) in enumerate(paths.items()):
         colour = theme.series[number % len(theme.series)]
         dashes = style.DASHES[number % len(style.DASHES)]
-        ending = f"$f$ = {path.values[-1]:.4g}" if path.converged else path.outcome
+        ending = f"$f$ = {_rounded(path.values[-1], path.values, 4)}" if path.converged else path.outcome
         marker = {"linestyle": "", "marker": "o", "markeredgecolor": colour}
         yield (
             path,
@@ -189,6 +189,11 @@ def _range_of_values(paths: Mapping[str, Path]) -> tuple[float, float]:
     low, high = min(finite := values[np.isfinite(values)], default=0.0), max(finite, default=0.0)
     margin = 0.05 * (high - low) or 1.0
     return low - margin, high + margin
+
+
+def _rounded(value: float, among: Float[np.ndarray, " n"], n_digits: int = 3) -> str:
+    """A number for a label: what is as good as nothing beside the spread of its fellows is written as 0."""
+    return f"{value:.{n_digits}g}" if abs(value) > 1e-4 * np.ptp(among[np.isfinite(among)]) else "0"
 
 
 def _finite(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

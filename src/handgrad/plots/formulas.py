@@ -39,9 +39,9 @@ def linear_stack() -> Picture:
 
 
 def gated() -> Picture:
-    """Every number of z is let through as far as its gate is open."""
+    """Every number of u is let through as far as its gate is open."""
     opened, _ = ops.sigmoid.forward(X)
-    return matrices.equation((r"\sigma(g)", opened), "*", ("z", Z), "=", ("y", opened * Z))
+    return matrices.equation((r"\sigma(g)", opened), "*", ("u", Z), "=", ("y", opened * Z))
 
 
 def residual() -> Picture:
@@ -58,12 +58,12 @@ def dropout() -> Picture:
 
 def unembedding() -> Picture:
     """Every row is compared with every row of the table: one logit for each token of the vocabulary."""
-    return matrices.equation(("x", X), "@", (r"E^\top", TABLE.T), "=", (r"\mathrm{logits}", X @ TABLE.T))
+    return matrices.equation(("x", X), "@", (r"W^\top", TABLE.T), "=", ("z", X @ TABLE.T))
 
 
 def learned_position() -> Picture:
     """Every place has a row of its own, learned like any weight, and added to whatever stands there."""
-    return matrices.equation(("x", X), "+", ("P", TABLE[:4]), "=", ("y", X + TABLE[:4]))
+    return matrices.equation(("x", X), "+", ("W", TABLE[:4]), "=", ("y", X + TABLE[:4]))
 
 
 def layer_norm() -> Picture:

@@ -48,7 +48,7 @@ def gallery(
     columns = min(columns, n)
     rows = -(-n // columns)
     with style.drawing() as look:
-        side = min(6.4 / columns, 2.6)
+        side = min(6.4 / columns, 2.2 if columns < 3 else 1.7)
         figure = style.figure(0.8 + columns * side, rows * ((side - 0.1) * T / S + 0.28) + 1.15)
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, wspace=0.0, hspace=0.0))
         panels = figure.subplots(rows, columns, squeeze=False)
@@ -91,7 +91,7 @@ def shapes(n_heads: int = 2, *, n_positions: int = 3, d_model: int = 8) -> Pictu
     heads = split_heads(names[None], n_heads)[0]
     gap = min(1.0, 4.0 / n_heads)
     with style.drawing() as look:
-        figure = style.figure(7.2, 4.6)
+        figure = style.figure(6.0, 4.0)
         axes = figure.add_subplot(aspect="equal")
         left = (T * D - D) / 2
         _cells(axes, names, (left, 0), D, K)
@@ -142,7 +142,7 @@ def scores_of_heads(
     columns = min(2, len(measures))
     rows = -(-len(measures) // columns)
     with style.drawing() as look:
-        figure = style.figure(7.2, 2.3 * rows + 0.3)
+        figure = style.figure(6.0, 2.2 * rows + 0.3)
         panels = figure.subplots(rows, columns, squeeze=False)
         for axes, (name, values) in zip(panels.flat, measures.items(), strict=False):
             L, H = np.shape(values)

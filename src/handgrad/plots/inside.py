@@ -17,7 +17,7 @@ from handgrad.plots.sampling import visible
 from handgrad.plots.style import Picture
 from handgrad.shapes import Float
 
-WIDTH = 6.8
+WIDTH = 5.8
 
 
 def contributions(parts: Mapping[str, float], *, xlabel: str, total: bool = True) -> Picture:
@@ -26,7 +26,7 @@ def contributions(parts: Mapping[str, float], *, xlabel: str, total: bool = True
     values = np.array([*parts.values(), *([sum(parts.values())] if total else [])])
     names = [*parts, *(["sum"] if total else [])]
     with style.drawing() as look:
-        figure = style.figure(6.2, 0.9 + 0.27 * len(names))
+        figure = style.figure(5.6, 0.9 + 0.27 * len(names))
         axes = figure.add_subplot()
         bars = axes.barh(range(len(values)), values, 0.66, color=look.series[1])
         for bar, value in zip(bars, values, strict=True):
@@ -41,6 +41,7 @@ def contributions(parts: Mapping[str, float], *, xlabel: str, total: bool = True
                 fontsize=9,
             )  # fmt: skip
         axes.axvline(0, color=look.quiet, linewidth=0.8)
+        axes.spines["left"].set_visible(False)
         axes.set_yticks(range(len(values)), names)
         axes.tick_params(axis="y", length=0)
         low = min(0.0, float(values.min()))
@@ -92,7 +93,7 @@ def attention_maps(
     T = len(tokens)
     n_rows = -(-len(probs) // 2)
     with style.drawing() as look:
-        figure = style.figure(WIDTH, 0.4 + 3.1 * n_rows)
+        figure = style.figure(WIDTH, 0.4 + 2.8 * n_rows)
         for axes, matrix, title in zip(
             figure.subplots(n_rows, 2, squeeze=False).flat, probs, titles, strict=False
         ):
@@ -114,7 +115,7 @@ def attention_maps(
 def by_distance(mean: Float[np.ndarray, "N n"], *, heads: Sequence[str]) -> Picture:
     """How much a head looks at the token itself, at the one before it, and so on: a row for each head."""
     with style.drawing() as look:
-        figure = style.figure(6.2, max(2.2, 0.9 + 0.22 * len(heads)))
+        figure = style.figure(5.6, max(2.2, 0.9 + 0.22 * len(heads)))
         axes = figure.add_subplot()
         highest = max(float(mean.max()), 1e-9)
         _cells(axes, mean, look.amounts, Normalize(0, highest))
@@ -131,7 +132,7 @@ def ablation(rises: Float[np.ndarray, "L N"], *, layers: Sequence[str], parts: S
     The colours follow the square root, so that small rises can be told apart beside large ones.
     """
     with style.drawing() as look:
-        figure = style.figure(6.2, 1.1 + 0.42 * len(layers))
+        figure = style.figure(5.6, 1.1 + 0.42 * len(layers))
         axes = figure.add_subplot()
         norm = PowerNorm(0.5, 0, max(float(rises.max()), 1e-9))
         numbers = [[f"{value:.3f}" for value in row] for row in rises]
@@ -206,7 +207,7 @@ def neighbours(
     places = centred @ directions[:2].T
     shares = sizes[:2] ** 2 / np.sum(sizes**2)
     with style.drawing() as look:
-        figure = style.figure(6.4, 5.2)
+        figure = style.figure(5.8, 5.2)
         axes = figure.add_subplot()
         kind_of = {token: kind for kind, members in kinds.items() for token in members}
         colours = dict(zip(kinds, look.series, strict=False))

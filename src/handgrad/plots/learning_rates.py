@@ -75,9 +75,10 @@ def factors(curvatures: Sequence[float] = (1.0, 4.0), *, beta: float = 0.0) -> P
         for share, a, colour, dashes in zip(shares, curvatures, look.series, style.DASHES, strict=False):
             axes.plot(rates, share, color=colour, linestyle=dashes, label=f"curvature {a:g}")
         axes.plot(rates[best], slowest[best], "o", color=look.ink, zorder=4)
+        late = best > len(rates) / 2  # the steep curve rises to it from below: the words go before that one
         axes.annotate(
             f"{where}, leaves {slowest[best]:.3f}", (rates[best], slowest[best]),
-            (0, -20), textcoords="offset points", ha="right" if best > len(rates) / 2 else "left",
+            (-30 if late else 0, -20), textcoords="offset points", ha="right" if late else "left",
             bbox={"facecolor": look.paper, "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
         )  # fmt: skip
         axes.plot([limit], [1.0], "D", color=look.ink, markersize=5, zorder=4)

@@ -58,7 +58,7 @@ def cross_entropy() -> style.Picture:
             loss, _ = _surprise(p)
             axes.plot(p, loss, "o", markersize=5, color=look.series[1])
             text = f"$p$ = {p:g}: {loss:.2f} nats"
-            axes.annotate(text, (p, loss), (9, 2), textcoords="offset points", fontsize=9)
+            axes.annotate(text, (p, loss), (8, 5), textcoords="offset points", fontsize=9)
         axes.set(xlabel="probability $p$ of the right class", xlim=(0, 1), ylim=(-11, 6))
         axes.legend(loc="lower right")
     return figure
@@ -81,7 +81,7 @@ def normal_noise(
             heights, bell = line(at) + deviation * spread, 0.13 * span * np.exp(-(spread**2) / 2)
             axes.plot([at, at], heights[[0, -1]], color=look.quiet, linewidth=0.8)
             axes.fill_betweenx(heights, at, at + bell, color=look.sides[0])
-            name = "likelihood of a target" if number == 0 else None
+            name = "density of the targets" if number == 0 else None
             axes.plot(at + bell, heights, color=look.series[1], linestyle="--", label=name)
         axes.plot(x, targets, "o", markersize=5, color=look.series[0], label="target")
         axes.set(xlabel="$x$", ylabel="$y$")
@@ -200,6 +200,7 @@ def surfaces(
             panel.contour(x, y, z, N_LEVELS, colors=look.contour, linewidths=0.5)
             bar = figure.colorbar(filled, orientation="horizontal", format="%.2g", shrink=0.9)
             bar.ax.locator_params(nbins=5)
+            bar.set_label("loss")
             bar.outline.set_visible(False)
             path = paths[name]
             at, signs = path.positions.T, {"linestyle": "", "marker": "o", "zorder": 4}

@@ -73,14 +73,14 @@ def paths(
     heights = np.linspace(0.75, -0.75, len(slopes))
     products = [math.prod(steps) for steps in slopes.values()]
     with style.drawing() as look:
-        figure = style.figure(6.4, 2.9)
-        axes = _canvas(figure, (-0.3, 5.9), (-1.3, 1.3))
+        figure = style.figure(5.4, 2.0)
+        axes = _canvas(figure, (-0.3, 5.9), (-1.1, 1.1))
         for (name, (first, second)), y, colour, dashes in zip(
             slopes.items(), heights, look.series, style.DASHES, strict=False
         ):
             _arrow(axes, (0.0, 0.0), (2.0, y), colour, dashes)
             _arrow(axes, (2.0, y), (4.0, 0.0), colour, dashes)
-            beside = y / 2 + 0.36 * np.sign(y)
+            beside = y / 2 + 0.42 * np.sign(y)
             _text(axes, (0.75, beside), rf"$\partial {name}/\partial {start}$ = {_number(first)}", colour)
             _text(axes, (3.25, beside), rf"$\partial {end}/\partial {name}$ = {_number(second)}", colour)
             _node(axes, (2.0, y), f"${name}$")
@@ -120,7 +120,7 @@ def backpropagation(
         dvalues.append(linear.backward(dz, saved_z)[0][0])
     with style.drawing() as look:
         below, above = _span(values)
-        figure = style.figure(6.8, above - below + 0.3)
+        figure = style.figure(6.2, 0.91 * (above - below) + 0.25)
         axes = _canvas(figure, (-0.6, 2.3 * len(layers) + 1.25), (below, above))
         last = 2 * len(layers) + 1 if stage is None else stage
         network = _Network([*values, y[0]], [*dvalues, dy[0]], sums, dsums, layers, dlayers)
@@ -153,7 +153,7 @@ def hidden_space(
     weights, bias = np.asarray(output[0], np.float64), float(output[1])
     points = np.asarray(hidden(np.asarray(inputs, np.float64)))
     with style.drawing() as look:
-        figure = style.figure(7.2, 4.2)
+        figure = style.figure(6.2, 3.7)
         left, right = figure.subplots(1, 2)
         ends = (-0.3, 1.3)
         grid = np.stack(np.meshgrid(*[np.linspace(*ends, GRID)] * 2), -1)
@@ -171,7 +171,7 @@ def hidden_space(
         _grounds(right, x, y, score)
         right.set(aspect="equal", xlim=window[0], ylim=window[1], xlabel="$h_1$", ylabel="$h_2$")
         right.locator_params(nbins=5)
-        right.set_title("the same points in hidden space")
+        right.set_title("hidden space")
         if mesh:
             for line, curve in zip(lines, bent, strict=True):
                 left.plot(*line.T, color=look.contour, linewidth=0.6, zorder=2)
@@ -195,7 +195,7 @@ def training(
             numbers = np.arange(1, len(values) + 1)
             axes.semilogy(numbers, values, color=colour, linestyle=dashes, linewidth=1.4, label=name)
         axes.set(xlabel=xlabel, ylabel=ylabel)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.grid(visible=True)
         if len(losses) > 1:
             figure.legend(loc="outside upper center", ncols=len(losses))
@@ -206,6 +206,7 @@ def digits(
     images: Float[np.ndarray, "N 8 8"], captions: Sequence[str], *, n_columns: int = 6
 ) -> style.Picture:
     """Small pictures of grey, each with a few words above it."""
+    n_columns = max(1, min(n_columns, len(images)))
     n_rows = max(1, -(-len(images) // n_columns))
     with style.drawing() as look:
         figure = style.figure(1.2 * n_columns, 1.55 * n_rows)
@@ -248,17 +249,18 @@ class _Network(NamedTuple):
 def _span(values: list[Any]) -> tuple[float, float]:
     """From below the lowest neuron with its words to above the highest."""
     half = FLOOR * (max(map(len, values)) - 1) / 2
-    return -half - 0.85, half + 0.55
+    return -half - 0.78, half + 0.55
 
 
 def _edges(axes: Any, network: _Network, number: int, stage: int) -> None:
     """The weights of one layer, near where they start, and their gradients under them."""
     look = style.look()
     weight, dweight = network.layers[number].weight, network.dlayers[number].weight
+    along = 0.31 if weight.shape[1] > 1 else 0.42  # before the edges cross, if they do
     for i, j in np.ndindex(*weight.shape):
         start, end = network.place(number, i), network.place(number + 1, j)
         axes.plot(*np.stack([start, end]).T, color=look.quiet, linewidth=1.2, zorder=1)
-        x, y = start + 0.31 * (end - start)
+        x, y = start + along * (end - start)
         back = network.seen_back(number, stage)
         _text(axes, (x, y + 0.11 * back), f"$w$ {_number(weight[i, j])}", look.ink, size=9)
         if back:
@@ -359,7 +361,7 @@ def _names(
         )
         axes.annotate(
             " and ".join(names), points[number], **side, textcoords="offset points", fontsize=9, va="bottom",
-            path_effects=style.look().halo, zorder=6,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": style.look().paper, "linewidth": 0}, zorder=4,
         )  # fmt: skip
 
 

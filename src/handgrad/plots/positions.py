@@ -257,7 +257,8 @@ def _degrees(angle: float) -> str:
 
 def _length(component: int, d_model: int, base: float) -> str:
     """The wavelength of a component, in positions."""
-    return f"{2 * np.pi * base ** (component // 2 * 2 / d_model):,.1f}"
+    length = 2 * np.pi * base ** (component // 2 * 2 / d_model)
+    return f"{length:,.1f}" if length < 100 else f"{length:,.0f}"
 
 
 def _shown(token: str) -> str:

@@ -32,7 +32,7 @@ def distribution(
     tokens: Sequence[str],
     *,
     after: Float[np.ndarray, " V"] | None = None,
-    n: int = 24,
+    n: int = 20,
     title: str = "",
 ) -> Picture:
     """The probabilities of the next token, the likeliest first; the last bar is all others together.
@@ -45,7 +45,7 @@ def distribution(
     heights = np.append(probs[shown], probs[rest].sum()) if rest.size else probs[shown]
     names = [visible(tokens[i]) for i in shown] + [f"+{rest.size}"] * bool(rest.size)
     with style.drawing() as look:
-        figure = style.figure(6.8, 3.0)
+        figure = style.figure(5.8, 3.0)
         axes = figure.add_subplot()
         axes.set_title(title)
         bars = axes.bar(range(len(heights)), heights, 0.72, color=look.series[1], linewidth=0.8)
@@ -63,7 +63,7 @@ def temperatures(
     tokens: Sequence[str] = "abcde",
     *,
     temperatures: Sequence[float] = (0.5, 1.0, 2.0),
-    n: int = 24,
+    n: int = 20,
 ) -> Picture:
     """The same logits at several temperatures, one below the other: the order stays, the contrast changes.
 
@@ -71,7 +71,7 @@ def temperatures(
     """
     order = np.argsort(-logits, kind="stable")[:n]
     with style.drawing() as look:
-        figure = style.figure(6.8, 0.9 + 1.15 * len(temperatures))
+        figure = style.figure(5.8, 0.9 + 1.15 * len(temperatures))
         panels = np.atleast_1d(figure.subplots(len(temperatures), sharex=True, sharey=True))
         for axes, temperature, colour in zip(panels, temperatures, _cycle(look.series), strict=False):
             probs, _ = softmax.forward(logits / temperature)
@@ -93,7 +93,7 @@ def entropy(
     probs, _ = softmax.forward(logits / temperatures[:, None])
     own, most = _entropy(softmax.forward(logits)[0]), float(np.log(logits.size))
     with style.drawing() as look:
-        figure = style.figure(6.2, 3.4)
+        figure = style.figure(5.6, 3.3)
         axes = figure.add_subplot(xscale="log")
         axes.axhline(most, color=look.quiet, linewidth=1, linestyle="--")
         axes.annotate(
@@ -139,7 +139,7 @@ def staircase(
     return figure
 
 
-def surprise(text: str, nats: Float[np.ndarray, " T"], *, columns: int = 64, title: str = "") -> Picture:
+def surprise(text: str, nats: Float[np.ndarray, " T"], *, columns: int = 32, title: str = "") -> Picture:
     """A text with a bar above each character: its surprise -ln p, the darker and the higher, the larger.
 
     Characters whose surprise is not a number, as of the first one, which nothing precedes, have no bar.
@@ -147,7 +147,7 @@ def surprise(text: str, nats: Float[np.ndarray, " T"], *, columns: int = 64, tit
     n_rows = -(-len(text) // columns)
     highest = max(float(np.nanmax(nats)), 1e-9)
     with style.drawing() as look:
-        figure = style.figure(6.8, 0.7 + 0.55 * n_rows)
+        figure = style.figure(max(3.2, 0.5 + 0.15 * columns), 0.6 + 0.7 * n_rows)
         axes = figure.add_subplot()
         axes.set_title(f"{title}highest bar: {highest:.1f} nats", fontsize=9, color=look.quiet)
         for place, (character, value) in enumerate(zip(text, nats, strict=True)):
@@ -181,7 +181,7 @@ def entropy_along(
     """Character by character: as steps the surprise that was expected, the entropy; as dots what it was."""
     places = np.arange(len(text))
     with style.drawing() as look:
-        figure = style.figure(6.8, 3.4)
+        figure = style.figure(5.8, 3.4)
         axes = figure.add_subplot()
         axes.set_title(title, pad=26 if title else 0)
         axes.vlines(places, 0, nats, color=look.grid, linewidth=1.0)
@@ -204,7 +204,7 @@ def multiply_adds(
     """What writing a text costs against its length, both logarithmic: where a line is twice as steep, twice
     the text costs four times as much."""
     with style.drawing() as look:
-        figure = style.figure(6.2, 3.6)
+        figure = style.figure(5.6, 3.6)
         axes = figure.add_subplot(xscale="log", yscale="log")
         for (name, values), colour, dashes in zip(costs.items(), look.series, style.DASHES, strict=False):
             axes.plot(lengths, values, color=colour, linestyle=dashes, label=name)

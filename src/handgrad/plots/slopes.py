@@ -34,7 +34,7 @@ def secant(
             axes.plot(at, line, color=colour, linestyle=dashes, label=f"{name}, slope {slope:.3f}")
         axes.plot([x, x + h], [function(x), function(x + h)], "o", color=look.ink)
         margin = 0.1 * np.ptp(curve)
-        axes.set(xlabel="$x$", ylim=(curve.min() - margin, curve.max() + margin))
+        axes.set(xlabel="$x$", ylabel="$f(x)$", ylim=(curve.min() - margin, curve.max() + margin))
         axes.legend(loc="upper left")
     return figure
 

@@ -51,7 +51,7 @@ def by_size(
     next: each level is a step. `caches`, the levels' sizes, are dotted lines.
     """
     with style.drawing() as look:
-        figure = style.figure(6.4, 4.0)
+        figure = style.figure(5.8, 3.8)
         axes = figure.add_subplot(ylabel=ylabel, xlabel="bytes worked on")
         for (name, values), colour, dashes in zip(series.items(), look.series, style.DASHES, strict=False):
             line: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": "o", "markersize": 4}
@@ -83,7 +83,7 @@ def roofline(
     above the picture, with its rate, and the others are pale.
     """
     with style.drawing() as look:
-        figure = style.figure(6.4, 4.6)
+        figure = style.figure(5.8, 4.4)
         axes = figure.add_subplot(xscale="log", yscale="log", xlabel="operations a byte", ylabel="GFLOP/s")
         intensities, rates = np.array(list(kernels.values())).reshape(-1, 2).T
         ridge = operations_per_second / bytes_per_second
@@ -119,7 +119,7 @@ def shares(seconds: Mapping[str, float], notes: Mapping[str, str] | None = None)
         axes.barh(places, parts, height=0.7, color=look.background)
         for place, part, name in zip(places, parts, seconds, strict=True):
             note = (notes or {}).get(name, "")
-            words = f"{part:.1f} %" + (f", {note}" if note else "")
+            words = f"{part:.1f}%" + (f", {note}" if note else "")
             _say(
                 axes,
                 words,
@@ -172,7 +172,7 @@ def memory_by_micro_batch(
     the sizes of the processor's, are dotted lines: what lies below one fits.
     """
     with style.drawing() as look:
-        figure = style.figure(6.4, 4.2)
+        figure = style.figure(5.8, 4.0)
         axes = figure.add_subplot(xlabel="tokens in the batch", ylabel="activations")
         axes.set_title(title)
         for (name, values), colour, dashes in zip(series.items(), look.series, style.DASHES, strict=False):
@@ -196,7 +196,7 @@ def rounding(formats: Mapping[str, Format] | None = None) -> Picture:
     as far as float32.
     """
     with style.drawing() as look:
-        figure = style.figure(6.4, 4.4)
+        figure = style.figure(5.8, 4.2)
         axes = figure.add_subplot(xlabel="size of the number", ylabel="distance to the next number")
         exponents = np.arange(-30, 25)
         for (name, format_), colour in zip((formats or FORMATS).items(), look.series, strict=False):
@@ -227,7 +227,7 @@ def errors_of_sums(lengths: Numbers, errors: Mapping[str, Numbers]) -> Picture:
     up and down at random leave of it, which grows with the root of n; u is a rounding's largest share.
     """
     with style.drawing() as look:
-        figure = style.figure(6.4, 4.2)
+        figure = style.figure(5.8, 4.0)
         axes = figure.add_subplot(
             xscale="log", yscale="log", xlabel="numbers summed", ylabel="relative error"
         )

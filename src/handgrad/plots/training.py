@@ -27,7 +27,7 @@ def batch(text: str, starts: Sequence[int], context_length: int) -> Picture:
     Every column is a guess: from the inputs up to this one, the target below it.
     """
     with style.drawing():
-        figure = style.figure(7.2, 1.0 + 0.85 * len(starts))
+        figure = style.figure(5.6, 1.0 + 0.85 * len(starts))
         strip, table = figure.subplots(2, height_ratios=(0.5 + 0.25 * len(starts), 0.75 * len(starts)))
         for place, character in enumerate(text):
             _character(strip, place, 0.0, character)
@@ -78,14 +78,15 @@ def baselines(losses: Mapping[str, float]) -> Picture:
     choices that would be as hard.
     """
     with style.drawing() as look:
-        figure = style.figure(6.4, 0.9 + 0.45 * len(losses))
+        figure = style.figure(5.6, 0.9 + 0.45 * len(losses))
         axes = figure.add_subplot()
         for row, loss in enumerate(losses.values()):
             axes.barh(row, loss, height=0.6, color=look.series[1], alpha=0.75)
-            text = f"{loss:.2f}, like {np.exp(loss):.1f} choices"
+            choices = np.exp(loss)
+            text = f"{loss:.2f}, like {choices:,.{0 if choices > 99.95 else 1}f} choices"
             axes.annotate(text, (loss, row), (6, 0), textcoords="offset points", va="center", fontsize=9)
         axes.set_yticks(range(len(losses)), list(losses))
-        axes.set(xlabel="loss (nats a token)", xlim=(0, 1.35 * max(losses.values())))
+        axes.set(xlabel="loss (nats a token)", xlim=(0, 1.45 * max(losses.values())))
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
     return figure
@@ -94,7 +95,7 @@ def baselines(losses: Mapping[str, float]) -> Picture:
 def averages(values: Float[np.ndarray, " n"], curves: Mapping[str, Float[np.ndarray, " n"]]) -> Picture:
     """Noisy numbers as dots, one a step, and what several averages make of them."""
     with style.drawing() as look:
-        figure = style.figure(6.4, 3.8)
+        figure = style.figure(5.6, 3.5)
         axes = figure.add_subplot()
         steps = np.arange(1, len(values) + 1)
         axes.plot(steps, values, "o", color=look.background, markersize=3, alpha=0.7, label="gradient")
@@ -109,7 +110,7 @@ def averages(values: Float[np.ndarray, " n"], curves: Mapping[str, Float[np.ndar
 def learning_rates(rates: Mapping[str, Sequence[float]]) -> Picture:
     """Learning rates against the steps, one line for each schedule."""
     with style.drawing() as look:
-        figure = style.figure(6.4, 3.4)
+        figure = style.figure(5.6, 3.3)
         axes = figure.add_subplot()
         for (name, rate), colour, dashes in zip(rates.items(), look.series, style.DASHES, strict=False):
             axes.plot(rate, color=colour, linestyle=dashes, label=name)
@@ -122,7 +123,7 @@ def learning_rates(rates: Mapping[str, Sequence[float]]) -> Picture:
 def gradient_norms(norms: Sequence[float], max_norm: float) -> Picture:
     """The length of the gradient at every step, and the length to which those above it were shortened."""
     with style.drawing() as look:
-        figure = style.figure(6.4, 3.4)
+        figure = style.figure(5.6, 3.3)
         axes = figure.add_subplot()
         lengths, steps = np.asarray(norms), np.arange(1, len(norms) + 1)
         longer = lengths > max_norm
