@@ -1,16 +1,20 @@
 """The public functions and types, from their signatures and docstrings, which are Markdown already."""
 
+import ast
 import dataclasses
 import importlib
 import inspect
+import itertools
+import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from _generate import pages
 
 MODULES = {
     "handgrad": "What `import handgrad` gives.",
     "handgrad.gradcheck": "The proof, for an op of your own too.",
+    "handgrad.model.transformer": "The model as a function of its weights, and its backward.",
     "handgrad.foundations.descent": "Walking downhill.",
     "handgrad.foundations.perceptron": "The first learning rule.",
     "handgrad.foundations.mlp": "Networks of neurons in layers.",
@@ -21,8 +25,9 @@ MODULES = {
 }
 HEAD = """# The library
 
-Ops are not here: each has [a page of its own](ops.md). What a command does, one of these functions does, with
-the same names for its arguments.
+What a [command](commands.md) does, one of these functions does, with the same names for its arguments. Not
+here are the ops, each of which has [a page of its own](ops.md), and the pictures, `handgrad.plots`, which
+the [lessons](lessons.md) show with the calls that draw them.
 
 """
 
@@ -52,12 +57,16 @@ def public(module: Any) -> list[str]:
 
 def entry(module: str, name: str, thing: Any) -> str:
     if not callable(thing):
-        return f"### {name}\n\nOne of: " + ", ".join(f"`{key}`" for key in thing) + "."
+        kind = type(next(iter(thing.values()))).__name__
+        return f"### {name}\n\nA `{kind}` by name: " + ", ".join(f"`{key}`" for key in thing) + "."
     doc = inspect.getdoc(thing) or ""
     if doc.startswith(f"{name}("):  # what dataclasses and NamedTuples write by themselves
         doc = ""
     return "\n\n".join(
-        filter(None, [f"### {name}", f"```python\n{signature(name, thing)}\n```", doc, fields(thing)])
+        filter(
+            None,
+            [f"### {name}", f"```python\n{signature(name, thing)}\n```", doc, fields(thing), methods(thing)],
+        )
     )
 
 
@@ -85,12 +94,54 @@ def default(parameter: Any) -> str:
 
 
 def fields(thing: Any) -> str:
+    """A class's fields: what each is, and its default, where any has one."""
     if dataclasses.is_dataclass(thing):
-        rows = [
-            [f"`{f.name}`", "" if f.default is dataclasses.MISSING else f"`{f.default!r}`"]
-            for f in dataclasses.fields(thing)
-        ]
-        return pages.table(["field", "default"], rows)
-    if hasattr(thing, "_fields"):
-        return "Fields: " + ", ".join(f"`{name}`" for name in thing._fields) + "."
-    return ""
+        defaults = {f.name: f.default for f in dataclasses.fields(thing)}
+    elif hasattr(thing, "_fields"):
+        defaults = {name: thing._field_defaults.get(name, dataclasses.MISSING) for name in thing._fields}
+    else:
+        return ""
+    about = texts(thing)
+    rows = [
+        [f"`{name}`", f"{about.get(name, '')} {default_text(value)}".strip()]
+        for name, value in defaults.items()
+    ]
+    if not any(meaning for _, meaning in rows):
+        return "Fields: " + ", ".join(name for name, _ in rows) + "."
+    return pages.cards(pages.table(["field", "meaning"], rows))
+
+
+def default_text(value: Any) -> str:
+    if value is dataclasses.MISSING:
+        return ""
+    return f"Default: `{value.__name__ if inspect.ismodule(value) else repr(value)}`."
+
+
+def texts(thing: type) -> dict[str, str]:
+    """The text below each field of a class; for a choice without one, what there is to choose from."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0].body
+    found = {
+        name: "one of " + ", ".join(f"`{choice!r}`" for choice in get_args(hint)) + "."
+        for name, hint in get_type_hints(thing).items()
+        if get_origin(hint) is Literal
+    }
+    for field, text in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            found[field.target.id] = " ".join(text.value.value.split())
+    return {name: text[:1].upper() + text[1:] for name, text in found.items()}
+
+
+def methods(thing: Any) -> str:
+    """What a class's public functions are called with and do, by their first paragraph."""
+    if not inspect.isclass(thing):
+        return ""
+    rows = [
+        [f"`{signature(name, f).replace('self, ', '').replace('(self)', '()')}`", first_paragraph(f)]
+        for name, f in vars(thing).items()
+        if inspect.isfunction(f) and not name.startswith("_")
+    ]
+    return pages.cards(pages.table(["method", "what it does"], rows)) if rows else ""
+
+
+def first_paragraph(thing: Any) -> str:
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())

@@ -14,8 +14,9 @@ from handgrad.cli import app
 
 HEAD = """# The command line
 
-Every command prints this with `--help`. What a user can mend is said in one sentence, with exit code 2;
-output in a pipe is plain, and `--json` is for programs.
+Every command prints this with `--help`; `handgrad --version` prints the version. What a user can mend is
+said in one sentence, with exit code 2; output in a pipe is plain, and `--json` is for programs. Where no
+default is named, the preset's recipe has it: `handgrad info nano`.
 
 """
 
@@ -48,9 +49,9 @@ def section(name: str, command: Any) -> str:
     if example:
         parts.append(f"```sh\n{example}\n```")
     for kind in (True, False):
-        rows = [[f"`{p.usage}`", p.help, p.default] for p in known if p.is_argument is kind]
+        rows = [[f"`{p.usage}`", f"{p.help} {p.default}".strip()] for p in known if p.is_argument is kind]
         if rows:
-            parts.append(pages.table(["argument" if kind else "option", "", "default"], rows))
+            parts.append(pages.cards(pages.table(["argument" if kind else "option", "meaning"], rows)))
     return "\n\n".join(parts)
 
 
@@ -64,7 +65,8 @@ def parameters(command: Any) -> Iterator[Parameter]:
             kind = next(part for part in get_args(kind) if part is not type(None))
         is_argument = isinstance(info, ArgumentInfo)
         default = parameter.default
-        shown = "" if default in (parameter.empty, None, False, True) or default == () else f"`{default}`"
+        is_silent = default in (parameter.empty, None, ()) or isinstance(default, bool)
+        shown = "" if is_silent else f"Default: `{default}`."
         usage = parameter.name.upper() + ("..." if get_origin(kind) is list else "")
         if not is_argument:
             usage = option(parameter.name, kind, info, default)

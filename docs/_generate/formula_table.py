@@ -161,7 +161,7 @@ SECTIONS: dict[str, tuple[Formula, ...]] = {
         Formula("Error function", r"\operatorname{erf} x", 6, "The bend rounded off", op("erf")),
         Formula("SiLU", r"x\,\sigma(x)", 6, "The bend rounded off", op("silu")),
         Formula("An activation by name", r"f(x)", 6, "The bend rounded off", op("activation")),
-        Formula("Gated unit", r"f(g) * z", 6, "The bend rounded off", op("gated")),
+        Formula("Gated unit", r"f(g) * u", 6, "The bend rounded off", op("gated")),
         Formula(
             "Softmax",
             r"f_i = \frac{e^{x_i}}{\sum_k e^{x_k}}",

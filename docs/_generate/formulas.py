@@ -16,7 +16,8 @@ from handgrad.lessons import catalog
 
 HEAD = """# Index of formulas
 
-Every formula: where it is derived, its page with code and proof, and the line of the source where it stands.
+Every formula: the lesson that derives it, its page with code, proof and cost, and the lines of the source
+where it stands. A formula without a page is no op: its line leads to the code itself.
 
 """
 
@@ -36,9 +37,14 @@ def write(folder: Path) -> None:
     """`generated/formulas.md`, and `generated/sources.md` for code that has no page of its own."""
     text = HEAD
     for section, formulas in SECTIONS.items():
-        rows = [[f.name, f"${f.latex}$", lesson_link(f), sources(f)] for f in formulas]
-        table = pages.table(["", "formula", "derived in", "written in"], rows)
-        text += f"## {section}\n\n:::{{container}} stacked\n{table}\n:::\n\n"
+        rows = [[f.name, f"${f.latex}$", lesson_link(f), source_links(f)] for f in formulas]
+        head = ["name", "formula", "derived in lesson", "written in"]
+        if any(map(ops_of, formulas)):
+            head.insert(3, "page")
+            for row, formula in zip(rows, formulas, strict=True):
+                row.insert(3, op_links(formula))
+        table = pages.table(head, rows)
+        text += f"## {section}\n\n{pages.cards(table)}\n\n"
     pages.write(folder / "formulas.md", text)
     pages.write(folder / "sources.md", source_page())
 
@@ -64,9 +70,12 @@ def every() -> Iterator[Formula]:
         yield from formulas
 
 
-def lesson_link(formula: Formula) -> str:
+def lesson_link(formula: Formula, folder: str = "") -> str:
+    """To the section that derives it; `folder` leads from the page to `generated`."""
     lesson = catalog.find(formula.lesson)
-    return f"[{lesson.number}. {formula.heading}](lessons/{lesson.name}.ipynb#{anchor(formula.heading)})"
+    return (
+        f"[{lesson.number}. {formula.heading}]({folder}lessons/{lesson.name}.ipynb#{anchor(formula.heading)})"
+    )
 
 
 def anchor(heading: str) -> str:
@@ -74,21 +83,26 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def sources(formula: Formula) -> str:
-    """A link to each line, and to the page of every op among them."""
-    ops = {
-        source.partition(":")[0].removeprefix("ops.")
-        for source in formula.sources
-        if source.startswith("ops.")
-    }
-    links = [source_link(source) for source in formula.sources]
-    return ", ".join([*links, *(f"[page](ops/{op}.md)" for op in sorted(ops))])
+def op_links(formula: Formula) -> str:
+    """To the pages of its ops."""
+    return ", ".join(f"[`{op}`](ops/{op}.md)" for op in sorted(ops_of(formula)))
 
 
-def source_link(source: str) -> str:
-    module, _, thing = source.partition(":")
-    path, line = f"{module.replace('.', '/')}.py", inspect.getsourcelines(resolve(source))[1]
-    return f"[`{path}:{line}`](#{label(module, thing)})"
+def ops_of(formula: Formula) -> set[str]:
+    modules = (source.partition(":")[0] for source in formula.sources)
+    return {module.removeprefix("ops.") for module in modules if module.startswith("ops.")}
+
+
+def source_links(formula: Formula) -> str:
+    """To each of its lines; a file is named once."""
+    links, before = [], ""
+    for source in formula.sources:
+        module, _, thing = source.partition(":")
+        line = inspect.getsourcelines(resolve(source))[1]
+        path = "" if module == before else f"{module.replace('.', '/')}.py"
+        links.append(f"[`{path}:{line}`](#{label(module, thing)})")
+        before = module
+    return ", ".join(links)
 
 
 def label(module: str, thing: str) -> str:

@@ -16,14 +16,19 @@ from handgrad.lessons import catalog, knobs
 SOURCES = Path(__file__).parents[2] / "src" / "handgrad"
 HEAD = """# Lessons
 
-From one slope to a transformer that writes: {n} notebooks. You derive, run, check, see and change every part,
-with the library's real code. To have them as notebooks of your own:
+From one slope to a transformer that writes: {n} notebooks. You derive, run, check, see and change every
+part, with the library's real code. You need some Python, and the idea of a derivative, which lesson 2
+explains.
+
+Read them here from the first to the last, with their outputs. To run and change them as notebooks of your
+own, in a checkout of the project:
 
 ```sh
-make lessons          # or: pip install 'handgrad[lessons]', and then: handgrad lessons
+make lessons
 ```
 
-The exercises at the end of each lesson judge your answers; ours are folded away.
+or, where the library is installed with `pip install '.[lessons]'`, `handgrad lessons`. The exercises at the
+end of each lesson judge your answers; ours are folded away.
 
 """
 
@@ -42,8 +47,9 @@ def write(folder: Path) -> None:
         subprocess.run(train, cwd=work, check=True, stdout=sys.stderr)  # which several lessons look into
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda lesson: _execute(lesson, target, work), changed))
-    rows = [[str(x.number), f"[{x.title}](lessons/{x.name}.ipynb)", x.goal] for x in lessons]
-    index = HEAD.format(n=len(lessons)) + pages.table(["", "lesson", "afterwards you can"], rows)
+    rows = [[f"[{x.number}. {x.title}](lessons/{x.name}.ipynb)", x.goal] for x in lessons]
+    table = pages.cards(pages.table(["lesson", "afterwards you can"], rows))
+    index = HEAD.format(n=len(lessons)) + table
     tree = pages.toctree([f"lessons/{lesson.name}" for lesson in lessons], options=":hidden:")
     pages.write(folder / "lessons.md", f"{index}\n\n{tree}\n")
 

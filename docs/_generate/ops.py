@@ -1,14 +1,15 @@
 """One page an op, all of it from the op's module: formula, derivation, picture, code, proof, cost."""
 
 import inspect
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from _generate import pages
+from _generate import formulas, pages
 from _generate.cost import cost
 from handgrad import gradcheck, ops
 from handgrad.plots import formulas as pictures
@@ -26,10 +27,11 @@ GROUPS = {
     "The rest of a block": ("layer_norm", "rms_norm", "residual", "feed_forward", "dropout"),
     "In and out": ("embedding", "unembedding"),
 }  # fmt: skip
-HEAD = """# The formulas
+HEAD = """# The ops, one page each
 
-One page an op, made from its module: what it computes, the derivation of its backward, a picture, the code,
-the proof, and what it costs. All follow one protocol:
+An op is a formula together with its gradient, in a module of its own. Its page is made from that module:
+what it computes, the derivation of its backward, a picture, the code, the proof, and what it costs. All
+follow one protocol:
 
 ```python
 y, saved = op.forward(*inputs, **settings)
@@ -37,6 +39,12 @@ gradients = op.backward(dy, saved)  # one per float input, in argument order
 ```
 
 """
+WIDE_PICTURE = 620
+"""Pixels above which a picture keeps a readable size on a phone, and moves sideways."""
+
+COST = "Arithmetic, counted while the code runs:"
+COST_WITH_TABLES = """Arithmetic, counted while the code runs; its tables of sines and cosines, which depend
+on the positions alone, are not counted:"""
 
 
 def write(folder: Path) -> None:
@@ -48,7 +56,7 @@ def write(folder: Path) -> None:
     for group, names in GROUPS.items():
         rows = [[f"[`{name}`](ops/{name}.md)", summary(ops.ALL[name])] for name in names]
         tree = pages.toctree([f"ops/{name}" for name in names], options=f":hidden:\n:caption: {group}")
-        index += f"## {group}\n\n{pages.table(['op', ''], rows)}\n\n{tree}\n\n"
+        index += f"## {group}\n\n{pages.table(['op', 'what it is'], rows)}\n\n{tree}\n\n"
         for name in names:
             pages.write(folder / "ops" / f"{name}.md", page(name, ops.ALL[name], folder))
     pages.write(folder / "ops.md", index)
@@ -62,16 +70,22 @@ def summary(module: ModuleType) -> str:
 
 def page(name: str, module: ModuleType, folder: Path) -> str:
     doc = inspect.getdoc(module)
-    parts = [f"# `{name}`", pages.folded(doc), *picture(name, folder), "## Code"]
+    parts = [f"# `{name}`", pages.folded(doc), lessons(name), *picture(name, folder), "## Code"]
     parts.append(f"`src/handgrad/ops/{name}.py`; what backward needs, forward, backward:")
     parts += [listing(name, thing) for thing in ("Saved", "forward", "backward", *others(module))]
     parts += ["## Proof", PROOF.format(name=name), proof(module), "## Cost", costs(module)]
     return "\n\n".join(parts) + "\n"
 
 
-PROOF = """For a random upstream gradient $dy$ and a random direction $v$, $\\langle dy, Jv\\rangle$, measured
-by central differences in float64, beside $\\langle J^\\top dy, v\\rangle$, which `backward` says.
-`handgrad check {name}` prints this table; the largest error that passes is 1e-7."""
+def lessons(name: str) -> str:
+    """Where the course derives the op."""
+    links = [formulas.lesson_link(f, "../") for f in formulas.every() if name in formulas.ops_of(f)]
+    return f"In the lessons: {', '.join(links)}. What the letters mean: [notation](../../notation.md)."
+
+
+PROOF = """For a random upstream gradient $dy$ and a random direction $v$, $\\langle dy, Jv\\rangle$,
+measured by central differences in float64, is compared with $\\langle J^\\top dy, v\\rangle$, which
+`backward` computes. `handgrad check {name}` prints this table; the largest error that passes is 1e-7."""
 
 
 def picture(name: str, folder: Path) -> Iterator[str]:
@@ -88,7 +102,8 @@ def picture(name: str, folder: Path) -> Iterator[str]:
         if not path.exists() or path.read_bytes() != png:
             path.write_bytes(png)
         width = size["width"]
-        yield f":::{{image}} {path.name}\n:class: only-{theme}\n:alt: {title}\n:width: {width}px\n:::"
+        image = f":::{{image}} {path.name}\n:class: only-{theme}\n:alt: {title}\n:width: {width}px\n:::"
+        yield f"::::{{container}} sideways only-{theme}\n{image}\n::::" if width > WIDE_PICTURE else image
     yield f"{title}."
 
 
@@ -113,7 +128,11 @@ def proof(module: ModuleType) -> str:
             worst[proved.input] = max(worst.get(proved.input, 0.0), proved.relative_error)
     n_cases = len(list(module.cases(np.random.default_rng(0))))
     rows = [[f"`{name}`", f"{error:.1e}", verdict(error)] for name, error in worst.items()]
-    head = ["input", f"relative error, worst of {n_cases} cases" if n_cases > 1 else "relative error", ""]
+    head = [
+        "input",
+        f"relative error, worst of {n_cases} cases" if n_cases > 1 else "relative error",
+        "verdict",
+    ]
     return pages.table(head, rows)
 
 
@@ -123,9 +142,13 @@ def verdict(error: float) -> str:
 
 def costs(module: ModuleType) -> str:
     """What is kept for backward, by shape; and the arithmetic of the op's first case, counted."""
-    saved = [[f"`{name}`", f"`{shape(hint)}`"] for name, hint in hints(module.Saved).items()]
-    kept = "Backward needs nothing." if not saved else pages.table(["kept for backward", "shape"], saved)
     case = next(iter(module.cases(np.random.default_rng(0))))
+    _, example = module.forward(**case)
+    saved = [
+        [f"`{name}`", f"`{shape(type(getattr(example, name)) if hint is Any else hint)}`"]
+        for name, hint in hints(module.Saved).items()
+    ]
+    kept = "Backward needs nothing." if not saved else pages.table(["kept for backward", "shape"], saved)
     forward, backward = cost(module, case)
     shapes = ", ".join(
         f"`{key}` {value.shape}".replace(",)", ")") for key, value in case.items() if hasattr(value, "shape")
@@ -138,8 +161,9 @@ def costs(module: ModuleType) -> str:
     rows = [
         [text, f"{getattr(forward, name):,}", f"{getattr(backward, name):,}"] for name, text in names.items()
     ]
-    counted = pages.table([f"counted for {shapes}" if shapes else "counted", "forward", "backward"], rows)
-    return f"{kept}\n\n{counted}"
+    head = [f"counted for {shapes}" if shapes else "counted", "forward", "backward"]
+    about = COST_WITH_TABLES if "np.sin" in inspect.getsource(module) else COST
+    return "\n\n".join([kept, about, pages.table(head, rows, numbers=("forward", "backward"))])
 
 
 def hints(saved: Any) -> dict[str, Any]:
@@ -148,6 +172,10 @@ def hints(saved: Any) -> dict[str, Any]:
 
 def shape(hint: Any) -> str:
     """`*B D` of Float[Array, "*B D"]; the name of any other type."""
+    if isinstance(hint, types.UnionType) or get_origin(hint) is Union:
+        return " | ".join(map(shape, get_args(hint)))
+    if hint is type(None):
+        return "None"
     if hasattr(hint, "dim_str"):
         return hint.dim_str.strip() or "scalar"
     if hasattr(hint, "_fields"):

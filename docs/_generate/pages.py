@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-WIDE = 60
+WIDE = 40
 """Characters of LaTeX from which on several formulas in a row are set one below the other."""
 
 
@@ -15,10 +15,16 @@ def write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()) -> str:
+    """A Markdown table; columns of `numbers`, by their heads, are set to the right."""
+    rules = ["---:" if name in numbers else "---" for name in head]
+    lines = [head, rules, *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def cards(table: str) -> str:
+    """The table, each of whose rows becomes a card on a phone."""
+    return f":::{{container}} stacked\n{table}\n:::"
 
 
 def toctree(names: Sequence[str], *, options: str = ":maxdepth: 1") -> str:
@@ -32,7 +38,7 @@ def folded(markdown: str) -> str:
     def fold(match: re.Match[str]) -> str:
         latex = " ".join(match[1].split())
         parts = _formulas(latex)
-        if len(latex) < WIDE or len(parts) < 2 or "\\begin" in latex:
+        if len(latex) < WIDE or len(parts) < 2:
             return match[0]
         return (
             "$$\n\\begin{aligned}\n"
@@ -44,10 +50,10 @@ def folded(markdown: str) -> str:
 
 
 def _formulas(latex: str) -> list[str]:
-    """What stands between the wide spaces of a row, outside of braces."""
+    """What stands between the wide spaces of a row, outside of braces and environments."""
     parts, depth, begin = [], 0, 0
-    for match in re.finditer(r"\\[{}]|[{}]|\\q?quad(?![a-z])", latex):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
+    for match in re.finditer(r"\\[{}]|\\begin(?![a-z])|\\end(?![a-z])|[{}]|\\q?quad(?![a-z])", latex):
+        depth += {"{": 1, "}": -1, "\\begin": 1, "\\end": -1}.get(match[0], 0)
         if match[0] in ("\\quad", "\\qquad") and depth == 0:
             parts.append(latex[begin : match.start()].strip())
             begin = match.end()

@@ -37,7 +37,9 @@ class ModelConfig:
     context_length: int = 64
     """The most tokens attended to."""
     n_layers: int = 4
+    """Blocks, one after the other."""
     n_heads: int = 4
+    """Attention heads a block."""
     n_kv_heads: int | None = None
     """Key-value heads, shared by groups of query heads; by default as many as `n_heads`."""
     d_model: int = 128
@@ -45,11 +47,15 @@ class ModelConfig:
     d_ff: int | None = None
     """Width inside the feed-forward block; by default 4 d_model; gated, 8/3 of it, rounded up to 32."""
     position: Position = "learned"
+    """How positions become known: added to the embeddings, or, `rope`, by turning queries and keys."""
     norm: Norm = "layer_norm"
     norm_placement: NormPlacement = "pre"
+    """Before each part of a block, or after its residual sum, as in the original transformer."""
     norm_eps: float = 1e-5
+    """Added to the variance under a norm's root."""
     activation: Activation = "gelu"
     gated: bool = False
+    """Whether the feed-forward block multiplies what it widens by an activated gate."""
     qk_norm: bool = False
     """Whether each head's queries and keys are normalized (RMSNorm, learned scale)."""
     tied: bool = True
@@ -57,9 +63,11 @@ class ModelConfig:
     bias: bool = True
     """Whether affine layers and layer norms have a bias."""
     dropout: float = 0.0
+    """Share of activations that training sets to zero."""
     scale_embedding: bool = False
     """Whether embeddings are multiplied by sqrt(d_model), as in the original transformer."""
     rope_base: float = 10_000.0
+    """The slowest pair of a head turns about once in 2 pi `rope_base` positions."""
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "n_layers", "n_heads", "d_model"):

@@ -39,18 +39,25 @@ class Recipe:
     """One way to train. Raises `UserError` where a number means nothing."""
 
     steps: int = 2000
+    """Batches to train on, an update of the weights each."""
     batch_size: int = 12
     """Sequences a step."""
     learning_rate: float = 1e-3
     """The largest of the schedule."""
     schedule: Schedule = "cosine"
+    """How the learning rate falls after the warm-up."""
     warmup_steps: int = 100
+    """Steps in which it rises from zero; a tenth of all steps at most."""
     final_share: float = 0.1
     """The share of the learning rate that is left at the end."""
     beta1: float = 0.9
+    """AdamW: how much of the gradients' running mean each step keeps."""
     beta2: float = 0.99
+    """And of the running mean of their squares."""
     weight_decay: float = 0.1
+    """What share of a matrix the step takes away, as a multiple of the learning rate."""
     max_gradient_norm: float = 1.0
+    """Longer gradients are shortened to this length."""
     eval_every: int = 250
     """Steps between two evaluations; each is followed by a checkpoint."""
     eval_batches: int = 20
