@@ -87,7 +87,8 @@ def _open(folder: Path, lesson: catalog.Lesson, browser: bool) -> None:
         flush=True,
     )
     places = [f"--ServerApp.root_dir={folder.resolve()}", f"--LabApp.default_url={page}"]
-    command = [sys.executable, "-m", "jupyterlab", *places]
+    quiet = "--log-level=WARN"  # of its hundred lines, the address is what one needs: that is always said
+    command = [sys.executable, "-m", "jupyterlab", quiet, *places]
     if not browser:
         command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
