@@ -275,7 +275,7 @@ print("two standard errors:", 2 * np.sqrt(expected * (1 - expected) / n))
 # none for what was certain, 0.69 nats for a fair coin, 4.6 for one in a hundred. By the chain rule of
 # probability
 #
-# $$-\ln p(x_2,\dots,x_n\mid x_1) = -\sum_{t=2}^{n}\ln p(x_t\mid x_{<t}),$$
+# $$\begin{aligned}-\ln p(x_2&,\dots,x_n\mid x_1)\\ &= -\sum_{t=2}^{n}\ln p(x_t\mid x_{<t}),\end{aligned}$$
 #
 # surprises add up, and their mean is nothing but the loss that training made small. Its exponential is the
 # *perplexity*: a blind guess among $V$ characters has the mean surprise $\ln V$ and the perplexity $V$, so

@@ -134,7 +134,7 @@ def test_knobs_on_a_page_are_pictures_made_beforehand(monkeypatch):
             self.values = values
 
         def _repr_png_(self):
-            return repr(self.values).encode(), {}
+            return repr(self.values).encode(), {"width": 620}
 
     monkeypatch.setenv(knobs.ON_A_PAGE, "1")
     page = knobs.turn(Drawn, rate=[0.1, 0.5], method=["it's", "b"])
@@ -142,8 +142,33 @@ def test_knobs_on_a_page_are_pictures_made_beforehand(monkeypatch):
         {"rate": rate, "method": method} for rate in (0.1, 0.5) for method in ("it's", "b")
     ]
     shown = page._repr_html_()
-    assert shown.count("<img") == 4
+    assert shown.count('<img hidden alt="" width="620"') == 4  # as large as they were drawn
     assert "it's" not in shown.split("<script>")[0]  # it would end the attribute that holds the labels
+
+
+@needs_jupyter
+def test_a_knob_that_is_turned_in_jupyter_shows_another_picture(monkeypatch, tmp_path):
+    """In a kernel, with pyplot imported, which has its own way to show figures."""
+    import nbclient
+    import nbformat
+
+    monkeypatch.delenv(knobs.ON_A_PAGE, raising=False)
+    cells = [
+        "import matplotlib.pyplot",
+        "from handgrad.lessons import knobs\nfrom handgrad.plots import activations",
+        "knob = knobs.turn(activations.curve, name=['relu', 'tanh'])\nknob",
+        "knob.children[0].value = 'relu'",
+    ]
+    pictures = []
+    for n in (3, 4):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells[:n]])
+        nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+        (output,) = (w["state"] for w in state.values() if w["model_name"] == "OutputModel")
+        (shown,) = output["outputs"]
+        assert shown["metadata"]["image/png"]["width"] > 100
+        pictures.append(shown["data"]["image/png"])
+    assert pictures[0] != pictures[1]
 
 
 @needs_jupyter

@@ -25,6 +25,7 @@ def turn(draw: Callable[..., Any], **knobs: Sequence[Any]) -> Any:
     if os.environ.get(ON_A_PAGE):
         return _Page(draw, knobs)
     import ipywidgets
+    from IPython.display import clear_output, display
 
     sliders = {
         name: ipywidgets.SelectionSlider(
@@ -37,7 +38,17 @@ def turn(draw: Callable[..., Any], **knobs: Sequence[Any]) -> Any:
         )
         for name, values in knobs.items()
     }
-    return ipywidgets.interactive(draw, **sliders)
+    shown = ipywidgets.Output()
+
+    def show(change: Any = None) -> None:
+        with shown:
+            clear_output(wait=True)
+            display(draw(**{name: slider.value for name, slider in sliders.items()}))
+
+    for slider in sliders.values():
+        slider.observe(show, "value")
+    show()
+    return ipywidgets.VBox([*sliders.values(), shown])
 
 
 class _Page:

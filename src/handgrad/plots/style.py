@@ -129,6 +129,13 @@ def drawing() -> Iterator[Theme]:
 class Picture(Figure):
     """A figure that a notebook shows, sharp on any screen, without a drawing window behind it."""
 
+    def _ipython_display_(self) -> None:
+        """Shown as `_repr_png_` has it, also where pyplot has registered its own way for all figures."""
+        from IPython.display import display
+
+        png, size = self._repr_png_()
+        display({"image/png": png, "text/plain": repr(self)}, metadata={"image/png": size}, raw=True)
+
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         drawn, packed = io.BytesIO(), io.BytesIO()
         self.savefig(drawn, format="png", dpi=DOTS_PER_INCH)
