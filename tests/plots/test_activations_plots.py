@@ -9,7 +9,7 @@ from handgrad.errors import UserError
 from handgrad.ops import softmax
 from handgrad.plots import activations as plots
 from handgrad.plots import style
-from tests.plots.test_foundation_plots import assert_nothing_overlaps, drawn, lines
+from tests.plots.pictures import assert_nothing_overlaps, drawn, lines
 
 X = np.linspace(-2.0, 2.0, 9)
 Z = np.stack([X, X - 3.0, 0.5 - X], axis=1)  # the second unit is below zero everywhere

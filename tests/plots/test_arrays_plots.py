@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from handgrad.plots import arrays, style
+from tests.plots.pictures import drawn
 
 X = np.arange(24.0).reshape(2, 3, 4)
 MATRIX = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
@@ -20,11 +20,6 @@ PICTURES = {
     "copied_and_summed": arrays.copied_and_summed,
     "gaps_between_floats": arrays.gaps_between_floats,
 }
-
-
-def drawn(figure):
-    FigureCanvasAgg(figure).draw()
-    return figure
 
 
 def words(figure):

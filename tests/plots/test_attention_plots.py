@@ -2,19 +2,13 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from handgrad.ops import attention
 from handgrad.plots import attention as plots
 from handgrad.plots import style
+from tests.plots.pictures import assert_nothing_leaves_the_paper, drawn
 
 LATER = ~np.tri(3, dtype=bool)
-
-
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
 
 
 def matrices(figure):
@@ -98,8 +92,4 @@ def test_the_lines_of_the_cost_cross_where_the_picture_says():
 def test_pictures_of_the_op_need_no_arguments_on_either_paper(draw, name):
     with style.theme(name):
         figure = drawn(draw())
-    box = figure.get_tightbbox(figure.canvas.get_renderer())
-    width, height = figure.get_size_inches()
-    assert min(box.x0, box.y0) >= 0
-    assert box.x1 <= width
-    assert box.y1 <= height
+    assert_nothing_leaves_the_paper(figure)

@@ -2,19 +2,13 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 import handgrad
 from handgrad.errors import UserError
 from handgrad.model.config import ModelConfig
 from handgrad.plots import block, style
-
-
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
+from tests.plots.pictures import drawn
 
 
 def boxes(figure):

@@ -2,21 +2,15 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from handgrad.model.config import PRESETS
 from handgrad.model.count import count
 from handgrad.plots import budget, style
+from tests.plots.pictures import drawn
 
 UNTIED = PRESETS["gpt2"].replace(tied=False)
-
-
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
 
 
 @pytest.mark.parametrize("config", [*PRESETS.values(), UNTIED], ids=[*PRESETS, "untied"])

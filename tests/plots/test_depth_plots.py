@@ -2,18 +2,12 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from handgrad.ops import layer_norm
 from handgrad.plots import depth, style
+from tests.plots.pictures import drawn
 
 SIZES = (np.array([1.0, 0.5, 0.25]), np.array([0.1, 0.3, 1.0]))
-
-
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
 
 
 def lines(axes, label):

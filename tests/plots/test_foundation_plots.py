@@ -2,11 +2,9 @@
 
 import subprocess
 import sys
-from itertools import combinations
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from handgrad.errors import UserError
@@ -15,6 +13,7 @@ from handgrad.foundations.descent import METHODS, minimize, tilted_valleys, two_
 from handgrad.plots import descent as descent_plots
 from handgrad.plots import perceptron as perceptron_plots
 from handgrad.plots import style
+from tests.plots.pictures import assert_nothing_overlaps, drawn, lines
 
 WINDOW = ((-1.3, 1.3), (-1.2, 1.2))
 FUNCTIONS = {function.name: function for function in perceptron.boolean_functions()}
@@ -29,30 +28,9 @@ def walks():
     }
 
 
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
-
-
 def decide(name):
     _, inputs, labels = FUNCTIONS[name]
     return drawn(perceptron_plots.decision_line(inputs, labels, perceptron.train(inputs, labels), title=name))
-
-
-def lines(figure, label):
-    return [line for axes in figure.axes for line in axes.get_lines() if line.get_label() == label]
-
-
-def assert_nothing_overlaps(figure):
-    """Axes with all their words, and the legends, are apart from each other and inside the figure."""
-    renderer = figure.canvas.get_renderer()
-    boxes = [part.get_tightbbox(renderer) for part in (*figure.axes, *figure.legends)]
-    for one, other in combinations(boxes, 2):
-        assert not one.padded(-1).overlaps(other.padded(-1))  # a pixel of rounding
-    for box in boxes:
-        assert figure.bbox.padded(1).contains(box.x0, box.y0)
-        assert figure.bbox.padded(1).contains(box.x1, box.y1)
 
 
 @pytest.mark.parametrize("draw", MAPS)

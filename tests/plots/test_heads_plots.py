@@ -2,17 +2,11 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from handgrad.ops import attention
 from handgrad.plots import heads, style
 from handgrad.shapes import split_heads
-
-
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
+from tests.plots.pictures import drawn
 
 
 def maps(figure):

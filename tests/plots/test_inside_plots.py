@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from handgrad.plots import inside as plots
 from handgrad.plots import style
+from tests.plots.pictures import drawn
 
 TEXT = "to be"
 STAGES = ["start", "block 0", "block 1"]
@@ -16,12 +16,6 @@ KINDS = {"vowels": "aeiou", "digits": "01"}
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
-
-
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
 
 
 def contributions():

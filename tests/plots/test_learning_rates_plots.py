@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from handgrad.foundations.descent import minimize, tilted_valleys
 from handgrad.optim import momentum
 from handgrad.plots import learning_rates, style
+from tests.plots.pictures import drawn
 
 WINDOW = ((-1.0, 1.0), (-2.0, 2.0))
 MINIMA = {"deep": (0.0, -0.7628), "shallow": (0.0, 0.6335)}
@@ -31,11 +31,6 @@ PICTURES = {
     "basins": lambda: learning_rates.basins(ends(), MINIMA, window=WINDOW, function=tilted_valleys),
     "basins lost": lambda: learning_rates.basins(ends(True), MINIMA, window=WINDOW, function=tilted_valleys),
 }
-
-
-def drawn(figure):
-    FigureCanvasAgg(figure).draw()
-    return figure
 
 
 @pytest.mark.parametrize("theme", style.THEMES)

@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 from handgrad.foundations import descent
 from handgrad.plots import losses as plots
 from handgrad.plots import style
-from tests.plots.test_foundation_plots import assert_nothing_overlaps, drawn, lines
+from tests.plots.pictures import assert_nothing_overlaps, drawn, lines
 
 X = np.linspace(-2.0, 2.0, 9)
 WALKS = {

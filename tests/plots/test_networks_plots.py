@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from handgrad.plots import networks, style
+from tests.plots.pictures import assert_paper_is_that_of, drawn
 
 INPUTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 XOR = np.array([0, 1, 1, 0])
@@ -30,12 +30,6 @@ PICTURES = {
 }
 
 
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
-
-
 def words(figure):
     return [text.get_text().replace("\N{MINUS SIGN}", "-") for axes in figure.axes for text in axes.texts]
 
@@ -45,9 +39,7 @@ def words(figure):
 def test_every_picture_is_drawn_on_light_and_on_dark_paper(name, theme):
     with style.theme(theme):
         figure = drawn(PICTURES[name]())
-    assert figure.get_facecolor()[:3] == pytest.approx(
-        [int(style.THEMES[theme].paper[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    )
+    assert_paper_is_that_of(figure, theme)
 
 
 def test_all_numbers_of_the_pass_on_paper_are_there():

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from handgrad.plots import perceptron_steps, style
+from tests.plots.pictures import assert_paper_is_that_of, drawn
 
 INPUTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 AND = np.array([0, 0, 0, 1])
@@ -22,20 +22,12 @@ PICTURES = {
 }
 
 
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
-
-
 @pytest.mark.parametrize("theme", style.THEMES)
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_is_drawn_on_light_and_on_dark_paper(name, theme):
     with style.theme(theme):
         figure = drawn(PICTURES[name]())
-    assert figure.get_facecolor()[:3] == pytest.approx(
-        [int(style.THEMES[theme].paper[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    )
+    assert_paper_is_that_of(figure, theme)
 
 
 def test_the_distance_of_a_point_is_its_score_over_the_length_of_the_weights():

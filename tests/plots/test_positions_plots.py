@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from handgrad.ops import embedding, rope, sinusoidal_position
 from handgrad.plots import positions as plots
 from handgrad.plots import style
+from tests.plots.pictures import assert_nothing_leaves_the_paper, drawn
 
 ALL = [
     plots.lookup,
@@ -17,12 +17,6 @@ ALL = [
     plots.rotation,
     plots.relative_scores,
 ]
-
-
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
 
 
 def matrices(figure):
@@ -102,8 +96,4 @@ def test_products_lie_on_one_curve_of_the_distance(draw):
 def test_pictures_need_no_arguments_on_either_paper(draw, name):
     with style.theme(name):
         figure = drawn(draw())
-    box = figure.get_tightbbox(figure.canvas.get_renderer())
-    width, height = figure.get_size_inches()
-    assert min(box.x0, box.y0) >= 0
-    assert box.x1 <= width
-    assert box.y1 <= height
+    assert_nothing_leaves_the_paper(figure)

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from handgrad.generation import sampling
 from handgrad.generation.sampling import Sampling
 from handgrad.ops import softmax
 from handgrad.plots import sampling as plots
 from handgrad.plots import style
+from tests.plots.pictures import drawn
 
 TOKENS = "abc \n"
 LOGITS = np.array([0.0, 2.0, 1.0, -1.0, 0.5])
@@ -32,12 +32,6 @@ PICTURES = {
 
 def cut(top_p):
     return sampling.distribution(LOGITS, Sampling(temperature=1.0, top_p=top_p))
-
-
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
 
 
 def heights(axes):

@@ -4,10 +4,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from handgrad.plots import speed, style
+from tests.plots.pictures import drawn, lines
 
 CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
 SIZES = 2 ** np.arange(12, 28)
@@ -34,16 +34,6 @@ PICTURES = {
     "rounding": speed.rounding,
     "errors_of_sums": lambda: speed.errors_of_sums(COUNTS, ERRORS),
 }
-
-
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
-
-
-def lines(figure, label):
-    return [line for axes in figure.axes for line in axes.get_lines() if line.get_label() == label]
 
 
 def words(figure):

@@ -2,18 +2,12 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from handgrad.plots import style, training
+from tests.plots.pictures import drawn
 
 ROWS = [(0, None, 4.6), (40, 3.4, 3.3), (80, 2.4, 3.1), (120, 1.8, 3.2)]
-
-
-def drawn(figure):
-    """The figure with everything in its place."""
-    FigureCanvasAgg(figure).draw()
-    return figure
 
 
 def line(axes, label):
