@@ -26,6 +26,7 @@ __all__ = [
     "Int",
     "UniformSource",
     "average",
+    "inverse_root",
     "merge_heads",
     "product_over_rows",
     "split_heads",
@@ -44,6 +45,12 @@ class UniformSource(Protocol):
 def average(x: Float[Array, "*B D"]) -> Float[Array, "*B 1"]:
     """The mean over the last axis, kept as an axis of length one: the angle brackets of the norms."""
     return x.__array_namespace__().mean(x, axis=-1, keepdims=True)
+
+
+def inverse_root(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """x^(-1/2), and NaN where x is infinite: a sum that overflowed says nothing about its terms."""
+    xp = x.__array_namespace__()
+    return xp.where(x == xp.inf, xp.nan, x) ** -0.5
 
 
 def sum_to(x: Array, shape: tuple[int, ...]) -> Array:

@@ -1,5 +1,9 @@
 """What a transformer can be is checked once, and what cannot be is said in words."""
 
+import dataclasses
+import json
+
+import numpy as np
 import pytest
 
 from handgrad import tree
@@ -40,8 +44,15 @@ def test_counting_agrees_with_what_is_allocated(changes):
         ({"context_length": True}, "context_length counts something"),
         ({"d_ff": 2.5}, "d_ff counts something"),
         ({"dropout": 1.0}, "below 1"),
-        ({"dropout": float("nan")}, "below 1"),
+        ({"dropout": float("nan")}, "finite"),
         ({"norm_eps": 0.0}, "norm_eps"),
+        ({"norm_eps": float("inf")}, "norm_eps must be finite"),
+        ({"rope_base": float("inf")}, "rope_base must be finite"),
+        ({"rope_base": 10**400}, "rope_base must be finite"),
+        ({"d_model": 1 << 31}, "d_model counts something"),
+        ({"n_layers": 10**400}, "n_layers counts something"),
+        ({"n_layers": "4"}, "n_layers counts something"),
+        ({"gated": 1}, "gated is either true or false"),
         ({"rope_base": 1.0}, "rope_base"),
         ({"activation": "gelo"}, "Did you mean gelu"),
         ({"norm": "batch_norm"}, "choose one of layer_norm, rms_norm"),
@@ -50,6 +61,19 @@ def test_counting_agrees_with_what_is_allocated(changes):
 def test_numbers_that_do_not_fit_are_explained(changes, words):
     with pytest.raises(UserError, match=words):
         ModelConfig(**changes)
+
+
+def test_numbers_of_numpy_are_taken_as_what_they_are():
+    config = ModelConfig(
+        d_model=np.int64(64),
+        n_kv_heads=np.uint8(2),
+        dropout=np.float32(0.5),
+        rope_base=100,
+        gated=np.bool_(True),
+    )
+    assert config == ModelConfig(d_model=64, n_kv_heads=2, dropout=0.5, rope_base=100.0, gated=True)
+    assert {type(config.d_model), type(config.n_kv_heads), type(config.dropout)} == {int, float}
+    assert json.loads(json.dumps(dataclasses.asdict(config))) == dataclasses.asdict(config)
 
 
 def test_an_unknown_preset_or_option_is_answered_with_the_nearest():

@@ -50,7 +50,8 @@ def attention(
     if causal:
         allowed = allowed.tril(S - T)  # torch's own is_causal counts from the first key, not from the last
     if mask is not None:
-        allowed = allowed & mask
+        added = torch.zeros((), dtype=q.dtype).masked_fill(~allowed, -math.inf)
+        allowed = allowed & mask if mask.dtype == torch.bool else added + mask
     if rng is None:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, enable_gqa=True)
     repeats = q.shape[1] // k.shape[1]
@@ -116,6 +117,7 @@ def multi_head_attention(
     n_heads: int,
     n_kv_heads: int,
     rope_base: float | None = None,
+    norm_eps: float = 1e-5,
     causal: bool = True,
     mask: Any = None,
     past: Any = None,
@@ -127,7 +129,7 @@ def multi_head_attention(
 
     def placed(h: Any, norm: RMSNorm | None) -> Any:
         if norm is not None:
-            h = F.rms_norm(h, norm.gamma.shape, norm.gamma, 1e-5)
+            h = F.rms_norm(h, norm.gamma.shape, norm.gamma, norm_eps)
         return h if rope_base is None else rope(h, offset=n_past, base=rope_base)
 
     n_past = 0 if past is None else past[0].shape[2]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handgrad import optim, tree
+from handgrad.errors import UserError
 from handgrad.optim.schedule import SCHEDULES, share
 
 OPTIMIZERS = {
@@ -34,6 +35,11 @@ plans = st.fixed_dictionaries(
         "decay_share": st.floats(0.05, 1.0),
     }
 )
+
+
+def test_an_unknown_schedule_is_refused_and_not_taken_for_a_constant():
+    with pytest.raises(UserError, match=r"no schedule 'cosin'.*Did you mean cosine"):
+        share(3, schedule="cosin", steps=10)
 
 
 @given(plans)

@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from handgrad.errors import UserError, require_known, require_number
 
 Position = Literal["sinusoidal", "learned", "rope"]
@@ -20,9 +22,26 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _require_count(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{name} counts something, so it must be a whole number from 1; got {value!r}.")
+MOST = (1 << 31) - 1
+"""The largest count that is taken for a count: beyond it, it is a slip."""
+
+
+def _count(name: str, value: Any) -> int:
+    """`value`, of any integer type, as a whole number from 1."""
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__") or not 1 <= value <= MOST:
+        raise UserError(
+            f"{name} counts something, so it must be a whole number from 1 to {MOST}; got {value!r}."
+        )
+    return int(value)
+
+
+def _number(name: str, value: Any) -> float:
+    """`value`, of any number's type, as a finite float."""
+    value = value.item() if isinstance(value, np.generic) else value
+    require_number(name, value)
+    if not abs(value) < MOST:  # False for NaN
+        raise UserError(f"{name} must be finite, and below {MOST}; got {value}.")
+    return float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +89,17 @@ class ModelConfig:
     """The slowest pair of a head turns about once in 2 pi `rope_base` positions."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "context_length", "n_layers", "n_heads", "d_model"):
-            _require_count(name, getattr(self, name))
-        for name in ("n_kv_heads", "d_ff"):
-            if getattr(self, name) is not None:
-                _require_count(name, getattr(self, name))
+        for name in ("vocab_size", "context_length", "n_layers", "n_heads", "d_model", "n_kv_heads", "d_ff"):
+            if getattr(self, name) is not None or name not in ("n_kv_heads", "d_ff"):
+                object.__setattr__(self, name, _count(name, getattr(self, name)))
         for name, choices in CHOICES.items():
             require_known(name, getattr(self, name), choices)
         for name in ("gated", "qk_norm", "tied", "bias", "scale_embedding"):
-            if not isinstance(getattr(self, name), bool):
+            if not isinstance(getattr(self, name), bool | np.bool_):
                 raise UserError(f"{name} is either true or false; got {getattr(self, name)!r}.")
+            object.__setattr__(self, name, bool(getattr(self, name)))
         for name in ("dropout", "norm_eps", "rope_base"):
-            require_number(name, getattr(self, name))
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
         if self.d_model % self.n_heads:
             better = -(-self.d_model // self.n_heads) * self.n_heads
             raise UserError(

@@ -3,8 +3,9 @@ r"""Scaled dot-product attention, head by head: each query averages the values, 
 $$S = \frac{QK^\top}{\sqrt{d_{head}}},\qquad P = \operatorname{softmax}(S),\qquad Y = P\,V$$
 
 `causal` lets query $i$ see no key after it; with more keys than queries (a cache holds the past) the
-queries are the last positions. `mask` allows what is True. What is not allowed has the score $-\infty$,
-hence the probability zero. There may be fewer key-value heads than query heads: neighbouring queries' heads
+queries are the last positions. `mask` is (T, S), or (B, H, T, S) with 1 in place of any size: booleans
+allow what is True, floats are added to the scores. What is not allowed has the score $-\infty$, hence the
+probability zero. There may be fewer key-value heads than query heads: neighbouring queries' heads
 then share one (grouped queries), and its gradient is the sum over those that share it. Dropout, if any,
 falls on $P$.
 
@@ -25,6 +26,9 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from handgrad.errors import UserError
 from handgrad.ops import dropout as dropout_op
 from handgrad.ops import softmax
 from handgrad.shapes import Array, Bool, Float, UniformSource
@@ -46,7 +50,7 @@ def forward(
     v: Float[Array, "B G S K"],
     *,
     causal: bool = True,
-    mask: Bool[Array, "..."] | None = None,
+    mask: Array | None = None,
     dropout: float = 0.0,
     rng: UniformSource | None = None,
 ) -> tuple[Float[Array, "B H T K"], Saved]:
@@ -55,9 +59,10 @@ def forward(
     scores = (
         xp.matmul(_group(q, k), xp.expand_dims(xp.matrix_transpose(k), axis=2)) * scale
     )  # (B,G,R,T,K) (B,G,1,K,S)
-    for allowed in (_no_later_key(q, k) if causal else None, mask):
-        if allowed is not None:
-            scores = xp.where(allowed, scores, -xp.inf)
+    if causal:
+        scores = xp.where(_no_later_key(q, k), scores, -xp.inf)
+    if mask is not None:
+        scores = _masked(scores, mask, q, k)
     probs, saved_probs = softmax.forward(scores)
     dropped, drop = dropout_op.forward(probs, rate=dropout, rng=rng)
     y = xp.reshape(xp.matmul(dropped, xp.expand_dims(v, axis=2)), q.shape)
@@ -91,6 +96,30 @@ def _no_later_key(q: Float[Array, "B H T K"], k: Float[Array, "B G S K"]) -> Boo
     return xp.arange(S)[None, :] <= xp.arange(S - T, S)[:, None]
 
 
+def _masked(
+    scores: Float[Array, "B G R T S"], mask: Array, q: Float[Array, "B H T K"], k: Float[Array, "B G S K"]
+) -> Float[Array, "B G R T S"]:
+    """The scores under a mask, whose heads are sorted as the queries' are."""
+    xp, (B, H, T, _), (_, G, S, _) = scores.__array_namespace__(), q.shape, k.shape
+    fits = all(size in (1, full) for size, full in zip(reversed(mask.shape), (S, T, H, B), strict=False))
+    if mask.ndim not in (2, 4) or not fits:
+        raise UserError(
+            f"An attention mask is (queries, keys), here {(T, S)}, or (batch, heads, queries, keys), here "
+            f"{(B, H, T, S)}, with 1 in place of any of them; got {tuple(mask.shape)}. Add axes of length 1."
+        )
+    if mask.ndim == 4:
+        heads = (G, H // G) if mask.shape[1] == H else (1, 1)
+        mask = xp.reshape(mask, (mask.shape[0], *heads, *mask.shape[2:]))
+    if xp.isdtype(mask.dtype, "bool"):
+        return xp.where(mask, scores, -xp.inf)
+    if xp.isdtype(mask.dtype, "real floating"):
+        return scores + xp.astype(mask, scores.dtype)
+    raise UserError(
+        f"An attention mask is of booleans, True where a key may be seen, or of floats, which are added to "
+        f"the scores; got {mask.dtype}. Convert it: mask.astype(bool)."
+    )
+
+
 def cases(rng: Any) -> Iterator[dict[str, Any]]:
     def qkv(H: int, G: int, T: int, S: int) -> dict[str, Any]:
         return {name: rng.normal(size=(2, n, m, 4)) for name, n, m in (("q", H, T), ("k", G, S), ("v", G, S))}
@@ -101,3 +130,6 @@ def cases(rng: Any) -> Iterator[dict[str, Any]]:
     mask = rng.random((3, 6)) < 0.6
     mask[0] = False  # a query that may look at nothing
     yield {**qkv(H=1, G=1, T=3, S=6), "causal": False, "mask": mask}
+    added = rng.normal(size=(2, 4, 3, 6))
+    added[:, :, :, 4] = -np.inf
+    yield {**qkv(H=4, G=2, T=3, S=6), "causal": False, "mask": added}

@@ -3,7 +3,7 @@ r"""The token embedding: each token id selects its row of a table.
 $$y_n = s\,W_{id_n}$$
 
 which is the affine layer on one-hot rows, $y = s\,E\,W$ with $E_{nv} = 1$ where $id_n = v$. `scale` is $s$:
-one, or $\sqrt{d_{model}}$ as in the original transformer.
+one, or $\sqrt{d_{model}}$ as in the original transformer. An id that has no row gives NaN.
 
 Backward, from the product: $dW = s\,E^\top dy$: each row collects the gradients of all places where its
 token stood.
@@ -27,9 +27,12 @@ class Saved(NamedTuple):
 def forward(
     weight: Float[Array, "V D"], token_ids: Int[Array, "*B"], *, scale: float = 1.0
 ) -> tuple[Float[Array, "*B D"], Saved]:
-    xp = weight.__array_namespace__()
-    rows = xp.take(weight, xp.reshape(token_ids, (-1,)), axis=0)
-    return xp.reshape(scale * rows, (*token_ids.shape, weight.shape[1])), Saved(weight, token_ids, scale)
+    xp, (V, D) = weight.__array_namespace__(), weight.shape
+    ids = xp.reshape(token_ids, (-1,))
+    known = (ids >= 0) & (ids < V)
+    scales = xp.where(known, xp.asarray(scale, dtype=weight.dtype), xp.nan)
+    y = scales[:, None] * xp.take(weight, xp.where(known, ids, 0), axis=0)
+    return xp.reshape(y, (*token_ids.shape, D)), Saved(weight, token_ids, scale)
 
 
 def backward(dy: Float[Array, "*B D"], saved: Saved) -> tuple[Float[Array, "V D"]]:

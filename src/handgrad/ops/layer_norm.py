@@ -11,7 +11,8 @@ r/\partial x = -r^2\hat x/D$, which takes away the part of $g$ along $\hat x$:
 $$dx = r\,\big(g-\langle g\rangle-\hat x\,\langle g\,\hat x\rangle\big),\qquad
 d\gamma=\sum dy\,\hat x,\qquad d\beta=\sum dy$$
 
-The variance is taken in two passes: $\langle x^2\rangle-\mu^2$ loses its digits where the mean is large.
+The variance is taken in two passes: $\langle x^2\rangle-\mu^2$ loses its digits where the mean is large. A
+row whose squares overflow becomes NaN.
 
 Source: Ba, Kiros & Hinton, "Layer normalization" (2016), arXiv:1607.06450.
 """
@@ -19,7 +20,7 @@ Source: Ba, Kiros & Hinton, "Layer normalization" (2016), arXiv:1607.06450.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from handgrad.shapes import Array, Float, average, sum_to
+from handgrad.shapes import Array, Float, average, inverse_root, sum_to
 
 
 class Saved(NamedTuple):
@@ -39,7 +40,7 @@ def forward(
 ) -> tuple[Float[Array, "*B D"], Saved]:
     mean = average(x)
     centred = x - mean
-    rstd = (average(centred * centred) + eps) ** -0.5
+    rstd = inverse_root(average(centred * centred) + eps)
     y = gamma * (centred * rstd)
     return (y if beta is None else y + beta), Saved(x, gamma, beta, mean, rstd)
 

@@ -12,6 +12,7 @@ al. (GPT, 2018).
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from handgrad.errors import UserError
 from handgrad.shapes import Array, Float, sum_to
 
 
@@ -23,7 +24,10 @@ class Saved(NamedTuple):
 def forward(
     x: Float[Array, "*B T D"], weight: Float[Array, "P D"], *, offset: int = 0
 ) -> tuple[Float[Array, "*B T D"], Saved]:
-    return x + weight[offset : offset + x.shape[-2], :], Saved(weight, offset)
+    n, last = weight.shape[0], offset + x.shape[-2]
+    if offset < 0 or last > n:  # a slice would be cut short, and one row would broadcast
+        raise UserError(f"There are learned positions for {n} tokens; got {last}. Cut the text.")
+    return x + weight[offset:last, :], Saved(weight, offset)
 
 
 def backward(dy: Float[Array, "*B T D"], saved: Saved) -> tuple[Float[Array, "*B T D"], Float[Array, "P D"]]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from handgrad.ops import attention, linear, rms_norm, rope
 from handgrad.parameters import Linear, RMSNorm
-from handgrad.shapes import Array, Bool, Float, UniformSource, merge_heads, split_heads
+from handgrad.shapes import Array, Float, UniformSource, merge_heads, split_heads
 
 
 class Saved(NamedTuple):
@@ -47,8 +47,9 @@ def forward(
     n_heads: int,
     n_kv_heads: int,
     rope_base: float | None = None,
+    norm_eps: float = 1e-5,
     causal: bool = True,
-    mask: Bool[Array, "..."] | None = None,
+    mask: Array | None = None,
     past: tuple[Float[Array, "B G P K"], Float[Array, "B G P K"]] | None = None,
     dropout: float = 0.0,
     rng: UniformSource | None = None,
@@ -60,8 +61,8 @@ def forward(
 
     q_norm = k_norm = q_turn = k_turn = None
     if query_norm is not None and key_norm is not None:
-        q, q_norm = rms_norm.forward(q, *query_norm)
-        k, k_norm = rms_norm.forward(k, *key_norm)
+        q, q_norm = rms_norm.forward(q, *query_norm, eps=norm_eps)
+        k, k_norm = rms_norm.forward(k, *key_norm, eps=norm_eps)
     if rope_base is not None:
         offset = 0 if past is None else past[0].shape[2]
         q, q_turn = rope.forward(q, offset=offset, base=rope_base)
@@ -114,6 +115,7 @@ def cases(rng: Any) -> Iterator[dict[str, Any]]:
 
     yield inputs(H, bias=True)
     norms = {"query_norm": RMSNorm(rng.normal(size=K)), "key_norm": RMSNorm(rng.normal(size=K))}
-    yield {**inputs(G, bias=False), **norms, "rope_base": 100.0, "dropout": 0.2, "rng": rng.spawn(1)[0]}
+    dropped = {"dropout": 0.2, "rng": rng.spawn(1)[0]}
+    yield {**inputs(G, bias=False), **norms, "norm_eps": 0.1, "rope_base": 100.0, **dropped}
     past = (rng.normal(size=(2, G, 3, K)), rng.normal(size=(2, G, 3, K)))
     yield {**inputs(G, bias=False), "rope_base": 100.0, "past": past}

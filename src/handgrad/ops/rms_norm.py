@@ -7,13 +7,15 @@ Backward, with $g = \gamma\,dy$: as in layer normalization without the mean, fro
 
 $$dx = r\,\big(g-\hat x\,\langle g\,\hat x\rangle\big),\qquad d\gamma=\sum dy\,\hat x$$
 
+A row whose squares overflow becomes NaN.
+
 Source: Zhang & Sennrich, "Root mean square layer normalization" (2019), arXiv:1910.07467.
 """
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from handgrad.shapes import Array, Float, average, sum_to
+from handgrad.shapes import Array, Float, average, inverse_root, sum_to
 
 
 class Saved(NamedTuple):
@@ -25,7 +27,7 @@ class Saved(NamedTuple):
 def forward(
     x: Float[Array, "*B D"], gamma: Float[Array, " D"], *, eps: float = 1e-5
 ) -> tuple[Float[Array, "*B D"], Saved]:
-    rrms = (average(x * x) + eps) ** -0.5
+    rrms = inverse_root(average(x * x) + eps)
     return gamma * (x * rrms), Saved(x, gamma, rrms)
 
 

@@ -3,7 +3,7 @@ r"""Cross-entropy on logits with integer targets, in nats: the loss one trains w
 $$L = \frac1N\sum_n\Big(\log\sum_k e^{z_{nk}} - z_{n,t_n}\Big)$$
 
 The logarithm of the sum is taken after subtracting each row's largest logit, $m + \log\sum_k e^{z_k-m}$:
-stable for logits of any size. Targets equal to `ignore` do not count.
+stable for logits of any size. Targets equal to `ignore` do not count; any other that has no logit gives NaN.
 
 Backward. $\partial\log\sum_k e^{z_k}/\partial z_j$ is softmax itself, and the second term is one at the
 target, so the quotient of the plain cross-entropy and the Jacobian of softmax melt into
@@ -34,8 +34,10 @@ def forward(
     shifted = logits - xp.max(logits, axis=-1, keepdims=True)
     e = xp.exp(shifted)
     total = xp.sum(e, axis=-1, keepdims=True)
-    index = xp.where(counted, targets, 0)[..., None]
+    known = (targets >= 0) & (targets < logits.shape[-1])
+    index = xp.where(known, targets, 0)[..., None]
     losses = (xp.log(total) - xp.take_along_axis(shifted, index, axis=-1))[..., 0]
+    losses = xp.where(known, losses, xp.nan)
     loss = xp.sum(xp.where(counted, losses, 0.0)) / _count(counted, logits.dtype)
     return loss, Saved(e / total, targets, counted)
 

@@ -12,6 +12,8 @@ stable, decay).
 import math
 from typing import Literal, get_args
 
+from handgrad.errors import require_known
+
 Schedule = Literal["constant", "cosine", "warmup_stable_decay"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
@@ -25,7 +27,11 @@ def share(
     final_share: float = 0.1,
     decay_share: float = 0.2,
 ) -> float:
-    """The factor of the learning rate at `step` of `steps`; `decay_share` is the formula's d."""
+    """The factor of the learning rate at `step` of `steps`; `decay_share` is the formula's d.
+
+    Raises `UserError` for an unknown schedule.
+    """
+    require_known("schedule", schedule, SCHEDULES)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     t = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
