@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from handgrad import ops as reference_ops
 from handgrad import parameters as p
 from handgrad.model.config import ModelConfig
+from handgrad.model.ops import Ops
 from handgrad.shapes import Array, Float, UniformSource
 
 Past = tuple[Float[Array, "B G P K"], Float[Array, "B G P K"]]
@@ -36,7 +37,7 @@ class Block:
     """A layer shaped by `config`, computed by `ops`: the formulas, or an engine's twins of them."""
 
     config: ModelConfig
-    ops: Any = reference_ops
+    ops: Ops = reference_ops
 
     def forward(
         self,
@@ -107,6 +108,7 @@ class Block:
             n_heads=config.n_heads,
             n_kv_heads=config.kv_heads,
             rope_base=config.rope_base if config.position == "rope" else None,
+            norm_eps=config.norm_eps,
             past=past,
             dropout=config.dropout,
             rng=rng,

@@ -17,6 +17,7 @@ from handgrad.kernels.twins.formulas import (
     NormTwin,
     ResidualTwin,
     SinusoidalPositionTwin,
+    UnembeddingTwin,
 )
 from handgrad.kernels.twins.layers import (
     AttentionTwin,
@@ -37,6 +38,7 @@ class Twins:
         self.residual = ResidualTwin(workspace)
         self.dropout = DropoutTwin(workspace)
         self.embedding = EmbeddingTwin(workspace)
+        self.unembedding = UnembeddingTwin(workspace)
         self.learned_position = LearnedPositionTwin(workspace)
         self.sinusoidal_position = SinusoidalPositionTwin(workspace)
         self.activation = ActivationTwin(workspace)

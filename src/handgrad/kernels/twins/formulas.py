@@ -180,6 +180,27 @@ class EmbeddingTwin:
         return dweight
 
 
+class UnembeddingTwin:
+    class Saved(NamedTuple):
+        x: np.ndarray
+        weight: Weight
+
+    def __init__(self, workspace: Workspace):
+        self.linear = LinearTwin(workspace)
+
+    def forward(self, x: np.ndarray, weight: Weight) -> tuple[np.ndarray, Saved]:
+        z = self.linear.workspace.arena.take(*x.shape[:-1], weight.value.shape[0])
+        self.linear.product(z, x, weight.transposed, NONE, False)
+        return z, self.Saved(x, weight)
+
+    def backward(self, dz: np.ndarray, saved: Saved) -> tuple[np.ndarray, np.ndarray]:
+        """dx takes the place of x."""
+        x, weight = saved
+        self.linear.add_gradient(weight.gradient, dz, x)
+        self.linear.product(x, dz, weight.panels, NONE, False)
+        return x, weight.gradient
+
+
 class LearnedPositionTwin:
     class Saved(NamedTuple):
         weight: Weight

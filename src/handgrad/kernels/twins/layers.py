@@ -148,6 +148,7 @@ class MultiHeadAttentionTwin:
         n_heads: int,
         n_kv_heads: int,
         rope_base: float | None = None,
+        norm_eps: float = 1e-5,
         causal: bool = True,
         past: None = None,
         dropout: float = 0.0,
@@ -158,8 +159,8 @@ class MultiHeadAttentionTwin:
         v, saved_v = self.linear.forward(x, *value)
         q_norm = k_norm = angles = None
         if query_norm is not None and key_norm is not None:
-            q, q_norm = self._norm_heads(q, query_norm, n_heads)
-            k, k_norm = self._norm_heads(k, key_norm, n_kv_heads)
+            q, q_norm = self._norm_heads(q, query_norm, n_heads, norm_eps)
+            k, k_norm = self._norm_heads(k, key_norm, n_kv_heads, norm_eps)
         if rope_base is not None:
             angles = _angles(x.shape[-2], q.shape[-1] // n_heads, 0, rope_base)
             q, k = self._turned(q, angles, n_heads, 1), self._turned(k, angles, n_kv_heads, 1)
@@ -185,8 +186,8 @@ class MultiHeadAttentionTwin:
         projections = (Linear(*gradients[i : i + 2]) for i in (0, 2, 4))
         return (dx, *projections, Linear(*doutput), dq_norm, dk_norm)
 
-    def _norm_heads(self, x: np.ndarray, norm: RMSNorm, n_heads: int) -> tuple[np.ndarray, Any]:
-        y, saved = self.rms_norm.forward(x.reshape(-1, x.shape[-1] // n_heads), *norm)
+    def _norm_heads(self, x: np.ndarray, norm: RMSNorm, n_heads: int, eps: float) -> tuple[np.ndarray, Any]:
+        y, saved = self.rms_norm.forward(x.reshape(-1, x.shape[-1] // n_heads), *norm, eps=eps)
         return y.reshape(x.shape), saved
 
     def _norm_heads_backward(self, dy: np.ndarray, saved: NormTwin.Saved) -> tuple[np.ndarray, RMSNorm]:
