@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from handgrad import engines, tree
 from handgrad import tokenizer as tokenizers
 from handgrad.data import batches, corpus
-from handgrad.engines.engine import OptimizerSettings
+from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.lessons import exercise, knobs, practice, source
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import init
@@ -323,7 +323,7 @@ plots.gradient_norms([row["gradient_norm"] for row in log if "loss" in row], rec
 def learn(train, *, n_layers=2, d_model=96, steps=320, rate=3e-3, decay=0.0, kind="constant", seed=0):
     shape = config.replace(n_layers=n_layers, d_model=d_model)
     training = engines.training(
-        shape, init(shape, seed), OptimizerSettings(weight_decay=decay), batch_size=16
+        shape, State(init(shape, seed)), OptimizerSettings(weight_decay=decay), batch_size=16
     )
     rng, rows, recent = np.random.default_rng(seed), [], []
     for step in range(steps + 1):

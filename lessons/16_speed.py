@@ -435,14 +435,14 @@ source.show(random.uniform, random._mix_array)
 
 # %%
 from handgrad import engines
-from handgrad.engines.engine import micro_batches
+from handgrad.engines import micro_batches
 
 tiny = config.replace(n_layers=2, d_model=32, context_length=32)
 weights = handgrad.init(tiny, 0, np.float64)
 token_ids, targets = rng.integers(tiny.vocab_size, size=(2, 12, 32))
 _, whole = handgrad.loss_and_gradients(tiny, weights, token_ids, targets)
 total = dict.fromkeys(whole, 0.0)
-parts = micro_batches(token_ids, most_tokens=100)
+parts = micro_batches.cut(token_ids, most_tokens=100)
 for part in parts:
     share = len(token_ids[part]) / len(token_ids)
     _, gradients = handgrad.loss_and_gradients(tiny, weights, token_ids[part], targets[part])
@@ -450,7 +450,7 @@ for part in parts:
 worst = max(np.max(np.abs(total[name] - whole[name])) for name in whole)
 print(f"{len(parts)} parts: their gradients sum to the whole's, up to {worst:.0e}")
 for batch_size in (12, 120, 1200):
-    needed = engines.memory(config, batch_size, "float32")["activations"]
+    needed = engines.get("cpu").memory(config, batch_size, "float32").activations
     print(f"training nano in batches of {batch_size:5}: {plots.size_of(needed)} of activations on all cores")
 
 
@@ -561,29 +561,29 @@ plots.errors_of_sums(lengths, {name: errors(total, lengths) for name, total in w
 # ## Cores that do not meet
 #
 # Two cores could share every kernel, half of the rows each. Then they would have to meet after each of its
-# calls, and you saw above how many a step has. So the CPU engine gives each core a *lane* instead:
+# calls, and you saw above how many a step has. So the CPU engine runs a *worker* on each core:
 # micro-batches, an arena and a gradient of its own, and they meet when the gradients are summed. The price is
-# a gradient for each lane; and, as addition is not associative, last bits that depend on how many lanes there
-# are. They do not depend on which lane is ready first: lane 0 comes first in the sum, always.
+# a gradient for each worker; and, as addition is not associative, last bits that depend on the number of
+# workers. They do not depend on which worker is ready first: worker 0 comes first in the sum, always.
 
 # %%
-from handgrad.engines.engine import OptimizerSettings
+from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.kernels import optimizer
 
 batch = rng.integers(config.vocab_size, size=(2, 12, config.context_length))
 
 
-def gradient(n_lanes):
+def gradient(n_workers):
     training = cpu.Training(
-        config, handgrad.init(config, 1), OptimizerSettings(), precision="float32", n_lanes=n_lanes
+        config, State(handgrad.init(config, 1)), OptimizerSettings(), precision="float32", n_workers=n_workers
     )
     training.loss_and_gradients(*batch)
     return training.gradient.copy()
 
 
 one, two, again = gradient(1), gradient(2), gradient(2)
-print("two lanes, twice: the same bits?  ", np.array_equal(two, again))
-print("one lane and two: the same bits?  ", np.array_equal(one, two))
+print("two workers, twice: the same bits?  ", np.array_equal(two, again))
+print("one worker and two: the same bits?  ", np.array_equal(one, two))
 difference = np.max(np.abs(one - two)) / np.max(np.abs(one))
 print(f"they differ by {difference:.0e} of the largest element")
 source.show(optimizer.collect.py_func)
@@ -601,7 +601,12 @@ from handgrad.model.count import count
 
 both = {
     name: engines.training(
-        config, handgrad.init(config, 1), OptimizerSettings(), name=name, precision="float32", batch_size=12
+        config,
+        State(handgrad.init(config, 1)),
+        OptimizerSettings(),
+        name=name,
+        precision="float32",
+        batch_size=12,
     )
     for name in ("reference", "cpu")
 }

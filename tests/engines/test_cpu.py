@@ -11,13 +11,16 @@ import pytest
 from handgrad import engines, tree
 from handgrad.api import loss_and_gradients
 from handgrad.engines import cpu, cpu_memory, parallel, reference
-from handgrad.engines.engine import OptimizerSettings
+from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.errors import UserError
 from handgrad.kernels import machine
 from handgrad.kernels.precision import kernels_for
 from handgrad.kernels.random import Counted
 from handgrad.model.config import PRESETS, ModelConfig
+from handgrad.model.count import matrix_shapes
 from handgrad.model.init import init
+from handgrad.model.transformer import Transformer
+from handgrad.optim import adamw
 from tests.rounding import round_what_is_multiplied
 
 SMALL = {"vocab_size": 67, "context_length": 21, "n_layers": 2, "d_model": 36, "d_ff": 50}
@@ -63,13 +66,13 @@ def assert_gradients_close(actual, expected, share):
 def test_loss_and_gradients_are_those_of_the_formulas(variant, rng):
     config = small(variant)
     weights, batch = lively(config, rng), batch_of(config, rng)
-    training = cpu.Training(config, weights, OptimizerSettings(), precision="float32", n_lanes=1)
-    loss = training.loss_and_gradients(*batch, np.random.default_rng(8))
+    training = cpu.Training(config, State(weights), OptimizerSettings(), precision="float32", n_workers=1)
+    loss, found = training.loss_and_gradients(*batch, np.random.default_rng(8))
     seed = int(np.random.default_rng(8).integers(1 << 63, size=1)[0])  # one part, one seed
     exact = tree.map(lambda w: w.astype(np.float64), weights)
     expected, gradients = loss_and_gradients(config, exact, *batch, rng=Counted(seed))
     assert loss == pytest.approx(float(expected), rel=1e-6)
-    assert_gradients_close(training.gradients, gradients, 2e-5)  # some ten layers of float32 sums
+    assert_gradients_close(found, gradients, 2e-5)  # some ten layers of float32 sums
     assert training.loss(*batch) == pytest.approx(
         float(loss_and_gradients(config, exact, *batch)[0]), rel=1e-6
     )
@@ -79,12 +82,12 @@ def test_loss_and_gradients_are_those_of_the_formulas(variant, rng):
 def test_any_batch_and_any_length(shape, rng):
     config = small("gpt2")
     weights, batch = lively(config, rng), rng.integers(67, size=(2, *shape))
-    training = cpu.Training(config, weights, OptimizerSettings(), precision="float32")
-    loss = training.loss_and_gradients(*batch)
+    training = cpu.Training(config, State(weights), OptimizerSettings(), precision="float32")
+    loss, found = training.loss_and_gradients(*batch)
     exact = tree.map(lambda w: w.astype(np.float64), weights)
     expected, gradients = loss_and_gradients(config, exact, *batch)
     assert loss == pytest.approx(float(expected), rel=1e-6)
-    assert_gradients_close(training.gradients, gradients, 2e-5)
+    assert_gradients_close(found, gradients, 2e-5)
 
 
 @pytest.mark.parametrize("variant", ["nano", "paper", "llama", "gpt2"])
@@ -94,14 +97,14 @@ def test_bfloat16_is_the_formulas_with_rounded_operands(variant, rng, monkeypatc
     weights, batch = lively(config, rng), batch_of(config, rng)
     exact = tree.map(lambda w: w.astype(np.float64), weights)
     unrounded, _ = loss_and_gradients(config, exact, *batch)
-    training = cpu.Training(config, weights, OptimizerSettings(), precision="bfloat16", n_lanes=1)
-    loss = training.loss_and_gradients(*batch)
+    training = cpu.Training(config, State(weights), OptimizerSettings(), precision="bfloat16", n_workers=1)
+    loss, found = training.loss_and_gradients(*batch)
     round_what_is_multiplied(monkeypatch)
     expected, gradients = loss_and_gradients(config, exact, *batch)
     # a number that float32 puts on the other side of a tie is rounded the other way, by 2^-8 of it; there are
     # few, and what they make of a gradient is a small share of what rounding itself makes
     assert loss == pytest.approx(float(expected), rel=2**-8 / 10)
-    assert_gradients_close(training.gradients, gradients, 2**-8 * 4)
+    assert_gradients_close(found, gradients, 2**-8 * 4)
     assert loss != pytest.approx(float(unrounded), rel=1e-7)  # it did round
 
 
@@ -111,11 +114,14 @@ def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(rng, monkeypatch):
     targets[0, 3:], targets[2] = -1, -1  # a part's share is what counts in it
     exact = tree.map(lambda w: w.astype(np.float64), weights)
     expected, gradients = loss_and_gradients(config, exact, token_ids, targets)
-    for tokens, n_lanes in itertools.product((21, 60, 500), (1, 2, 3)):
+    for tokens, n_workers in itertools.product((21, 60, 500), (1, 2, 3)):
         monkeypatch.setattr(cpu_memory, "MICRO_BATCH_TOKENS", tokens)
-        training = cpu.Training(config, weights, OptimizerSettings(), precision="float32", n_lanes=n_lanes)
-        assert training.loss_and_gradients(token_ids, targets) == pytest.approx(float(expected), rel=1e-6)
-        assert_gradients_close(training.gradients, gradients, 2e-5)
+        training = cpu.Training(
+            config, State(weights), OptimizerSettings(), precision="float32", n_workers=n_workers
+        )
+        loss, found = training.loss_and_gradients(token_ids, targets)
+        assert loss == pytest.approx(float(expected), rel=1e-6)
+        assert_gradients_close(found, gradients, 2e-5)
         assert training.loss(token_ids, targets) == pytest.approx(float(expected), rel=1e-6)
 
 
@@ -127,7 +133,9 @@ def test_the_same_seed_gives_the_same_losses_bit_for_bit(precision, rng, monkeyp
     batches = [batch_of(config, rng, 7) for _ in range(3)]
     runs = []
     for _ in range(2):
-        training = cpu.Training(config, init(config, 1), OptimizerSettings(), precision=precision, n_lanes=2)
+        training = cpu.Training(
+            config, State(init(config, 1)), OptimizerSettings(), precision=precision, n_workers=2
+        )
         losses = [training.step(*batch, 1e-2, np.random.default_rng(i)) for i, batch in enumerate(batches)]
         runs.append((losses, training.flat))
     assert runs[0][0] == runs[1][0]
@@ -138,8 +146,8 @@ def test_steps_are_those_of_the_reference_engine(rng):
     config = small("gpt2").replace(dropout=0.0)
     settings = OptimizerSettings(weight_decay=0.5, max_gradient_norm=0.3)
     weights = lively(config, rng)
-    fast = cpu.Training(config, weights, settings, precision="float32", n_lanes=2)
-    exact = reference.Training(config, weights, settings)
+    fast = cpu.Training(config, State(weights), settings, precision="float32", n_workers=2)
+    exact = reference.Training(config, State(weights), settings)
     for _ in range(4):
         batch = rng.integers(67, size=(2, 6, 21))
         ours, theirs = fast.step(*batch, 1e-3), exact.step(*batch, 1e-3)
@@ -157,33 +165,122 @@ def test_steps_are_those_of_the_reference_engine(rng):
 
 def test_a_step_that_is_not_finite_changes_nothing(rng):
     config = small("nano")
-    training = cpu.Training(config, init(config), OptimizerSettings(), precision="float32")
-    training.weights.blocks[0].norm1.gamma[0] = np.inf
+    weights = init(config)
+    weights.blocks[0].norm1.gamma[0] = np.inf
+    training = cpu.Training(config, State(weights), OptimizerSettings(), precision="float32")
     before = training.flat.copy()
     assert not training.step(*batch_of(config, rng), 1e-2).is_finite
     np.testing.assert_array_equal(training.flat, before)
-    assert training.moments.step == 0
+    assert training.state().moments.step == 0
 
 
-def test_weights_written_from_outside_count_once_said(rng):
+@pytest.mark.parametrize("name", engines.ENGINES)
+def test_a_state_that_is_loaded_goes_on_as_the_training_it_was_taken_from(name, rng):
     config = small("nano")
-    training = cpu.Training(config, init(config, 1), OptimizerSettings(), precision="float32")
-    batch = batch_of(config, rng)
-    tree.copy_into(training.weights, init(config, 2))
-    training.changed()
-    other = cpu.Training(config, init(config, 2), OptimizerSettings(), precision="float32")
-    assert training.loss(*batch) == other.loss(*batch)
+    first, second = (
+        engines.training(config, State(init(config, seed)), OptimizerSettings(), name=name) for seed in (1, 2)
+    )
+    batches = [batch_of(config, rng) for _ in range(3)]
+    first.step(*batches[0], 1e-2)
+    weights, moments = first.state()
+    second.load(State(tree.map(np.copy, weights), moments))
+    assert [first.step(*batch, 1e-2) for batch in batches] == [second.step(*batch, 1e-2) for batch in batches]
+    for ours, theirs in zip(tree.leaves(first.state()), tree.leaves(second.state()), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
-def test_more_lanes_than_parts_leave_some_idle(rng):
+@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_engine_has_the_logits_of_the_formulas(name, variant, rng):
+    config = small(variant)
+    weights, (token_ids, _) = lively(config, rng), batch_of(config, rng, batch_size=20)
+    training = engines.training(config, State(weights), OptimizerSettings(), name=name, precision="float32")
+    exact = tree.map(lambda w: w.astype(np.float64), weights)
+    expected, _ = Transformer(config).forward(exact, token_ids)
+    rounding = 1e-5 * np.abs(expected).max()  # some ten layers of float32 sums
+    np.testing.assert_allclose(training.logits(token_ids), expected, rtol=0, atol=rounding)
+
+
+def broken(array, number):
+    """A copy whose last number is another."""
+    array = array.copy()
+    array[-1, -1] = number
+    return array
+
+
+WRONG = {
+    "an id above the vocabulary": (lambda ids, targets: (broken(ids, 67), targets), "0 to 66"),
+    "an id far above it": (lambda ids, targets: (broken(ids, 100_000), targets), "0 to 66"),
+    "an id below zero": (lambda ids, targets: (broken(ids, -5_000), targets), "0 to 66"),
+    "a target above the vocabulary": (lambda ids, targets: (ids, broken(targets, 67)), "0 to 66"),
+    "a target below -1": (lambda ids, targets: (ids, broken(targets, -2)), "0 to 66"),
+    "targets of another shape": (lambda ids, targets: (ids, targets[:, :-1]), "are both"),
+    "a sequence above the context": (
+        lambda ids, targets: (np.tile(ids, 2), np.tile(targets, 2)),
+        "attends to 21",
+    ),
+    "an empty batch": (lambda ids, targets: (ids[:0], targets[:0]), "at least one"),
+    "no positions": (lambda ids, targets: (ids[:, :0], targets[:, :0]), "at least one"),
+    "one axis": (lambda ids, targets: (ids[0], targets[0]), "add an axis"),
+    "ids that are no integers": (lambda ids, targets: (ids + 0.5, targets), "are integers"),
+}
+
+
+@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("what", WRONG)
+def test_every_entry_of_every_engine_refuses_what_the_model_cannot_read(name, what, rng):
     config = small("nano")
-    training = cpu.Training(config, init(config), OptimizerSettings(), precision="float32", n_lanes=4)
+    training = engines.training(config, State(init(config)), OptimizerSettings(), name=name)
+    change, words = WRONG[what]
+    token_ids, targets = change(*batch_of(config, rng))
+    before = tree.map(np.copy, training.state())
+    with pytest.raises(UserError, match=words):
+        training.loss(token_ids, targets)
+    with pytest.raises(UserError, match=words):
+        training.loss_and_gradients(token_ids, targets)
+    with pytest.raises(UserError, match=words):
+        training.step(token_ids, targets, 1e-3)
+    for ours, theirs in zip(tree.leaves(training.state()), tree.leaves(before), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    if "target" not in what:
+        with pytest.raises(UserError, match=words):
+            training.logits(token_ids)
+
+
+@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize(
+    ("token_ids", "words"), [([0, 67], "0 to 66"), ([-1], "0 to 66"), ([0] * 22, "attends to 21")]
+)
+def test_what_a_decoding_cannot_read_is_refused(name, token_ids, words):
+    config = small("nano")
+    decoding = engines.get(name).decoding(config, init(config))
+    with pytest.raises(UserError, match=words):
+        decoding.read(np.array(token_ids))
+    assert decoding.n_tokens == 0
+
+
+@pytest.mark.parametrize("name", engines.ENGINES)
+def test_weights_and_moments_of_another_model_are_refused(name):
+    config = small("nano")
+    with pytest.raises(UserError, match=r"they lack blocks\.1\.attention"):
+        engines.training(config, State(init(config.replace(n_layers=1))), OptimizerSettings(), name=name)
+    with pytest.raises(UserError, match=r"embedding, \(9, 36\) instead of \(67, 36\)"):
+        engines.training(config, State(init(config.replace(vocab_size=9))), OptimizerSettings(), name=name)
+    with pytest.raises(UserError, match="Moments belong to"):
+        engines.training(config, State(init(config), adamw.init(np.zeros(3))), OptimizerSettings(), name=name)
+
+
+def test_more_workers_than_parts_leave_some_idle(rng):
+    config = small("nano")
+    training = cpu.Training(
+        config, State(init(config)), OptimizerSettings(), precision="float32", n_workers=4
+    )
     losses = [training.step(*batch_of(config, rng, size), 1e-2).loss for size in (5, 1, 2)]
     assert np.isfinite(losses).all()
-    one = cpu.Training(config, training.weights, OptimizerSettings(), precision="float32", n_lanes=1)
+    one = cpu.Training(config, State(training.weights), OptimizerSettings(), precision="float32", n_workers=1)
     batch = batch_of(config, rng, 1)
-    assert training.loss_and_gradients(*batch) == one.loss_and_gradients(*batch)
-    np.testing.assert_array_equal(training.gradient, one.gradient)  # nothing of an idle lane is left in it
+    assert training.loss_and_gradients(*batch)[0] == one.loss_and_gradients(*batch)[0]
+    np.testing.assert_array_equal(training.gradient, one.gradient)  # nothing of an idle worker is left in it
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -192,33 +289,33 @@ def test_the_arena_is_sized_exactly(variant, precision, rng, monkeypatch):
     monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
     config = small(variant)
     training = cpu.Training(
-        config, init(config), OptimizerSettings(), precision=precision, n_lanes=1, batch_size=4
+        config, State(init(config)), OptimizerSettings(), precision=precision, n_workers=1, batch_size=4
     )
-    (lane,) = training.lanes
-    workspace_sizes = [block.size for block in lane.arena.blocks]
+    (worker,) = training.workers
+    workspace_sizes = [block.size for block in worker.arena.blocks]
     training.step(*batch_of(config, rng, 4), 1e-3, np.random.default_rng(0))
-    assert lane.arena.used == cpu_memory.arena_size(config, 4, config.context_length) == workspace_sizes[0]
+    assert worker.arena.used == cpu_memory.arena_size(config, 4, config.context_length) == workspace_sizes[0]
     training.loss(*batch_of(config, rng, 4))
-    assert [block.size for block in lane.arena.blocks] == workspace_sizes
-    assert lane.workspace.scratch.size == cpu_memory.scratch_size(config, kernels_for(precision))
+    assert [block.size for block in worker.arena.blocks] == workspace_sizes
+    assert worker.workspace.scratch.size == cpu_memory.scratch_size(config, kernels_for(precision))
 
 
 def test_a_batch_larger_than_said_makes_room_once(rng):
     config = small("nano")
-    training = cpu.Training(config, init(config), OptimizerSettings(), n_lanes=1, batch_size=1)
-    (lane,) = training.lanes
+    training = cpu.Training(config, State(init(config)), OptimizerSettings(), n_workers=1, batch_size=1)
+    (worker,) = training.workers
     batch = batch_of(config, rng, 6)
     first = training.loss(*batch)
     training.loss(*batch)
-    sizes = [block.size for block in lane.arena.blocks]
+    sizes = [block.size for block in worker.arena.blocks]
     assert training.loss(*batch) == first
-    assert [block.size for block in lane.arena.blocks] == sizes
+    assert [block.size for block in worker.arena.blocks] == sizes
     assert len(sizes) == 1
 
 
 def test_nothing_is_allocated_in_a_step(rng):
     config = small("baby").replace(d_model=384)
-    training = cpu.Training(config, init(config), OptimizerSettings(), n_lanes=2, batch_size=6)
+    training = cpu.Training(config, State(init(config)), OptimizerSettings(), n_workers=2, batch_size=6)
     batch = [np.ascontiguousarray(part) for part in batch_of(config, rng, 6)]
     for i in range(2):
         training.step(*batch, 1e-3, np.random.default_rng(i))
@@ -227,7 +324,7 @@ def test_nothing_is_allocated_in_a_step(rng):
     training.step(*batch, 1e-3, np.random.default_rng(3))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    stream = 4 * 3 * 21 * 384  # bytes of the residual stream in a lane's three sequences
+    stream = 4 * 3 * 21 * 384  # bytes of the residual stream in a worker's three sequences
     assert peak - before < stream  # views and tuples there are, but not one array
 
 
@@ -235,9 +332,11 @@ def test_memory_does_not_grow_with_the_batch(rng):
     config = small("baby")
     sizes = {}
     for batch_size in (64, 512):
-        training = cpu.Training(config, init(config), OptimizerSettings(), n_lanes=2, batch_size=batch_size)
+        training = cpu.Training(
+            config, State(init(config)), OptimizerSettings(), n_workers=2, batch_size=batch_size
+        )
         training.step(*batch_of(config, rng, batch_size), 1e-3, np.random.default_rng(0))
-        sizes[batch_size] = [[block.size for block in lane.arena.blocks] for lane in training.lanes]
+        sizes[batch_size] = [[block.size for block in worker.arena.blocks] for worker in training.workers]
     assert sizes[64] == sizes[512]
 
 
@@ -246,13 +345,13 @@ import pathlib, sys
 import numpy as np
 import handgrad, matplotlib.pyplot, scipy.linalg  # what a training command or its Numba may load
 from handgrad import engines
-from handgrad.engines.engine import OptimizerSettings
+from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.model.config import PRESETS
 from handgrad.model.init import shapes
 
 config = PRESETS[sys.argv[1]].replace(**eval(sys.argv[2]))
 batch = np.zeros((2, int(sys.argv[3]), config.context_length), np.int64)
-training = engines.training(config, shapes(config), OptimizerSettings(), batch_size=len(batch[0]))
+training = engines.training(config, State(shapes(config)), OptimizerSettings(), batch_size=len(batch[0]))
 training.step(*batch, 1e-3, np.random.default_rng(0))
 training.step(*batch, 1e-3, np.random.default_rng(0))
 # getrusage would tell the parent's peak where that was higher
@@ -276,25 +375,39 @@ def test_memory_is_predicted_within_a_tenth(preset, changes, batch_size):
     assert predicted.total > 2 * predicted.process  # it is the arrays that are tested
 
 
+def test_memory_follows_from_numbers_alone_however_large_the_model():
+    config = ModelConfig(n_layers=10**9, d_model=10**6, n_heads=1, vocab_size=10**9)
+    for name in engines.ENGINES:
+        memory = engines.get(name).memory(config, 12)
+        assert memory.total > memory.weights > 12 * 10**9 * 10**12
+
+
+def test_the_matrices_that_are_counted_are_those_that_are_packed():
+    for variant in VARIANTS:
+        config = small(variant)
+        block, ends = matrix_shapes(config)
+        packed = [matrix.shape for matrix in cpu_memory.packed(init(config), config).values()]
+        ends = [shape[::-1] for shape in ends] if config.tied else ends
+        assert sorted(packed) == sorted(config.n_layers * block + ends), variant
+
+
 def test_engines_are_found_by_name_and_said_to_be_missing():
     config = ModelConfig()
-    assert isinstance(
-        engines.training(config, init(config), OptimizerSettings(), name="reference"), reference.Training
-    )
-    assert isinstance(engines.training(config, init(config), OptimizerSettings()), cpu.Training)
+    for name, kind in (("reference", reference.Training), ("cpu", cpu.Training)):
+        assert isinstance(engines.training(config, State(init(config)), OptimizerSettings(), name=name), kind)
     with pytest.raises(UserError, match=r"no engine 'gpu'; choose one of cpu, reference"):
-        engines.require("gpu", "auto")
+        engines.get("gpu")
     with pytest.raises(UserError, match=r"no precision 'float16'.*Did you mean"):
-        engines.require("cpu", "float16")
+        engines.get("cpu").require("float16")
     with pytest.raises(UserError, match="reference engine computes in float32"):
-        engines.require("reference", "bfloat16")
+        engines.get("reference").require("bfloat16")
 
 
 def test_bfloat16_without_amx_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(machine, "AMX", "none")
     with pytest.raises(UserError, match=r"needs a processor with AMX.*Take float32, or auto"):
-        engines.require("cpu", "bfloat16")
-    assert "float32, the processor has no AMX" in engines.describe("cpu", "auto")
+        cpu.require("bfloat16")
+    assert "float32, the processor has no AMX" in cpu.describe("auto")
     monkeypatch.setattr(machine, "AMX", "hardware")
-    assert "bfloat16, the processor has AMX" in engines.describe("cpu", "auto")
-    assert "float32, as asked" in engines.describe("cpu", "float32")
+    assert "bfloat16, the processor has AMX" in cpu.describe("auto")
+    assert "float32, as asked" in cpu.describe("float32")

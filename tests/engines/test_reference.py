@@ -5,8 +5,8 @@ import pytest
 
 from handgrad import tree
 from handgrad.api import loss_and_gradients
-from handgrad.engines import parallel, reference
-from handgrad.engines.engine import OptimizerSettings, micro_batches
+from handgrad.engines import micro_batches, parallel, reference
+from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.engines.reference import Training
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import init
@@ -23,11 +23,11 @@ def batch(rng):
 def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(batch, monkeypatch):
     monkeypatch.setattr(reference, "MICRO_BATCH_TOKENS", 24)  # three sequences: parts of 2, 2 and 3
     batch[1][0, 2:] = -1  # a part's share is what counts in it
-    training = Training(CONFIG, init(CONFIG), OptimizerSettings())
-    loss = training.loss_and_gradients(*batch)
+    training = Training(CONFIG, State(init(CONFIG)), OptimizerSettings())
+    loss, found = training.loss_and_gradients(*batch)
     whole, gradients = loss_and_gradients(CONFIG, training.weights, *batch)
     assert loss == pytest.approx(whole, rel=1e-6)  # float32 sums in another order
-    for name, gradient in tree.named_leaves(training.gradients):
+    for name, gradient in tree.named_leaves(found):
         np.testing.assert_allclose(gradient, gradients[name], rtol=1e-4, atol=1e-7, err_msg=name)
     assert training.loss(*batch) == pytest.approx(whole, rel=1e-6)
 
@@ -37,7 +37,7 @@ def test_the_number_of_cores_changes_nothing(batch, monkeypatch):
     trained = []
     for n_cores in (1, 3):
         monkeypatch.setattr(parallel, "n_cores", lambda n=n_cores: n)
-        training = Training(CONFIG, init(CONFIG), OptimizerSettings())
+        training = Training(CONFIG, State(init(CONFIG)), OptimizerSettings())
         rng = np.random.default_rng(4)
         for _ in range(3):
             training.step(*batch, 1e-2, rng)
@@ -47,7 +47,7 @@ def test_the_number_of_cores_changes_nothing(batch, monkeypatch):
 
 def test_a_step_is_clipping_and_adamw_with_decay_on_matrices_alone(batch):
     settings = OptimizerSettings(weight_decay=0.5, max_gradient_norm=0.1)
-    training = Training(CONFIG, init(CONFIG), settings)
+    training = Training(CONFIG, State(init(CONFIG)), settings)
     start = training.flat.copy()
     gradient = np.concatenate(
         [g.ravel() for g in loss_and_gradients(CONFIG, training.weights, *batch)[1].values()]
@@ -74,19 +74,20 @@ def test_a_step_is_clipping_and_adamw_with_decay_on_matrices_alone(batch):
 
 
 def test_a_step_that_is_not_finite_changes_nothing(batch):
-    training = Training(CONFIG, init(CONFIG), OptimizerSettings())
-    training.weights.blocks[0].norm1.gamma[0] = np.inf
+    weights = init(CONFIG)
+    weights.blocks[0].norm1.gamma[0] = np.inf
+    training = Training(CONFIG, State(weights), OptimizerSettings())
     before = training.flat.copy()
     step = training.step(*batch, 1e-2)
     assert not step.is_finite
     np.testing.assert_array_equal(training.flat, before)
-    assert training.moments.step == 0
+    assert training.state().moments.step == 0
 
 
 @pytest.mark.parametrize("n_sequences", [1, 2, 5, 12, 64])
 def test_parts_cover_the_batch_once(n_sequences):
     token_ids = np.zeros((n_sequences, 64), int)
-    parts = micro_batches(token_ids, 512)
+    parts = micro_batches.cut(token_ids, 512)
     covered = np.concatenate([np.arange(n_sequences)[part] for part in parts])
     np.testing.assert_array_equal(covered, np.arange(n_sequences))
     assert max(len(token_ids[part]) for part in parts) <= 512 // 64

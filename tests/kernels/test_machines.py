@@ -10,7 +10,7 @@ COMPARE = """
 import numpy as np
 from handgrad.api import loss_and_gradients
 from handgrad.engines import cpu
-from handgrad.engines.engine import OptimizerSettings
+from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.kernels import machine
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
@@ -22,11 +22,11 @@ config = PRESETS["nano"].replace(**size, bias=True)
 batch = rng.integers(65, size=(2, 3, 50))
 names = []
 cpu.compile_kernels(config, "auto", names.append)
-training = cpu.Training(config, init(config), OptimizerSettings())
-loss = training.loss_and_gradients(*batch)
+training = cpu.Training(config, State(init(config)), OptimizerSettings())
+loss, found = training.loss_and_gradients(*batch)
 expected, gradients = loss_and_gradients(config, init(config, dtype=np.float64), *batch)
 scale = {n: np.abs(g).max() for n, g in gradients.items() if "key.bias" not in n}  # which has none
-ours = dict(tree.named_leaves(training.gradients))
+ours = dict(tree.named_leaves(found))
 error = max(np.abs(ours[n] - gradients[n]).max() / scale[n] for n in scale)
 print(machine.LANES, machine.TILE_ROWS, machine.AMX, abs(loss - expected) < 1e-5, error < 2e-5, len(names))
 """

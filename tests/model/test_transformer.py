@@ -120,7 +120,7 @@ def test_targets_of_minus_one_do_not_count(config, weights, rng):
     [
         (np.zeros(3, int), np.zeros(3, int), "add an axis"),
         (np.zeros((1, 3), int), np.zeros((1, 2), int), "both"),
-        (np.zeros((1, 0), int), np.zeros((1, 0), int), "both"),
+        (np.zeros((1, 0), int), np.zeros((1, 0), int), "at least one"),
         (np.zeros((1, 6), int), np.zeros((1, 6), int), "attends to 5 tokens; got 6"),
         (np.full((1, 3), 7), np.zeros((1, 3), int), "0 to 6"),
         (np.zeros((1, 3), int), np.full((1, 3), -2), "0 to 6"),

@@ -7,21 +7,21 @@ import numpy as np
 
 from handgrad.benchmark import worker, workload
 from handgrad.engines import cpu
-from handgrad.engines.engine import OptimizerSettings
+from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import init
 
 
 def stepper(
-    config: ModelConfig, *, batch_size: int, precision: str = "auto", n_lanes: int | None = None
+    config: ModelConfig, *, batch_size: int, precision: str = "auto", n_workers: int | None = None
 ) -> Callable[[], object]:
     """A function that makes one training step at each call, on the next batch of the workload."""
     training = cpu.Training(
         config,
-        init(config, workload.SEED),
+        State(init(config, workload.SEED)),
         OptimizerSettings(),
         precision=precision,
-        n_lanes=n_lanes,
+        n_workers=n_workers,
         batch_size=batch_size,
     )
     batches = workload.batches(config, batch_size)

@@ -74,7 +74,7 @@ class Profile:
 
 def profile(config: ModelConfig, *, batch_size: int, precision: str = "auto", n_steps: int = 5) -> Profile:
     """The mean of `n_steps` steps in one thread, after one that does not count."""
-    step = ours.stepper(config, batch_size=batch_size, precision=precision, n_lanes=1)
+    step = ours.stepper(config, batch_size=batch_size, precision=precision, n_workers=1)
     calls: list[Call] = []
     with one_thread():
         step()

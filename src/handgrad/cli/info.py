@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from handgrad import engines
+from handgrad.engines.engine import Memory
 from handgrad.model.config import PRESETS, ModelConfig
-from handgrad.model.count import count
+from handgrad.model.count import Count, count
 from handgrad.training import run as runs
 from handgrad.training.recipe import RECIPES
 
@@ -30,9 +31,10 @@ def info(
     about = runs.about(run) if run not in PRESETS or Path(run).is_dir() else _preset(run)
     config = ModelConfig(**about["model"])
     cost = count(config)
-    memory = engines.memory(config, about["recipe"]["batch_size"])
+    memory = engines.get("cpu").memory(config, about["recipe"]["batch_size"])
     if as_json:
-        print(json.dumps({**about, "cost": dataclasses.asdict(cost), "memory": memory}))
+        needed = {**memory._asdict(), "total": memory.total}
+        print(json.dumps({**about, "cost": dataclasses.asdict(cost), "memory": needed}))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
@@ -50,7 +52,7 @@ def _preset(name: str) -> dict[str, Any]:
     }
 
 
-def _rows(about: dict[str, Any], cost: Any, memory: dict[str, int]) -> dict[str, str]:
+def _rows(about: dict[str, Any], cost: Count, memory: Memory) -> dict[str, str]:
     rows = {"preset": about.get("preset", "-")}
     if "steps_done" in about:
         best = about["best_validation_loss"]
@@ -66,7 +68,7 @@ def _rows(about: dict[str, Any], cost: Any, memory: dict[str, int]) -> dict[str,
         **rows,
         "parameters": f"{cost.parameters:,}",
         "training": f"{cost.training_flops_per_token / 1e6:,.1f} MFLOP a token",
-        "memory to train": f"{_megabytes(memory['total'])} here, in batches of "
+        "memory to train": f"{_megabytes(memory.total)} here, in batches of "
         f"{about['recipe']['batch_size']}: " + ", ".join(_parts(memory)),
         "writing": f"{cost.forward_flops_per_token / 1e6:,.1f} MFLOP a token, "
         f"{cost.weight_bytes / 1e6:,.1f} MB of weights, {cost.kv_cache_bytes_per_token:,} bytes of KV cache "
@@ -76,11 +78,10 @@ def _rows(about: dict[str, Any], cost: Any, memory: dict[str, int]) -> dict[str,
     }
 
 
-def _parts(memory: dict[str, int]) -> Iterator[str]:
+def _parts(memory: Memory) -> Iterator[str]:
     names = {"weights": "weights and moments", "panels": "packed weights", "process": "Python"}
-    for name, size in memory.items():
-        if name != "total":
-            yield f"{names.get(name, name)} {_megabytes(size)}"
+    for name, size in memory._asdict().items():
+        yield f"{names.get(name, name)} {_megabytes(size)}"
 
 
 def _megabytes(size: int) -> str:

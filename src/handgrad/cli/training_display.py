@@ -40,7 +40,7 @@ def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
         f"{config['n_heads']} heads, {config['d_model']} wide, context {config['context_length']}",
         f"{text}  {about['n_tokens']:,} tokens, {config['vocab_size']} different",
         f"{where}  {recipe['steps']:,} steps of {head['tokens_per_step']:,} tokens",
-        f"[bold]{about['engine']}[/] engine  {engines.describe(about['engine'], about['precision'])}",
+        f"[bold]{about['engine']}[/] engine  {engines.get(about['engine']).describe(about['precision'])}",
         sep="\n",
         soft_wrap=not console.is_terminal,
     )

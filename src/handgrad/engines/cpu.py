@@ -1,12 +1,13 @@
 """The CPU engine: the same model, its ops replaced by kernels.
 
-A step walks its batch one micro-batch after the other on each core: a lane has an arena, a gradient of its
-own, and no need to wait for anybody until the gradients are summed. So cores never meet inside a layer, which
-on small models costs more than the layer; what it costs is a gradient a lane. The optimizer then passes over
-the weights piece by piece, and packs each piece for the next step's products while it is in the cache.
+A step cuts its batch into micro-batches and deals them out to workers, one a core. A worker has an arena and
+a gradient of its own, so workers wait for each other once a step, to sum the gradients: on small models,
+meeting inside every layer costs more than the layer. The price is one gradient a worker. The optimizer then
+walks the weights slice by slice, and packs each slice for the next step's products while it is in the
+processor's cache.
 
 All memory is allocated when training is set up. The same seed gives the same losses, bit for bit, for the
-same number of lanes.
+same number of workers.
 """
 
 import itertools
@@ -19,27 +20,57 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
-from handgrad.engines import cpu_memory, parallel, reference
-from handgrad.engines.engine import OptimizerSettings, Step, micro_batches, share
-from handgrad.kernels import cache, optimizer
+from handgrad.engines import cpu_memory, micro_batches, parallel, reference
+from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
+from handgrad.kernels import cache, machine, optimizer
 from handgrad.kernels import precision as precisions
 from handgrad.kernels.arena import Arena, aligned, padded
 from handgrad.kernels.random import Counted
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.workspace import NONE, Weight, Workspace
 from handgrad.model.config import ModelConfig
-from handgrad.model.init import shapes
+from handgrad.model.init import require_weights_of, shapes
+from handgrad.model.inputs import require_batch, require_token_ids
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.optim import adamw
 
-PIECE = 1 << 17
+SLICE = 1 << 17
 """Weights the optimizer updates, and packs, at a time."""
-PIECE_ROWS = 64
-"""A piece of a matrix is a multiple of so many rows: the panels of every product end there."""
+SLICE_ROWS = 64
+"""A slice of a matrix is a multiple of so many rows: the panels of every product end there."""
 EPSILON = 1e-8
 """AdamW's."""
 
-Decoding = reference.Decoding
+decoding = reference.decoding
+
+
+def require(precision: str) -> None:
+    """Raise `UserError` unless this machine computes in `precision`."""
+    precisions.kernels_for(precision)
+
+
+def describe(precision: str) -> str:
+    """The precision and why, numbers in a vector, and threads."""
+    return f"{precisions.reason(precision)}; {machine.LANES} numbers a vector, {parallel.n_cores()} threads"
+
+
+def memory(config: ModelConfig, batch_size: int, precision: str = "auto") -> Memory:
+    """What training takes at its peak, counted array by array."""
+    return cpu_memory.predict(config, batch_size, precision, parallel.n_cores())
+
+
+def training(
+    config: ModelConfig,
+    state: State,
+    settings: OptimizerSettings,
+    *,
+    precision: str = "auto",
+    batch_size: int | None = None,
+    compiling: Callable[[str], object] = lambda kernel: None,
+) -> "Training":
+    """Training on this machine's kernels, which are compiled once: `compiling` is told their names."""
+    compile_kernels(config, precision, compiling)
+    return Training(config, state, settings, precision=precision, batch_size=batch_size)
 
 
 def compile_kernels(config: ModelConfig, precision: str, report: Callable[[str], object]) -> None:
@@ -53,12 +84,14 @@ def compile_kernels(config: ModelConfig, precision: str, report: Callable[[str],
     )  # fmt: skip
     token_ids = np.zeros((1, 2), np.int64)
     with cache.listening(report):
-        training = Training(small, shapes(small), OptimizerSettings(), precision=precision, n_lanes=1)
+        training = Training(
+            small, State(shapes(small)), OptimizerSettings(), precision=precision, n_workers=1
+        )
         training.step(token_ids, token_ids, 0.0, np.random.default_rng(0))
         training.loss(token_ids, token_ids)
 
 
-class Piece(NamedTuple):
+class Slice(NamedTuple):
     """Some rows of one weight."""
 
     name: str
@@ -69,7 +102,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lane:
+class Worker:
     """What one thread computes with."""
 
     workspace: Workspace
@@ -88,34 +121,39 @@ class Training:
     def __init__(
         self,
         config: ModelConfig,
-        weights: p.Transformer,
+        state: State,
         settings: OptimizerSettings,
         *,
         precision: str = "auto",
-        n_lanes: int | None = None,
+        n_workers: int | None = None,
         batch_size: int | None = None,
     ):
-        """`batch_size` and `n_lanes`, by default one a core, size what is allocated; larger batches work."""
+        """`batch_size` and `n_workers`, one a core by default, size what is allocated: larger ones work."""
         self.config, self.settings = config, settings
         self.kernels = precisions.kernels_for(precision)
-        n_lanes = n_lanes or min(parallel.n_cores(), batch_size or parallel.n_cores())
-        self.flat = aligned(tree.size(weights))
-        self.weights = tree.views(self.flat, weights)
-        tree.copy_into(self.weights, weights)
-        self._gradients = aligned(n_lanes * self.flat.size).reshape(n_lanes, self.flat.size)
+        n_workers = n_workers or min(parallel.n_cores(), batch_size or parallel.n_cores())
+        self.flat = aligned(tree.size(shapes(config)))
+        self.weights = tree.views(self.flat, shapes(config))
+        self.moments = adamw.copied(None, like=self.flat)
+        self._gradients = aligned(n_workers * self.flat.size).reshape(n_workers, self.flat.size)
         self.gradient = self._gradients[0]
         self.gradients = tree.views(self.gradient, self.weights)
-        self.moments = adamw.State(
-            np.zeros(self.flat.size, np.float32), np.zeros(self.flat.size, np.float32), 0
-        )
         self._panels = self._allocate_panels()
-        self._pieces = self._cut_into_pieces()
-        self.lanes = [self._lane(gradient, -(-(batch_size or 1) // n_lanes)) for gradient in self._gradients]
-        self.changed()
+        self._slices = self._cut_into_slices()
+        sequences = -(-(batch_size or 1) // n_workers)
+        self.workers = [self._worker(gradient, sequences) for gradient in self._gradients]
+        self.load(state)
 
-    def changed(self) -> None:
-        """Call after writing into `weights` from outside: what is computed from them is computed anew."""
-        self._over_pieces(self._pack)
+    def load(self, state: State) -> None:
+        """Go on from `state`: its arrays are copied, and the weights packed."""
+        require_weights_of(self.config, state.weights)
+        tree.copy_into(self.weights, state.weights)
+        self.moments = adamw.copied(state.moments, like=self.flat)
+        self._over_slices(self._pack)
+
+    def state(self) -> State:
+        """Where training stands, in the engine's own arrays."""
+        return State(self.weights, self.moments)
 
     def step(
         self,
@@ -133,65 +171,82 @@ class Training:
 
     def loss_and_gradients(
         self, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator | None = None
-    ) -> float:
-        """The batch's mean loss; its gradient is left in `gradients`. Dropout is drawn from `rng`."""
-        return self._loss_and_square_norm(token_ids, targets, rng)[0]
+    ) -> tuple[float, p.Transformer]:
+        """The batch's mean loss and its gradient, in the engine's own arrays. Dropout is drawn from `rng`."""
+        loss, _ = self._loss_and_square_norm(token_ids, targets, rng)
+        return loss, self.gradients
 
     def loss(self, token_ids: np.ndarray, targets: np.ndarray) -> float:
-        """The batch's mean loss without dropout."""
-        parts = self._parts(token_ids)
+        """The batch's mean loss without dropout, in nats a token."""
+        require_batch(self.config, token_ids, targets)
 
-        def run(lane: Lane, mine: list[slice]) -> list[float]:
+        def run(worker: Worker, mine: list[slice]) -> list[float]:
             losses = []
             for part in mine:
-                lane.arena.reset()
-                loss, _ = lane.model.forward(lane.weights, token_ids[part], targets[part])
-                losses.append(loss * share(targets, part))
+                worker.arena.reset()
+                loss, _ = worker.model.forward(worker.weights, token_ids[part], targets[part])
+                losses.append(loss * micro_batches.counted_share(targets, part))
             return losses
 
-        return self._over_lanes(run, parts)
+        return float(sum(self._over_workers(run, self._parts(token_ids))))
+
+    def logits(self, token_ids: np.ndarray) -> np.ndarray:
+        """The scores (B, T, V) of what comes next, without dropout."""
+        require_token_ids(self.config, token_ids)
+        logits = np.empty((*token_ids.shape, self.config.vocab_size), np.float32)
+
+        def run(worker: Worker, mine: list[slice]) -> list[None]:
+            for part in mine:
+                worker.arena.reset()
+                logits[part] = worker.model.transformer.forward(worker.weights, token_ids[part])[0]
+            return [None] * len(mine)
+
+        self._over_workers(run, self._parts(token_ids))
+        return logits
 
     def _loss_and_square_norm(
         self, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator | None
     ) -> tuple[float, float]:
+        require_batch(self.config, token_ids, targets)
         parts = self._parts(token_ids)
         seeds = [None] * len(parts) if rng is None else rng.integers(1 << 63, size=len(parts)).tolist()
 
-        def run(lane: Lane, mine: list[tuple[slice, int | None]]) -> list[float]:
-            lane.gradient[:] = 0.0
+        def run(worker: Worker, mine: list[tuple[slice, int | None]]) -> list[float]:
+            worker.gradient[:] = 0.0
             losses = []
             for part, seed in mine:
-                lane.arena.reset()
-                weight = share(targets, part)
+                worker.arena.reset()
+                weight = micro_batches.counted_share(targets, part)
                 rng = None if seed is None else Counted(seed)
-                loss, _ = lane.model.loss_and_gradients(
-                    weight, lane.weights, token_ids[part], targets[part], rng=rng
+                loss, _ = worker.model.loss_and_gradients(
+                    weight, worker.weights, token_ids[part], targets[part], rng=rng
                 )
                 losses.append(weight * loss)
             return losses
 
-        loss = self._over_lanes(run, list(zip(parts, seeds, strict=True)))
-        gradients = self._gradients[: min(len(parts), len(self.lanes))]
-        squares = self._over_pieces(
-            lambda piece: optimizer.collect(gradients, piece.place.start, piece.place.stop)
+        losses = self._over_workers(run, list(zip(parts, seeds, strict=True)))
+        gradients = self._gradients[: min(len(parts), len(self.workers))]
+        squares = self._over_slices(
+            lambda part: optimizer.collect(gradients, part.place.start, part.place.stop)
         )
-        return loss, sum(squares)
+        return float(sum(losses)), sum(squares)
 
-    def _over_lanes(self, run: Any, work: list[Any]) -> float:
-        """Deal the work out to the lanes; the sum of what comes back, in the order of the work."""
-        n = min(len(work), len(self.lanes))
-        dealt = parallel.together(run, self.lanes[:n], [work[i::n] for i in range(n)])
-        return float(sum(dealt[i % n][i // n] for i in range(len(work))))
+    def _over_workers(self, run: Callable[[Worker, list[Any]], list[Any]], work: list[Any]) -> list[Any]:
+        """Deal the work out to the workers; their results, in the order of the work."""
+        n = min(len(work), len(self.workers))
+        dealt = parallel.together(run, self.workers[:n], [work[i::n] for i in range(n)])
+        return [dealt[i % n][i // n] for i in range(len(work))]
 
-    def _over_pieces(self, run: Callable[[Piece], Any]) -> list[Any]:
-        """`run` for every piece of the weights, dealt out to as many threads as there are lanes."""
-        n = len(self.lanes)
-        hands = [self._pieces[i::n] for i in range(n)]
-        dealt = parallel.together(lambda hand: [run(piece) for piece in hand], hands)
+    def _over_slices(self, run: Callable[[Slice], Any]) -> list[Any]:
+        """`run` for every slice of the weights, dealt out to as many threads as there are workers."""
+        n = len(self.workers)
+        dealt = parallel.together(
+            lambda mine: [run(part) for part in mine], [self._slices[i::n] for i in range(n)]
+        )
         return [result for results in dealt for result in results]
 
     def _parts(self, token_ids: np.ndarray) -> list[slice]:
-        return micro_batches(token_ids, cpu_memory.MICRO_BATCH_TOKENS, multiple_of=len(self.lanes))
+        return micro_batches.cut(token_ids, cpu_memory.MICRO_BATCH_TOKENS, multiple_of=len(self.workers))
 
     def _update(self, norm: float, learning_rate: float) -> None:
         settings, moments = self.settings, self.moments
@@ -200,44 +255,44 @@ class Training:
         corrections = (1.0 / (1.0 - settings.beta1**step), 1.0 / (1.0 - settings.beta2**step))
         ndims = {name: weight.ndim for name, weight in tree.named_leaves(self.weights)}
 
-        def run(piece: Piece) -> None:
-            decay = settings.weight_decay if ndims[piece.name] >= 2 else 0.0  # biases and norms do not decay
+        def run(part: Slice) -> None:
+            decay = settings.weight_decay if ndims[part.name] >= 2 else 0.0  # biases and norms do not decay
             arrays = (self.flat, self.gradient, moments.mean, moments.square)
             numbers = (factor, learning_rate, decay, settings.beta1, settings.beta2, EPSILON, *corrections)
-            optimizer.adamw(*(a[piece.place] for a in arrays), *map(np.float32, numbers))
-            self._pack(piece)
+            optimizer.adamw(*(a[part.place] for a in arrays), *map(np.float32, numbers))
+            self._pack(part)
 
-        self._over_pieces(run)
+        self._over_slices(run)
         self.moments = moments._replace(step=step)
 
-    def _pack(self, piece: Piece) -> None:
-        if piece.name in self._panels:
-            weight, panels, transposed = self._panels[piece.name]
-            self.kernels.products.pack(panels, transposed, weight, piece.first, piece.last)
+    def _pack(self, part: Slice) -> None:
+        if part.name in self._panels:
+            weight, panels, transposed = self._panels[part.name]
+            self.kernels.products.pack(panels, transposed, weight, part.first, part.last)
 
     def _allocate_panels(self) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """For every matrix that takes part in products: itself, its panels, and those of its transpose."""
-        made, matrices = self.kernels.products, cpu_memory.packed(self.weights, self.config)
-        shapes = cpu_memory.panel_shapes(matrices.values(), made)
-        block = aligned(sum(padded(math.prod(shape)) for shape in shapes), made.DTYPE)
+        products, matrices = self.kernels.products, cpu_memory.packed(self.weights, self.config)
+        shapes = cpu_memory.panel_shapes((m.shape for m in matrices.values()), products)
+        block = aligned(sum(padded(math.prod(shape)) for shape in shapes), products.DTYPE)
         block[:] = 0  # edges are read and never written
         starts = itertools.accumulate((padded(math.prod(shape)) for shape in shapes), initial=0)
         panels = (block[i : i + math.prod(s)].reshape(s) for i, s in zip(starts, shapes, strict=False))
         return {name: (weight, next(panels), next(panels)) for name, weight in matrices.items()}
 
-    def _cut_into_pieces(self) -> list[Piece]:
-        pieces, start = [], 0
+    def _cut_into_slices(self) -> list[Slice]:
+        slices, start = [], 0
         for name, weight in tree.named_leaves(self.weights):
             n_rows, width = weight.shape if weight.ndim == 2 else (1, weight.size)
-            height = max(1, PIECE // width // PIECE_ROWS) * PIECE_ROWS
+            height = max(1, SLICE // width // SLICE_ROWS) * SLICE_ROWS
             for first in range(0, n_rows, height):
                 last = min(first + height, n_rows)
                 place = slice(start + first * width, start + last * width)
-                pieces.append(Piece(name, first, last, place))
+                slices.append(Slice(name, first, last, place))
             start += weight.size
-        return pieces
+        return slices
 
-    def _lane(self, gradient: np.ndarray, batch_size: int) -> Lane:
+    def _worker(self, gradient: np.ndarray, batch_size: int) -> Worker:
         gradients = dict(tree.named_leaves(tree.views(gradient, self.weights)))
 
         def paired(name: str, value: np.ndarray) -> Weight:
@@ -251,4 +306,4 @@ class Training:
         scratch = aligned(cpu_memory.scratch_size(self.config, self.kernels))
         workspace = Workspace(arena, scratch, self.kernels)
         model = LanguageModel(Transformer(self.config, Twins(workspace)))
-        return Lane(workspace, gradient, weights, model)
+        return Worker(workspace, gradient, weights, model)

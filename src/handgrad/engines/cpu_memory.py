@@ -3,14 +3,15 @@
 import math
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from handgrad import tree
+from handgrad.engines.engine import Memory
 from handgrad.kernels.arena import padded
 from handgrad.kernels.precision import Kernels, kernels_for
 from handgrad.kernels.twins.layers import logit_rows
 from handgrad.model.config import ModelConfig
-from handgrad.model.init import shapes
+from handgrad.model.count import count, matrix_shapes
 
 MICRO_BATCH_TOKENS = 384
 """The most tokens in one part of a batch, if one sequence has no more."""
@@ -60,9 +61,9 @@ def packed(weights: Any, config: ModelConfig) -> dict[str, Any]:
     return {name: weight for name, weight in named if weight.ndim == 2 and name not in looked_up}
 
 
-def panel_shapes(matrices: Iterable[Any], products: ModuleType) -> list[tuple[int, int, int]]:
-    """The shapes of each matrix's panels, and of its transpose's."""
-    return [products.packed_shape(*shape) for m in matrices for shape in (m.shape, m.shape[::-1])]
+def panel_shapes(matrices: Iterable[tuple[int, int]], products: ModuleType) -> list[tuple[int, int, int]]:
+    """The shapes of each matrix's panels, and of its transpose's: matrices by their shapes."""
+    return [products.packed_shape(*shape) for K, N in matrices for shape in ((K, N), (N, K))]
 
 
 def micro_batch_sequences(config: ModelConfig, batch_size: int) -> int:
@@ -70,37 +71,26 @@ def micro_batch_sequences(config: ModelConfig, batch_size: int) -> int:
     return max(1, min(batch_size, MICRO_BATCH_TOKENS // config.context_length))
 
 
-class Memory(NamedTuple):
-    """What training takes, in bytes."""
+def predict(config: ModelConfig, batch_size: int, precision: str, n_workers: int) -> Memory:
+    """The memory that training with batches of `batch_size` windows will take at its peak.
 
-    weights: int
-    """Weights and Adam's two moments."""
-    gradients: int
-    """One a lane."""
-    panels: int
-    """The weights as products read them."""
-    activations: int
-    """Of a micro-batch, and what kernels work in, for every lane."""
-    process: int
-    """Python and its libraries."""
-
-    @property
-    def total(self) -> int:
-        return sum(self)
-
-
-def predict(config: ModelConfig, batch_size: int, precision: str, n_lanes: int) -> Memory:
-    """The memory that training with batches of `batch_size` windows will take at its peak."""
+    It follows from the configuration's numbers: nothing is built, however large the model.
+    """
     kernels = kernels_for(precision)
-    weights = shapes(config)
-    n_weights, n_lanes = tree.size(weights), min(n_lanes, batch_size)
-    panels = panel_shapes(packed(weights, config).values(), kernels.products)
-    sequences = micro_batch_sequences(config, -(-batch_size // n_lanes))
-    lane = arena_size(config, sequences, config.context_length) + scratch_size(config, kernels)
+    n_weights, n_workers = count(config).parameters, min(n_workers, batch_size)
+    block, ends = matrix_shapes(config)
+    panels = config.n_layers * panels_size(block, kernels.products) + panels_size(ends, kernels.products)
+    sequences = micro_batch_sequences(config, -(-batch_size // n_workers))
+    worker = arena_size(config, sequences, config.context_length) + scratch_size(config, kernels)
     return Memory(
         weights=3 * 4 * n_weights,
-        gradients=4 * n_weights * n_lanes,
-        panels=kernels.products.BYTES * sum(math.prod(shape) for shape in panels),
-        activations=4 * lane * n_lanes,
+        gradients=4 * n_weights * n_workers,
+        panels=kernels.products.BYTES * panels,
+        activations=4 * worker * n_workers,
         process=PROCESS,
     )
+
+
+def panels_size(matrices: Iterable[tuple[int, int]], products: ModuleType) -> int:
+    """Numbers in the panels of these matrices and of their transposes."""
+    return sum(math.prod(shape) for shape in panel_shapes(matrices, products))

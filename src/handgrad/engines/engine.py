@@ -1,6 +1,10 @@
-"""What all engines share: what training can do, its settings, and how a batch is cut into parts."""
+"""What every engine offers: the protocols, and the values that pass through them.
 
-import itertools
+An engine is a module. `Engine` says which functions it has; `handgrad.engines` lists all engines. Arrays that
+come in are checked once, at this door (`model.inputs`); arrays that go out are NumPy arrays.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -13,7 +17,7 @@ from handgrad.optim import adamw
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """AdamW's, and the length to which gradients are clipped."""
+    """AdamW's settings, and the length to which gradients are clipped."""
 
     beta1: float = 0.9
     beta2: float = 0.99
@@ -21,8 +25,16 @@ class OptimizerSettings:
     max_gradient_norm: float = 1.0
 
 
+class State(NamedTuple):
+    """All that training carries from one step to the next."""
+
+    weights: p.Transformer
+    moments: adamw.State | None = None
+    """Flat, in the order of the weights. None: training has not begun, they are zero."""
+
+
 class Step(NamedTuple):
-    """What a training step tells: the loss before it, and the gradient's norm before clipping."""
+    """The loss before a training step, and the gradient's norm before clipping."""
 
     loss: float
     gradient_norm: float
@@ -32,16 +44,35 @@ class Step(NamedTuple):
         return bool(np.isfinite(self.loss) and np.isfinite(self.gradient_norm))
 
 
+class Memory(NamedTuple):
+    """The memory that training takes at its peak, in bytes."""
+
+    weights: int
+    """Weights and the optimizer's two moments."""
+    gradients: int
+    """One a worker."""
+    panels: int
+    """The weights, packed as products read them."""
+    activations: int
+    """Of a micro-batch, and scratch, for every worker."""
+    process: int
+    """Python and its libraries."""
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
 class Training(Protocol):
-    """What every engine's `Training` has."""
+    """A model in training. Token ids and targets are integers (B, T); a target of -1 does not count."""
 
     config: ModelConfig
-    weights: p.Transformer
-    gradients: p.Transformer
-    moments: adamw.State
 
-    def changed(self) -> None:
-        """Call after writing into `weights` from outside."""
+    def load(self, state: State) -> None:
+        """Go on from `state`: its arrays are copied."""
+
+    def state(self) -> State:
+        """Where training stands. The arrays may be the engine's own: read them before the next step."""
 
     def step(
         self,
@@ -54,28 +85,59 @@ class Training(Protocol):
 
     def loss_and_gradients(
         self, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator | None = None
-    ) -> float:
-        """The batch's mean loss; its gradient is left in `gradients`. Dropout is drawn from `rng`."""
+    ) -> tuple[float, p.Transformer]:
+        """The batch's mean loss and its gradient. Dropout is drawn from `rng`.
+
+        The gradient's arrays may be the engine's own: read them before the next call.
+        """
 
     def loss(self, token_ids: np.ndarray, targets: np.ndarray) -> float:
-        """The batch's mean loss without dropout."""
+        """The batch's mean loss without dropout, in nats a token."""
+
+    def logits(self, token_ids: np.ndarray) -> np.ndarray:
+        """The scores (B, T, V) of what comes next, without dropout."""
 
 
-def micro_batches(token_ids: np.ndarray, most_tokens: int, multiple_of: int = 1) -> list[slice]:
-    """The batch's sequences in parts as even as can be, of `most_tokens` tokens at most, or one sequence.
+class Decoding(Protocol):
+    """A text in progress, with the keys and values of its tokens so far: the KV cache."""
 
-    Their number is a multiple of `multiple_of`, or every part is a single sequence.
-    """
-    n_sequences = len(token_ids)
-    n_parts = -(-n_sequences // max(1, most_tokens // token_ids.shape[1]))
-    n_parts = min(n_sequences, -(-n_parts // multiple_of) * multiple_of)
-    edges = [n_sequences * i // n_parts for i in range(n_parts + 1)]
-    return [slice(*pair) for pair in itertools.pairwise(edges)]
+    @property
+    def n_tokens(self) -> int:
+        """Tokens in the cache."""
+
+    def read(self, token_ids: np.ndarray) -> np.ndarray:
+        """Read more tokens (T,); return the logits (V,) of what comes next."""
+
+    def forget(self) -> None:
+        """Empty the cache."""
 
 
-def share(targets: np.ndarray, part: slice) -> float:
-    """Which share of a batch's targets is in `part`, so that means over parts sum to the mean over the batch.
+class Engine(Protocol):
+    """A module that trains models and writes with them."""
 
-    Targets of -1 do not count.
-    """
-    return int(np.count_nonzero(targets[part] != -1)) / max(1, int(np.count_nonzero(targets != -1)))
+    def require(self, precision: str) -> None:
+        """Raise `UserError` unless this machine computes in `precision`."""
+
+    def describe(self, precision: str) -> str:
+        """What it computes with, and why, in words."""
+
+    def memory(self, config: ModelConfig, batch_size: int, precision: str = "auto") -> Memory:
+        """What training will take on this machine, from numbers alone: nothing is allocated."""
+
+    def training(
+        self,
+        config: ModelConfig,
+        state: State,
+        settings: OptimizerSettings,
+        *,
+        precision: str = "auto",
+        batch_size: int | None = None,
+        compiling: Callable[[str], object] = lambda kernel: None,
+    ) -> Training:
+        """Training, ready for its first step with `batch_size` sequences; other sizes work too.
+
+        `compiling` is told the name of every kernel that has to be compiled.
+        """
+
+    def decoding(self, config: ModelConfig, weights: p.Transformer) -> Decoding:
+        """An empty text."""

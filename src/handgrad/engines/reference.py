@@ -1,43 +1,99 @@
 """The reference engine: the formulas themselves, on NumPy, as they stand.
 
-A training step walks its batch a few sequences at a time, forward and backward, each core its own, and sums
-the gradients in order: the arrays of a part stay in the processor's cache, memory does not grow with the
-batch, and the number of cores does not change the result. The optimizer passes over the flat buffer in
-pieces in the same way.
+A training step cuts its batch into micro-batches, runs each forward and backward on a core of its own, and
+sums the gradients in order. So the arrays of a micro-batch stay in the processor's cache, memory does not
+grow with the batch, and the number of cores does not change the result. The optimizer walks the flat buffer
+in slices in the same way.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
-from handgrad.engines import memory, parallel
-from handgrad.engines.engine import OptimizerSettings, Step, micro_batches, share
+from handgrad.engines import allocator, micro_batches, parallel
+from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
+from handgrad.errors import UserError
 from handgrad.model.config import ModelConfig
+from handgrad.model.count import count
+from handgrad.model.init import require_weights_of, shapes
+from handgrad.model.inputs import require_batch, require_token_ids
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.optim import adamw, clip
 
 MICRO_BATCH_TOKENS = 512
-PIECE = 1 << 16
+UPDATE_SLICE = 1 << 16
 """Weights the optimizer updates at a time."""
+PROCESS = 150_000_000
+"""Bytes of a training process besides its arrays, as measured: Python, NumPy, matplotlib."""
+
+
+def require(precision: str) -> None:
+    """Raise `UserError` for bfloat16: NumPy computes in float32."""
+    if precision == "bfloat16":
+        raise UserError("The reference engine computes in float32. Take --engine cpu for bfloat16.")
+
+
+def describe(precision: str) -> str:
+    """What the engine computes with, in words."""
+    return "the formulas themselves, float32"
+
+
+def memory(config: ModelConfig, batch_size: int, precision: str = "auto") -> Memory:
+    """What training takes at its peak: weights exactly, activations by the arrays that backward keeps."""
+    n_weights, workers = count(config).parameters, min(parallel.n_cores(), batch_size)
+    sequences = max(1, min(batch_size, MICRO_BATCH_TOKENS // config.context_length))
+    kv_width, probs = config.kv_heads * config.d_head, config.n_heads * config.context_length
+    block = 10 * config.d_model + 4 * kv_width + (6 if config.gated else 4) * config.ff_width + 3 * probs
+    token = config.n_layers * block + 5 * config.vocab_size + 6 * probs  # 6: while one layer's are made
+    return Memory(
+        weights=4 * 3 * n_weights,
+        gradients=4 * n_weights * (2 + workers),  # their sum, the decay of each weight, and one a worker
+        panels=0,
+        activations=4 * workers * sequences * config.context_length * token,
+        process=PROCESS,
+    )
+
+
+def training(
+    config: ModelConfig,
+    state: State,
+    settings: OptimizerSettings,
+    *,
+    precision: str = "auto",
+    batch_size: int | None = None,
+    compiling: Callable[[str], object] = lambda kernel: None,
+) -> "Training":
+    """Training by the formulas: nothing is compiled, and any batch size takes the same memory."""
+    return Training(config, state, settings)
 
 
 class Training:
     """Weights, gradient and moments, each one flat float32 buffer, and the steps that change them."""
 
-    def __init__(self, config: ModelConfig, weights: p.Transformer, settings: OptimizerSettings):
-        memory.keep_freed()
+    def __init__(self, config: ModelConfig, state: State, settings: OptimizerSettings):
+        allocator.keep_freed()
         self.config, self.settings = config, settings
         self.model = LanguageModel(Transformer(config))
-        self.flat, self.weights = tree.pack(weights)
+        self.flat, self.weights = tree.pack(shapes(config))
         self.gradient = np.zeros_like(self.flat)
         self.gradients = tree.views(self.gradient, self.weights)
         self.moments = adamw.init(self.flat)
         self.decay = np.empty_like(self.flat)  # matrices decay, biases and norms do not
         for decay in tree.leaves(tree.views(self.decay, self.weights)):
             decay[...] = settings.weight_decay if decay.ndim >= 2 else 0.0
+        self.load(state)
 
-    def changed(self) -> None:
-        """Call after writing into `weights` from outside: nothing is to be done, they are all there is."""
+    def load(self, state: State) -> None:
+        """Go on from `state`: its arrays are copied."""
+        require_weights_of(self.config, state.weights)
+        tree.copy_into(self.weights, state.weights)
+        self.moments = adamw.copied(state.moments, like=self.flat)
+
+    def state(self) -> State:
+        """Where training stands, in the engine's own arrays."""
+        return State(self.weights, self.moments)
 
     def step(
         self,
@@ -47,7 +103,7 @@ class Training:
         rng: np.random.Generator | None = None,
     ) -> Step:
         """One step of AdamW on one batch. Where loss or gradient are not finite, nothing is changed."""
-        loss = self.loss_and_gradients(token_ids, targets, rng)
+        loss, _ = self.loss_and_gradients(token_ids, targets, rng)
         with np.errstate(all="ignore"):  # what overflows is seen in the numbers returned
             clipped, norm = clip.by_global_norm(self.gradient, self.settings.max_gradient_norm)
         step = Step(loss, float(norm))
@@ -57,13 +113,14 @@ class Training:
 
     def loss_and_gradients(
         self, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator | None = None
-    ) -> float:
-        """The batch's mean loss; its gradient is left in `gradients`. Dropout is drawn from `rng`."""
-        parts = micro_batches(token_ids, MICRO_BATCH_TOKENS)
+    ) -> tuple[float, p.Transformer]:
+        """The batch's mean loss and its gradient, in the engine's own arrays. Dropout is drawn from `rng`."""
+        require_batch(self.config, token_ids, targets)
+        parts = micro_batches.cut(token_ids, MICRO_BATCH_TOKENS)
         seeds = [None] * len(parts) if rng is None else rng.integers(1 << 63, size=len(parts)).tolist()
 
         def run(part: slice, seed: int | None) -> tuple[float, p.Transformer]:
-            weight = share(targets, part)
+            weight = micro_batches.counted_share(targets, part)
             rng = None if seed is None else np.random.default_rng(seed)
             with np.errstate(all="ignore"):
                 loss, gradients = self.model.loss_and_gradients(
@@ -77,40 +134,57 @@ class Training:
             loss += part_loss
             for total, gradient in zip(tree.leaves(self.gradients), tree.leaves(gradients), strict=True):
                 total += gradient
-        return loss
+        return loss, self.gradients
 
     def loss(self, token_ids: np.ndarray, targets: np.ndarray) -> float:
-        """The batch's mean loss without dropout."""
+        """The batch's mean loss without dropout, in nats a token."""
+        require_batch(self.config, token_ids, targets)
 
         def run(part: slice) -> float:
             with np.errstate(all="ignore"):
                 loss, _ = self.model.forward(self.weights, token_ids[part], targets[part])
-            return float(loss) * share(targets, part)
+            return float(loss) * micro_batches.counted_share(targets, part)
 
-        return sum(parallel.each(run, micro_batches(token_ids, MICRO_BATCH_TOKENS)))
+        return sum(parallel.each(run, micro_batches.cut(token_ids, MICRO_BATCH_TOKENS)))
+
+    def logits(self, token_ids: np.ndarray) -> np.ndarray:
+        """The scores (B, T, V) of what comes next, without dropout."""
+        require_token_ids(self.config, token_ids)
+
+        def run(part: slice) -> np.ndarray:
+            with np.errstate(all="ignore"):
+                return self.model.transformer.forward(self.weights, token_ids[part])[0]
+
+        return np.concatenate(list(parallel.each(run, micro_batches.cut(token_ids, MICRO_BATCH_TOKENS))))
 
     def _update(self, gradient: np.ndarray, learning_rate: float) -> None:
         settings, moments = self.settings, self.moments
 
-        def run(part: slice) -> None:
-            self.flat[part], updated = adamw.update(
-                self.flat[part],
-                gradient[part],
-                adamw.State(moments.mean[part], moments.square[part], moments.step),
+        def run(place: slice) -> None:
+            self.flat[place], updated = adamw.update(
+                self.flat[place],
+                gradient[place],
+                adamw.State(moments.mean[place], moments.square[place], moments.step),
                 learning_rate=learning_rate,
                 beta1=settings.beta1,
                 beta2=settings.beta2,
-                weight_decay=self.decay[part],
+                weight_decay=self.decay[place],
             )
-            moments.mean[part], moments.square[part] = updated.mean, updated.square
+            moments.mean[place], moments.square[place] = updated.mean, updated.square
 
-        for _ in parallel.each(run, [slice(i, i + PIECE) for i in range(0, self.flat.size, PIECE)]):
+        places = [slice(i, i + UPDATE_SLICE) for i in range(0, self.flat.size, UPDATE_SLICE)]
+        for _ in parallel.each(run, places):
             pass
         self.moments = moments._replace(step=moments.step + 1)
 
 
+def decoding(config: ModelConfig, weights: p.Transformer) -> "Decoding":
+    """An empty text."""
+    return Decoding(config, weights)
+
+
 class Decoding:
-    """A text in progress, with the keys and values of all its tokens so far: the KV cache."""
+    """A text in progress, with the keys and values of its tokens so far: the KV cache."""
 
     def __init__(self, config: ModelConfig, weights: p.Transformer):
         self.config, self.weights = config, weights
@@ -119,12 +193,12 @@ class Decoding:
 
     @property
     def n_tokens(self) -> int:
-        """How many tokens the cache holds."""
+        """Tokens in the cache."""
         return self.past[0][0].shape[2] if self.past else 0
 
     def read(self, token_ids: np.ndarray) -> np.ndarray:
-        """Read more tokens; return the logits (V,) of what comes next."""
-        logits, saved = self.model.forward(self.weights, token_ids[None, :], past=self.past)
+        """Read more tokens (T,); return the logits (V,) of what comes next."""
+        logits, saved = self.model.forward(self.weights, np.asarray(token_ids)[None, :], past=self.past)
         self.past = [(block.attention.attention.k, block.attention.attention.v) for block in saved.blocks]
         return logits[0, -1]
 

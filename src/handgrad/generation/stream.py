@@ -1,14 +1,16 @@
 """Continuing a prompt, piece by piece."""
 
 from collections.abc import Iterator
-from types import ModuleType
 
 import numpy as np
 
-from handgrad.engines import reference
+from handgrad import engines
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model
 from handgrad.generation.sampling import Sampling, distribution, draw
+
+REFERENCE = "reference"
+"""The engine that writes."""
 
 
 def generate(
@@ -37,7 +39,7 @@ def stream(
     max_tokens: int,
     sampling: Sampling,
     seed: int = 0,
-    engine: ModuleType = reference,
+    engine: str = REFERENCE,
 ) -> Iterator[str]:
     """Yield the continuation of `prompt` as it is written."""
     if max_tokens < 1:
@@ -70,14 +72,14 @@ def tokens(
     token_ids: np.ndarray,
     sampling: Sampling,
     rng: np.random.Generator,
-    engine: ModuleType = reference,
+    engine: str = REFERENCE,
 ) -> Iterator[int]:
     """The tokens after `token_ids`, without end.
 
     Each is read once, into the KV cache. When the cache is full, the older half of the context is forgotten
     and the newer half read again: the model always sees between a half and a whole context.
     """
-    decoding = engine.Decoding(model.config, model.weights)
+    decoding = engines.get(engine).decoding(model.config, model.weights)
     seen = [int(i) for i in token_ids]
     logits = decoding.read(np.asarray(seen))
     while True:
@@ -97,7 +99,7 @@ def _pieces(
     max_tokens: int,
     sampling: Sampling,
     rng: np.random.Generator,
-    engine: ModuleType,
+    engine: str,
 ) -> Iterator[str]:
     complete = model.tokenizer.stream()
     for _, token in zip(range(max_tokens), tokens(model, token_ids, sampling, rng, engine), strict=False):

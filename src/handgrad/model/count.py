@@ -31,16 +31,23 @@ class Count:
     kv_cache_bytes_per_token: int
 
 
+def matrix_shapes(config: ModelConfig) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Shapes (d_in, d_out) of the matrices that tokens are multiplied with: of a block, and of the head."""
+    D, F, kv_width = config.d_model, config.ff_width, config.kv_heads * config.d_head
+    attention = [(D, D), (D, kv_width), (D, kv_width), (D, D)]
+    feed_forward = [(D, F), (F, D), *([(D, F)] if config.gated else [])]
+    return attention + feed_forward, [(D, config.vocab_size)]
+
+
 def count(config: ModelConfig) -> Count:
     """Count what `config` costs, from its numbers alone: nothing is allocated."""
     D, F, L = config.d_model, config.ff_width, config.n_layers
-    kv_width = config.kv_heads * config.d_head
     bias = int(config.bias)
     norm = D * (2 if config.norm == "layer_norm" and config.bias else 1)
-    n_projections = 3 if config.gated else 2
 
-    block_matrices = 2 * D * D + 2 * D * kv_width + n_projections * D * F
-    block_biases = bias * (2 * D + 2 * kv_width + D + (n_projections - 1) * F)
+    block, _ = matrix_shapes(config)
+    block_matrices = sum(m * n for m, n in block)
+    block_biases = bias * sum(n for _, n in block)
     slopes = F if config.activation == "prelu" else 0
     head_norms = 2 * config.d_head if config.qk_norm else 0
     blocks = L * (block_matrices + block_biases + 2 * norm + slopes + head_norms)
@@ -60,5 +67,5 @@ def count(config: ModelConfig) -> Count:
         training_flops_per_token=3 * forward_flops,
         weight_bytes=4 * parameters,
         training_bytes=16 * parameters,
-        kv_cache_bytes_per_token=2 * 4 * L * kv_width,
+        kv_cache_bytes_per_token=2 * 4 * L * config.kv_heads * config.d_head,
     )

@@ -20,6 +20,8 @@ from collections.abc import Callable
 import numpy as np
 
 from handgrad import parameters as p
+from handgrad import tree
+from handgrad.errors import UserError
 from handgrad.model.config import ModelConfig
 
 DEVIATION = 0.02
@@ -35,36 +37,64 @@ def init(config: ModelConfig, seed: int | np.random.Generator = 0, dtype: type =
     def normal(deviation: float, *shape: int) -> np.ndarray:
         return (deviation * rng.standard_normal(shape)).astype(dtype)
 
-    return _build(config, normal, dtype)
+    return _build(config, normal, lambda value, *shape: np.full(shape, value, dtype))
 
 
 def blank(config: ModelConfig) -> p.Transformer:
     """Weights for `config` to read a checkpoint into: nothing is drawn."""
-    return _build(config, lambda deviation, *shape: np.zeros(shape, np.float32), np.float32)
+
+    def zeros(_: float, *shape: int) -> np.ndarray:
+        return np.zeros(shape, np.float32)
+
+    return _build(config, zeros, zeros)
 
 
 def shapes(config: ModelConfig) -> p.Transformer:
     """The shapes of the weights for `config`: zeros that take no memory and cannot be written."""
-    return _build(config, lambda deviation, *shape: np.broadcast_to(np.float32(0), shape), np.float32)
+
+    def nothing(_: float, *shape: int) -> np.ndarray:
+        return np.broadcast_to(np.float32(0), shape)
+
+    return _build(config, nothing, nothing)
 
 
-def _build(config: ModelConfig, normal: Callable[..., np.ndarray], dtype: type) -> p.Transformer:
-    """The tree of weights; `normal(deviation, *shape)` makes its matrices."""
+def require_weights_of(config: ModelConfig, weights: p.Transformer) -> None:
+    """Raise `UserError` unless `weights` have the names and shapes of the weights for `config`."""
+    expected = {name: leaf.shape for name, leaf in tree.named_leaves(shapes(config))}
+    found = {name: tuple(leaf.shape) for name, leaf in tree.named_leaves(weights)}
+    if found == expected:
+        return
+    wrong = [name for name in expected if name in found and found[name] != expected[name]]
+    facts = {
+        "they lack": sorted(expected.keys() - found.keys()),
+        "the model has no": sorted(found.keys() - expected.keys()),
+        "of another shape are": [f"{name}, {found[name]} instead of {expected[name]}" for name in wrong],
+    }
+    said = "; ".join(f"{what} {', '.join(names[:4])}" for what, names in facts.items() if names)
+    raise UserError(f"These weights are another model's: {said}. Take its configuration.")
+
+
+Maker = Callable[..., np.ndarray]
+"""Makes an array from a number, its deviation or its value, and its shape."""
+
+
+def _build(config: ModelConfig, normal: Maker, constant: Maker) -> p.Transformer:
+    """The tree of weights: `normal(deviation, *shape)` makes matrices, `constant(value, *shape)` the rest."""
     L, D, F = config.n_layers, config.d_model, config.ff_width
     deviation = DEVIATION * math.sqrt(WIDTH / D)
     into_stream = deviation / math.sqrt(2 * L)
 
     def linear(m: int, n: int, deviation: float = deviation) -> p.Linear:
-        return p.Linear(normal(deviation, m, n), np.zeros(n, dtype) if config.bias else None)
+        return p.Linear(normal(deviation, m, n), constant(0.0, n) if config.bias else None)
 
     def norm() -> p.LayerNorm | p.RMSNorm:
         if config.norm == "rms_norm":
-            return p.RMSNorm(np.ones(D, dtype))
-        return p.LayerNorm(np.ones(D, dtype), np.zeros(D, dtype) if config.bias else None)
+            return p.RMSNorm(constant(1.0, D))
+        return p.LayerNorm(constant(1.0, D), constant(0.0, D) if config.bias else None)
 
     def block() -> p.Block:
         kv_width = config.kv_heads * config.d_head
-        head_norms = [p.RMSNorm(np.ones(config.d_head, dtype)) for _ in range(2)] if config.qk_norm else []
+        head_norms = [p.RMSNorm(constant(1.0, config.d_head)) for _ in range(2)] if config.qk_norm else []
         attention = p.MultiHeadAttention(
             linear(D, D), linear(D, kv_width), linear(D, kv_width), linear(D, D, into_stream), *head_norms
         )
@@ -72,7 +102,7 @@ def _build(config: ModelConfig, normal: Callable[..., np.ndarray], dtype: type) 
             linear(D, F),
             linear(F, D, into_stream),
             linear(D, F) if config.gated else None,
-            np.full(F, SLOPE, dtype) if config.activation == "prelu" else None,
+            constant(SLOPE, F) if config.activation == "prelu" else None,
         )
         return p.Block(norm(), attention, norm(), feed_forward)
 

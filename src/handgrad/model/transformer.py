@@ -15,6 +15,8 @@ from handgrad import ops as reference_ops
 from handgrad import parameters as p
 from handgrad.model.block import Block, Past
 from handgrad.model.config import ModelConfig
+from handgrad.model.inputs import require_batch, require_token_ids
+from handgrad.model.ops import Ops
 from handgrad.shapes import Array, Float, Int, UniformSource
 
 
@@ -33,7 +35,7 @@ class Transformer:
     """The model shaped by `config`, computed by `ops`: the formulas, or an engine's twins of them."""
 
     config: ModelConfig
-    ops: Any = reference_ops
+    ops: Ops = reference_ops
 
     def forward(
         self,
@@ -44,6 +46,7 @@ class Transformer:
         rng: UniformSource | None = None,
     ) -> tuple[Float[Array, "B T V"], Saved]:
         """Logits for every position. `past`, one pair a layer, holds what came before `token_ids`."""
+        require_token_ids(self.config, token_ids, past[0][0].shape[2] if past else 0)
         x, saved = self.hidden(weights, token_ids, past=past, rng=rng)
         if weights.head is None:
             logits, head = self.ops.unembedding.forward(x, weights.embedding)
@@ -140,6 +143,7 @@ class LanguageModel:
         rng: UniformSource | None = None,
     ) -> tuple[Float[Array, ""], LossSaved]:
         """The mean loss, in nats a token; targets of -1 do not count."""
+        require_batch(self.transformer.config, token_ids, targets)
         x, saved = self.transformer.hidden(weights, token_ids, rng=rng)
         loss, saved_loss = self._loss.forward(x, *self._head(weights), targets, tied=self._tied)
         return loss, LossSaved(saved, saved_loss)
@@ -157,7 +161,8 @@ class LanguageModel:
         *,
         rng: UniformSource | None = None,
     ) -> tuple[Float[Array, ""], p.Transformer]:
-        """Forward and backward at once, for whoever knows `dloss` beforehand."""
+        """Forward and backward at once, for callers who know `dloss` beforehand."""
+        require_batch(self.transformer.config, token_ids, targets)
         x, saved = self.transformer.hidden(weights, token_ids, rng=rng)
         loss, dx, *dhead = self._loss.loss_and_gradients(
             dloss, x, *self._head(weights), targets, tied=self._tied

@@ -10,11 +10,24 @@ and norms not.
 Source: Loshchilov & Hutter, "Decoupled weight decay regularization" (2017), arXiv:1711.05101.
 """
 
+from handgrad.errors import UserError
 from handgrad.optim import adam
 from handgrad.optim.adam import State, init
 from handgrad.shapes import Array, Float
 
-__all__ = ["State", "init", "update"]
+__all__ = ["State", "copied", "init", "update"]
+
+
+def copied(state: State | None, *, like: Float[Array, "*W"]) -> State:
+    """A copy of `state` to update in place, in `like`'s type; of None, where no step was taken: zeros."""
+    xp = like.__array_namespace__()
+    if state is None:
+        return State(xp.zeros_like(like), xp.zeros_like(like), 0)
+    if state.mean.shape != like.shape or state.square.shape != like.shape:
+        sizes = f"{state.mean.size} and {state.square.size}"
+        raise UserError(f"Moments belong to {like.size} weights; got {sizes}. Take this model's.")
+    mean, square = (xp.asarray(x, dtype=like.dtype, copy=True) for x in (state.mean, state.square))
+    return State(mean, square, state.step)
 
 
 def update(

@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from handgrad import parameters as p
-from handgrad.engines.engine import Training
+from handgrad import tree
+from handgrad.engines.engine import State
 from handgrad.errors import UserError
 from handgrad.formats import tensors
+from handgrad.model.config import ModelConfig
+from handgrad.model.init import blank
 from handgrad.optim import adamw
 
 MEAN, SQUARE = "adam.mean", "adam.square"
@@ -31,30 +36,29 @@ class Progress:
     """Time spent training and evaluating."""
 
 
-def save(path: Path, weights: p.Transformer, moments: adamw.State, progress: Progress) -> None:
+def save(path: Path, state: State, progress: Progress) -> None:
     """Write the whole state."""
-    arrays = {**tensors.by_name(weights), MEAN: moments.mean, SQUARE: moments.square}
+    moments = state.moments or adamw.init(np.zeros(tree.size(state.weights), np.float32))
+    arrays = {**tensors.by_name(state.weights), MEAN: moments.mean, SQUARE: moments.square}
     tensors.write(path, arrays, {"progress": json.dumps(dataclasses.asdict(progress))})
 
 
-def restore(path: Path, training: Training) -> Progress:
-    """Read a state into `training`; return where it stands. `UserError` if it is damaged or another's."""
+def read(path: Path, config: ModelConfig) -> tuple[State, Progress]:
+    """A state to go on from, and where the run stands. `UserError` if it is damaged or another's."""
     try:
         progress = Progress(**json.loads(tensors.read_metadata(path)["progress"]))
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path} holds weights but no state to go on from ({error!r}).") from error
-    moments = training.moments
-    arrays = {**tensors.by_name(training.weights), MEAN: moments.mean, SQUARE: moments.square}
-    tensors.read_into(arrays, path)
-    training.moments = moments._replace(step=progress.step)
-    training.changed()
-    return progress
+    weights = blank(config)
+    moments = adamw.init(np.zeros(tree.size(weights), np.float32))
+    tensors.read_into({**tensors.by_name(weights), MEAN: moments.mean, SQUARE: moments.square}, path)
+    return State(weights, moments._replace(step=progress.step)), progress
 
 
-def save_weights(path: Path, training: Training, progress: Progress) -> None:
+def save_weights(path: Path, weights: p.Transformer, progress: Progress) -> None:
     """Write the weights alone, with the step and loss at which they were good."""
     about = {"step": progress.step, "validation_loss": progress.best_loss}
-    tensors.write(path, tensors.by_name(training.weights), {"progress": json.dumps(about)})
+    tensors.write(path, tensors.by_name(weights), {"progress": json.dumps(about)})
 
 
 def about(path: Path) -> dict[str, Any]:

@@ -2,19 +2,22 @@
 
 import numpy as np
 
+from handgrad import parameters as p
 from handgrad import tree
-from handgrad.engines.engine import Training
+from handgrad.model.config import ModelConfig
 from handgrad.model.transformer import LanguageModel, Transformer
 
 
-def first_not_finite(training: Training, token_ids: np.ndarray, targets: np.ndarray) -> str:
+def first_not_finite(
+    config: ModelConfig, weights: p.Transformer, token_ids: np.ndarray, targets: np.ndarray
+) -> str:
     """The first such array, in the order of computation: the forward pass at blocks.2.attention.output.x.
 
     The batch is run again by the formulas themselves, without dropout.
     """
-    model = LanguageModel(Transformer(training.config))
+    model = LanguageModel(Transformer(config))
     with np.errstate(all="ignore"):
-        _, saved = model.forward(training.weights, token_ids, targets)
+        _, saved = model.forward(weights, token_ids, targets)
         for name, array in tree.named_leaves(saved.transformer):
             if not np.all(np.isfinite(array)):
                 return f"the forward pass at {name}"

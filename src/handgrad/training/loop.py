@@ -145,7 +145,7 @@ class Run:
         is_best = loss < progress.best_loss
         if is_best:
             progress.best_loss = loss
-            checkpoint.save_weights(self.folder / BEST, self.training, progress)
+            checkpoint.save_weights(self.folder / BEST, self.training.state().weights, progress)
         train_loss = sum(self._recent) / len(self._recent) if self._recent else None
         self._recent.clear()
         sample = self._sample()
@@ -161,7 +161,7 @@ class Run:
 
     def _sample(self) -> str:
         """What the model writes after a line break or, knowing none, after the first validation token."""
-        model = Model(self.training.config, self.training.weights, self.tokenizer)
+        model = Model(self.training.config, self.training.state().weights, self.tokenizer)
         try:
             start = self.tokenizer.encode("\n")
         except UserError:
@@ -171,10 +171,12 @@ class Run:
 
     def _save(self, log: metrics.Writer) -> None:
         log.flush()
-        checkpoint.save(self.folder / LAST, self.training.weights, self.training.moments, self.progress)
+        checkpoint.save(self.folder / LAST, self.training.state(), self.progress)
 
     def _explain_not_finite(self, step: Step, token_ids: np.ndarray, targets: np.ndarray) -> None:
-        where = diagnose.first_not_finite(self.training, token_ids, targets)
+        where = diagnose.first_not_finite(
+            self.training.config, self.training.state().weights, token_ids, targets
+        )
         raise UserError(
             f"Training stopped at step {self.progress.step + 1}: the loss is {step.loss:.4g}, its gradient's "
             f"norm {step.gradient_norm:.4g}; the first number that is not finite came up in {where}. "

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from handgrad import engines, tree
+from handgrad import engines
 from handgrad import tokenizer as tokenizers
 from handgrad.data import batches, corpus, token_file
 from handgrad.data.corpus import Corpus
+from handgrad.engines.engine import State
 from handgrad.errors import UserError, require_known
 from handgrad.formats import atomic, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST, TOKENIZER
 from handgrad.model.config import ModelConfig, preset
-from handgrad.model.init import init, shapes
-from handgrad.optim import adamw
+from handgrad.model.init import init
 from handgrad.training import baselines, checkpoint, loop, metrics
 from handgrad.training.recipe import RECIPES, Recipe
 
@@ -91,7 +91,7 @@ def create(
 ) -> Path:
     """Make the folder of a new run, ready for its first step: all of it, or nothing."""
     config, recipe = _configured(preset_name, options)
-    engines.require(engine, precision)
+    engines.get(engine).require(precision)
     if not 0 <= seed < 1 << 63:
         raise UserError(f"seed must be a whole number from 0; got {seed}.")
     folder = _new_folder(out, preset_name)
@@ -116,9 +116,7 @@ def create(
             }
             atomic.write_text(partial / CONFIG, model_folder.config_json(config, **about))
             atomic.write_text(partial / TOKENIZER, json.dumps(made.to_json(), ensure_ascii=False))
-            weights = init(config, seed)
-            moments = adamw.init(np.zeros(tree.size(weights), np.float32))
-            checkpoint.save(partial / LAST, weights, moments, checkpoint.Progress())
+            checkpoint.save(partial / LAST, State(init(config, seed)), checkpoint.Progress())
             if folder.exists():
                 folder.rmdir()  # it is empty: _new_folder looked
             partial.rename(folder)
@@ -149,16 +147,17 @@ def _train(
 ) -> bool:
     """All of it but the picture; what training needs memory for is free again when this returns."""
     n_compiling = itertools.count(1)
+    state, progress = checkpoint.read(folder / LAST, config)
     training = engines.training(
         config,
-        shapes(config),
+        state,
         recipe.optimizer,
         name=data.get("engine", "cpu"),
         precision=data.get("precision", "auto"),
         batch_size=recipe.batch_size,
         compiling=lambda kernel: report(loop.Compiling(kernel, next(n_compiling))),
     )
-    progress = checkpoint.restore(folder / LAST, training)
+    del state  # copied
     train, validation = batches.split(_tokens(folder, config, data), config.context_length)
     tokenizer = model_folder.read_tokenizer(folder)
     return loop.Run(folder, recipe, seed, training, tokenizer, train, validation, progress, report).go()
