@@ -13,23 +13,29 @@ Read `forward` downwards and `backward` upwards: line for line, each undoes the 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from handgrad import ops as reference_ops
+from handgrad import ops as formulas
 from handgrad import parameters as p
 from handgrad.model.config import ModelConfig
-from handgrad.model.ops import Ops
+from handgrad.model.ops import Op, Ops
 from handgrad.shapes import Array, Float, UniformSource
 
 Past = tuple[Float[Array, "B G P K"], Float[Array, "B G P K"]]
 """Keys and values of the positions before, as a cache hands them to a layer."""
 
 
+Norm = p.LayerNorm | p.RMSNorm
+NormSaved = formulas.layer_norm.Saved | formulas.rms_norm.Saved
+
+
 class Saved(NamedTuple):
-    norm1: Any
-    attention: Any
-    residual1: Any
-    norm2: Any
-    feed_forward: Any
-    residual2: Any
+    """What each op saved: the formulas as said here, an engine's twins their own."""
+
+    norm1: NormSaved
+    attention: formulas.multi_head_attention.Saved
+    residual1: formulas.residual.Saved
+    norm2: NormSaved
+    feed_forward: formulas.feed_forward.Saved
+    residual2: formulas.residual.Saved
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Block:
     """A layer shaped by `config`, computed by `ops`: the formulas, or an engine's twins of them."""
 
     config: ModelConfig
-    ops: Ops = reference_ops
+    ops: Ops = formulas
 
     def forward(
         self,
@@ -54,7 +60,9 @@ class Block:
         run = self._backward_pre if self.config.norm_placement == "pre" else self._backward_post
         return run(dx, saved)
 
-    def _forward_pre(self, x: Any, w: p.Block, past: Past | None, rng: Any) -> tuple[Any, Saved]:
+    def _forward_pre(
+        self, x: Array, w: p.Block, past: Past | None, rng: UniformSource | None
+    ) -> tuple[Array, Saved]:
         ops, rate = self.ops, self.config.dropout
         h, norm1 = self._norm(x, w.norm1)
         h, attention = self._attention(h, w.attention, past, rng)
@@ -64,7 +72,7 @@ class Block:
         x, residual2 = ops.residual.forward(x, h, dropout=rate, rng=rng)
         return x, Saved(norm1, attention, residual1, norm2, feed_forward, residual2)
 
-    def _backward_pre(self, dx: Any, saved: Saved) -> tuple[Any, p.Block]:
+    def _backward_pre(self, dx: Array, saved: Saved) -> tuple[Array, p.Block]:
         ops = self.ops
         dx, dh = ops.residual.backward(dx, saved.residual2)
         dh, *dfeed_forward = ops.feed_forward.backward(dh, saved.feed_forward)
@@ -76,7 +84,9 @@ class Block:
         dx = ops.residual.join(dx, dh)
         return dx, self._gradients(dnorm1, dattention, dnorm2, dfeed_forward)
 
-    def _forward_post(self, x: Any, w: p.Block, past: Past | None, rng: Any) -> tuple[Any, Saved]:
+    def _forward_post(
+        self, x: Array, w: p.Block, past: Past | None, rng: UniformSource | None
+    ) -> tuple[Array, Saved]:
         ops, rate = self.ops, self.config.dropout
         h, attention = self._attention(x, w.attention, past, rng)
         x, residual1 = ops.residual.forward(x, h, dropout=rate, rng=rng)
@@ -86,7 +96,7 @@ class Block:
         x, norm2 = self._norm(x, w.norm2)
         return x, Saved(norm1, attention, residual1, norm2, feed_forward, residual2)
 
-    def _backward_post(self, dx: Any, saved: Saved) -> tuple[Any, p.Block]:
+    def _backward_post(self, dx: Array, saved: Saved) -> tuple[Array, p.Block]:
         ops = self.ops
         dx, *dnorm2 = self._norm_op.backward(dx, saved.norm2)
         dx, dh = ops.residual.backward(dx, saved.residual2)
@@ -99,8 +109,8 @@ class Block:
         return dx, self._gradients(dnorm1, dattention, dnorm2, dfeed_forward)
 
     def _attention(
-        self, x: Any, weights: p.MultiHeadAttention, past: Past | None, rng: Any
-    ) -> tuple[Any, Any]:
+        self, x: Array, weights: p.MultiHeadAttention, past: Past | None, rng: UniformSource | None
+    ) -> tuple[Array, Any]:
         config = self.config
         return self.ops.multi_head_attention.forward(
             x,
@@ -115,10 +125,10 @@ class Block:
         )
 
     @property
-    def _norm_op(self) -> Any:
-        return getattr(self.ops, self.config.norm)
+    def _norm_op(self) -> Op:
+        return self.ops.rms_norm if self.config.norm == "rms_norm" else self.ops.layer_norm
 
-    def _norm(self, x: Any, weights: p.LayerNorm | p.RMSNorm) -> tuple[Any, Any]:
+    def _norm(self, x: Array, weights: Norm) -> tuple[Array, Any]:
         return self._norm_op.forward(x, *weights, eps=self.config.norm_eps)
 
     def _gradients(self, dnorm1: Any, dattention: Any, dnorm2: Any, dfeed_forward: Any) -> p.Block:

@@ -7,6 +7,7 @@ every preset calls and compares it with this list.
 from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Op(Protocol):
     """A formula and its gradient. Inputs stand before the star, settings behind it: see `handgrad.ops`."""
 
@@ -17,6 +18,7 @@ class Op(Protocol):
         """The gradient of each float input, in argument order."""
 
 
+@runtime_checkable
 class JoiningOp(Op, Protocol):
     """An op whose gradient meets another on its way back."""
 
@@ -24,6 +26,7 @@ class JoiningOp(Op, Protocol):
         """The sum of both."""
 
 
+@runtime_checkable
 class LossOp(Op, Protocol):
     """A loss that an engine may compute together with its gradient."""
 

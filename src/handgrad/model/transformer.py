@@ -11,23 +11,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from handgrad import ops as reference_ops
+from handgrad import ops as formulas
 from handgrad import parameters as p
-from handgrad.model.block import Block, Past
+from handgrad.model import block
+from handgrad.model.block import Block, NormSaved, Past
 from handgrad.model.config import ModelConfig
 from handgrad.model.inputs import require_batch, require_token_ids
-from handgrad.model.ops import Ops
+from handgrad.model.ops import LossOp, Op, Ops
 from handgrad.shapes import Array, Float, Int, UniformSource
 
 
 class Saved(NamedTuple):
-    embedding: Any
-    positions: Any
-    drop: Any
-    blocks: tuple[Any, ...]
-    norm: Any
-    head: Any
-    """What the head saved, where there are logits."""
+    """What each op saved: the formulas as said here, an engine's twins their own."""
+
+    embedding: formulas.embedding.Saved
+    positions: formulas.learned_position.Saved | formulas.sinusoidal_position.Saved | None
+    drop: formulas.dropout.Saved
+    blocks: tuple[block.Saved, ...]
+    norm: NormSaved | None
+    head: formulas.unembedding.Saved | formulas.linear.Saved | None
+    """Where there are logits."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Transformer:
     """The model shaped by `config`, computed by `ops`: the formulas, or an engine's twins of them."""
 
     config: ModelConfig
-    ops: Ops = reference_ops
+    ops: Ops = formulas
 
     def forward(
         self,
@@ -111,10 +114,10 @@ class Transformer:
         return Block(self.config, self.ops)
 
     @property
-    def _norm_op(self) -> Any:
-        return getattr(self.ops, self.config.norm)
+    def _norm_op(self) -> Op:
+        return self.ops.rms_norm if self.config.norm == "rms_norm" else self.ops.layer_norm
 
-    def _add_positions(self, x: Any, weights: p.Transformer, offset: int) -> tuple[Any, Any]:
+    def _add_positions(self, x: Array, weights: p.Transformer, offset: int) -> tuple[Array, Any]:
         """Sinusoids and learned positions are added here; rotary ones act inside attention."""
         if self.config.position == "learned":
             return self.ops.learned_position.forward(x, weights.positions, offset=offset)
@@ -125,7 +128,7 @@ class Transformer:
 
 class LossSaved(NamedTuple):
     transformer: Saved
-    loss: Any
+    loss: formulas.next_token_loss.Saved
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ class LanguageModel:
         return loss, gradients
 
     @property
-    def _loss(self) -> Any:
+    def _loss(self) -> LossOp:
         return self.transformer.ops.next_token_loss
 
     @property
