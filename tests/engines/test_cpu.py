@@ -10,7 +10,7 @@ import pytest
 
 from handgrad import engines, tree
 from handgrad.api import loss_and_gradients
-from handgrad.engines import cpu, cpu_memory, parallel, reference
+from handgrad.engines import cpu, cpu_memory, reference
 from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.errors import UserError
 from handgrad.kernels import machine
@@ -351,7 +351,8 @@ from handgrad.model.init import shapes
 
 config = PRESETS[sys.argv[1]].replace(**eval(sys.argv[2]))
 batch = np.zeros((2, int(sys.argv[3]), config.context_length), np.int64)
-training = engines.training(config, State(shapes(config)), OptimizerSettings(), batch_size=len(batch[0]))
+state, settings = State(shapes(config)), OptimizerSettings()
+training = engines.training(config, state, settings, name=sys.argv[4], batch_size=len(batch[0]))
 training.step(*batch, 1e-3, np.random.default_rng(0))
 training.step(*batch, 1e-3, np.random.default_rng(0))
 # getrusage would tell the parent's peak where that was higher
@@ -362,14 +363,19 @@ print(int(peak.split()[1]) * 1024)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the peak of a process")
 @pytest.mark.parametrize(
-    ("preset", "changes", "batch_size"),
-    [("baby", {}, 6), ("gpt2", {"context_length": 128, "n_layers": 3, "vocab_size": 20_001}, 2)],
+    ("name", "preset", "changes", "batch_size"),
+    [
+        ("cpu", "baby", {}, 6),
+        ("cpu", "gpt2", {"context_length": 128, "n_layers": 3, "vocab_size": 20_001}, 2),
+        ("reference", "baby", {}, 6),
+    ],
 )
-def test_memory_is_predicted_within_a_tenth(preset, changes, batch_size):
+def test_memory_is_predicted_within_a_tenth(name, preset, changes, batch_size):
     config = PRESETS[preset].replace(**changes)
-    predicted = cpu_memory.predict(config, batch_size, "auto", parallel.n_cores())
-    arguments = [sys.executable, "-c", MEASURE, preset, repr(changes), str(batch_size)]
-    subprocess.run(arguments, check=True, capture_output=True, timeout=300)  # has the kernels compiled
+    predicted = engines.get(name).memory(config, batch_size)
+    arguments = [sys.executable, "-c", MEASURE, preset, repr(changes), str(batch_size), name]
+    if name == "cpu":
+        subprocess.run(arguments, check=True, capture_output=True, timeout=300)  # has the kernels compiled
     measured = int(subprocess.run(arguments, check=True, capture_output=True, timeout=300).stdout)
     assert predicted.total == pytest.approx(measured, rel=0.1)
     assert predicted.total > 2 * predicted.process  # it is the arrays that are tested

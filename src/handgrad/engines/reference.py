@@ -25,7 +25,7 @@ from handgrad.optim import adamw, clip
 MICRO_BATCH_TOKENS = 512
 UPDATE_SLICE = 1 << 16
 """Weights the optimizer updates at a time."""
-PROCESS = 150_000_000
+PROCESS = 85_000_000
 """Bytes of a training process besides its arrays, as measured: Python, NumPy, matplotlib."""
 
 
@@ -45,8 +45,9 @@ def memory(config: ModelConfig, batch_size: int, precision: str = "auto") -> Mem
     n_weights, workers = count(config).parameters, min(parallel.n_cores(), batch_size)
     sequences = max(1, min(batch_size, MICRO_BATCH_TOKENS // config.context_length))
     kv_width, probs = config.kv_heads * config.d_head, config.n_heads * config.context_length
-    block = 10 * config.d_model + 4 * kv_width + (6 if config.gated else 4) * config.ff_width + 3 * probs
-    token = config.n_layers * block + 5 * config.vocab_size + 6 * probs  # 6: while one layer's are made
+    kept = (3 if config.dropout else 1) * probs  # with dropout, the mask and what is left
+    block = 10 * config.d_model + 4 * kv_width + (6 if config.gated else 4) * config.ff_width + kept
+    token = config.n_layers * block + 5 * config.vocab_size + 5 * probs  # while one layer's are made
     return Memory(
         weights=4 * 3 * n_weights,
         gradients=4 * n_weights * (2 + workers),  # their sum, the decay of each weight, and one a worker
