@@ -134,7 +134,6 @@ class Training:
         n_workers = n_workers or min(parallel.n_cores(), batch_size or parallel.n_cores())
         self.flat = aligned(tree.size(shapes(config)))
         self.weights = tree.views(self.flat, shapes(config))
-        self.moments = adamw.copied(None, like=self.flat)
         self._gradients = aligned(n_workers * self.flat.size).reshape(n_workers, self.flat.size)
         self.gradient = self._gradients[0]
         self.gradients = tree.views(self.gradient, self.weights)

@@ -80,7 +80,6 @@ class Training:
         self.flat, self.weights = tree.pack(shapes(config))
         self.gradient = np.zeros_like(self.flat)
         self.gradients = tree.views(self.gradient, self.weights)
-        self.moments = adamw.init(self.flat)
         self.decay = np.empty_like(self.flat)  # matrices decay, biases and norms do not
         for decay in tree.leaves(tree.views(self.decay, self.weights)):
             decay[...] = settings.weight_decay if decay.ndim >= 2 else 0.0
