@@ -240,8 +240,8 @@ wanted = np.hstack([np.abs(x), np.maximum(x, 0), x])
 alpha = np.full(3, 0.25)
 for _ in range(50):
     y, saved = prelu.forward(channels, alpha)
-    loss, saved_loss = mse.forward(y, target=wanted)
-    (dy,) = mse.backward(1.0, saved_loss)
+    loss, saved_loss = mse.forward(y, wanted)
+    dy, _ = mse.backward(1.0, saved_loss)
     _, dalpha = prelu.backward(dy, saved)
     alpha = alpha - 1.0 * dalpha
 print("learned slopes:", np.round(alpha, 6) + 0.0)

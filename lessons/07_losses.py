@@ -88,7 +88,7 @@ plots.normal_noise(x, y, line, deviation=0.5)
 
 # %%
 for a in (0.6, 0.7, 0.8, 0.9, 1.0):
-    error, _ = mse.forward(a * x + 0.5, target=y)
+    error, _ = mse.forward(a * x + 0.5, y)
     density = np.exp(-((a * x + 0.5 - y) ** 2) / (2 * 0.5**2)) / np.sqrt(2 * np.pi * 0.5**2)
     print(f"a = {a}: mean squared error {error:.4f}, -ln likelihood {-np.sum(np.log(density)):.4f}")
 
@@ -98,11 +98,12 @@ for a in (0.6, 0.7, 0.8, 0.9, 1.0):
 # $$L = \frac1n\sum_i(\hat y_i-y_i)^2,\qquad \frac{\partial L}{\partial\hat y_i} = \frac2n\,(\hat y_i-y_i)$$
 #
 # On paper: the predictions $(1, 3, 0)$ with the targets $(2, 1, 0)$ are off by $(-1, 2, 0)$. The loss is
-# $(1+4+0)/3 = \tfrac53$, and the gradient $\tfrac23\,(-1, 2, 0)$.
+# $(1+4+0)/3 = \tfrac53$, and the gradient $\tfrac23\,(-1, 2, 0)$. The library returns the gradient of the
+# targets too, the same with the other sign: useful where these are learned as well.
 
 # %%
-error, saved = mse.forward(np.array([1.0, 3.0, 0.0]), target=np.array([2.0, 1.0, 0.0]))
-print("loss", error, "\ngradient", *mse.backward(1.0, saved))
+error, saved = mse.forward(np.array([1.0, 3.0, 0.0]), np.array([2.0, 1.0, 0.0]))
+print("loss", error, "\ngradient", mse.backward(1.0, saved)[0])
 source.show(mse.forward, mse.backward)
 
 # %%
@@ -134,8 +135,8 @@ plots.mse()
 
 # %%
 probs = np.array([[1 / 2, 1 / 2, 0], [1 / 4, 1 / 4, 1 / 2], [1 / 4, 5 / 8, 1 / 8]])
-target = np.eye(3)[[0, 1, 2]]
-value, saved = cross_entropy.forward(probs, target=target)
+targets = np.eye(3)[[0, 1, 2]]
+value, saved = cross_entropy.forward(probs, targets)
 print("loss", value, "= 2 ln 2 =", 2 * np.log(2))
 print("gradient\n", cross_entropy.backward(1.0, saved)[0] + 0.0)
 plots.cross_entropy()
@@ -224,8 +225,8 @@ print("loss", value)
 print("gradient, in one step:", *softmax_cross_entropy.backward(1.0, saved)[0])
 
 probs, saved_softmax = softmax.forward(logits)
-_, saved_entropy = cross_entropy.forward(probs, target=np.array([[0.0, 1.0]]))
-(dprobs,) = cross_entropy.backward(1.0, saved_entropy)
+_, saved_entropy = cross_entropy.forward(probs, np.array([[0.0, 1.0]]))
+dprobs, _ = cross_entropy.backward(1.0, saved_entropy)
 print("in two, by -t/p first:", *softmax.backward(dprobs, saved_softmax)[0])
 
 # %% [markdown]
@@ -254,8 +255,8 @@ with np.errstate(over="ignore", invalid="ignore"):
 print("naive probabilities:", naive)
 
 probs, saved_softmax = softmax.forward(logits)
-value, saved = cross_entropy.forward(probs, target=one_hot)
-(dlogits,) = softmax.backward(*cross_entropy.backward(1.0, saved), saved_softmax)
+value, saved = cross_entropy.forward(probs, one_hot)
+(dlogits,) = softmax.backward(cross_entropy.backward(1.0, saved)[0], saved_softmax)
 print(f"stable softmax, then the logarithm: loss {value:.1f}, gradient {dlogits[0] + 0.0}")
 
 value, saved = softmax_cross_entropy.forward(logits, targets)
@@ -307,8 +308,8 @@ plots.through_sigmoid()
 # %%
 def slope_of_squared_error(z):
     y, saved = sigmoid.forward(z)
-    _, saved_loss = mse.forward(y, target=np.ones(1))
-    return sigmoid.backward(*mse.backward(1.0, saved_loss), saved)[0]
+    _, saved_loss = mse.forward(y, np.ones(1))
+    return sigmoid.backward(mse.backward(1.0, saved_loss)[0], saved)[0]
 
 
 def slope_of_cross_entropy(z):
@@ -343,7 +344,7 @@ labels = np.array([0, 0, 0, 1, 0, 1, 1, 1])
 
 
 def squared_error_of(weights):
-    return mse.forward(sigmoid.forward(weights[0] * x + weights[1])[0], target=1.0 * labels)[0]
+    return mse.forward(sigmoid.forward(weights[0] * x + weights[1])[0], 1.0 * labels)[0]
 
 
 def cross_entropy_of(weights):
@@ -409,8 +410,8 @@ else:
 
 
 # %% tags=["exercise"]
-def huber(prediction, *, target, delta):
-    d = prediction - target
+def huber(prediction, *, targets, delta):
+    d = prediction - targets
     outside = delta * (np.abs(d) - delta / 2)
     return np.mean(np.where(np.abs(d) <= delta, d**2 / 2, outside)), (d, delta)
 
@@ -421,8 +422,8 @@ def huber_backward(dloss, saved):
 
 # %% tags=["check"]
 def judge_huber(backward):
-    prediction, target = 2 * np.random.default_rng(2).normal(size=(2, 4, 3))
-    return exercise.gradient(huber, backward, prediction=prediction, target=target, delta=0.8)
+    prediction, targets = 2 * np.random.default_rng(2).normal(size=(2, 4, 3))
+    return exercise.gradient(huber, backward, prediction=prediction, targets=targets, delta=0.8)
 
 
 judge_huber(huber_backward)

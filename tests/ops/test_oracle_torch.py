@@ -149,7 +149,7 @@ def next_token_loss(x, weight, bias, targets, *, tied=False):
 PEERS: dict[str, Callable[..., Any]] = {
     "activation": activate,
     "attention": attention,
-    "cross_entropy": lambda probs, *, target: -torch.xlogy(target, probs).sum(-1).mean(),
+    "cross_entropy": lambda probs, targets: -torch.xlogy(targets, probs).sum(-1).mean(),
     "dropout": drop,
     "embedding": lambda weight, token_ids, *, scale=1.0: scale * F.embedding(token_ids, weight),
     "erf": lambda x: torch.erf(x),
@@ -164,7 +164,7 @@ PEERS: dict[str, Callable[..., Any]] = {
     ),
     "linear": affine,
     "linear_stack": linear_stack,
-    "mse": lambda prediction, *, target: F.mse_loss(prediction, target),
+    "mse": lambda prediction, targets: F.mse_loss(prediction, targets),
     "multi_head_attention": multi_head_attention,
     "next_token_loss": next_token_loss,
     "prelu": prelu,

@@ -86,8 +86,8 @@ def gradients(
     """
     outputs, saved = linear_stack.forward(x, layers, activation=activation)
     if loss == "mse":
-        value, saved_loss = mse.forward(outputs, target=targets)
-        (doutputs,) = mse.backward(1.0, saved_loss)
+        value, saved_loss = mse.forward(outputs, targets)
+        doutputs, _ = mse.backward(1.0, saved_loss)
     else:
         value, saved_entropy = softmax_cross_entropy.forward(outputs, targets)
         (doutputs,) = softmax_cross_entropy.backward(1.0, saved_entropy)

@@ -1,9 +1,9 @@
 r"""Mean squared error over all n elements.
 
-$$L = \frac1n\sum (\hat y - y)^2,\qquad d\hat y = \frac{2}{n}\,(\hat y - y)$$
+$$L = \frac1n\sum (\hat y - y)^2,\qquad d\hat y = \frac{2}{n}\,(\hat y - y),\qquad dy = -d\hat y$$
 
-The target $y$ is data and gets no gradient. Where errors are normal with a fixed width, minimizing $L$
-is maximum likelihood.
+The targets $y$ are usually data, and their gradient is left unused. Where errors are normal with a fixed
+width, minimizing $L$ is maximum likelihood.
 
 Source: Legendre (1805) and Gauss (1809), least squares.
 """
@@ -18,15 +18,16 @@ class Saved(NamedTuple):
     difference: Float[Array, "*B"]
 
 
-def forward(prediction: Float[Array, "*B"], *, target: Float[Array, "*B"]) -> tuple[Float[Array, ""], Saved]:
-    difference = prediction - target
+def forward(prediction: Float[Array, "*B"], targets: Float[Array, "*B"]) -> tuple[Float[Array, ""], Saved]:
+    difference = prediction - targets
     return prediction.__array_namespace__().mean(difference * difference), Saved(difference)
 
 
-def backward(dloss: Float[Array, ""] | float, saved: Saved) -> tuple[Float[Array, "*B"]]:
+def backward(dloss: Float[Array, ""] | float, saved: Saved) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
     (difference,) = saved
-    return (dloss * (2.0 / difference.size) * difference,)
+    dprediction = dloss * (2.0 / difference.size) * difference
+    return dprediction, -dprediction
 
 
 def cases(rng: Any) -> Iterator[dict[str, Any]]:
-    yield {"prediction": rng.normal(size=(4, 3)), "target": rng.normal(size=(4, 3))}
+    yield {"prediction": rng.normal(size=(4, 3)), "targets": rng.normal(size=(4, 3))}

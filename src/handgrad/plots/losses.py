@@ -97,8 +97,8 @@ def divergence(p: float = 0.7) -> style.Picture:
     """
     q = np.linspace(0.005, 0.995, 199)
     truth = np.array([[p, 1 - p]])
-    cost = np.array([cross_entropy_op.forward(np.array([[a, 1 - a]]), target=truth)[0] for a in q])
-    entropy = float(cross_entropy_op.forward(truth, target=truth)[0])
+    cost = np.array([cross_entropy_op.forward(np.array([[a, 1 - a]]), truth)[0] for a in q])
+    entropy = float(cross_entropy_op.forward(truth, truth)[0])
     with style.drawing() as look:
         figure = style.figure(6.4, 4.0)
         axes: Any = figure.add_subplot()
@@ -227,12 +227,12 @@ def _along(at: np.ndarray, loss: Callable[[float], ValueAndSlope]) -> tuple[np.n
 
 
 def _squared(prediction: float, target: float) -> ValueAndSlope:
-    loss, saved = mse_op.forward(np.array([prediction]), target=np.array([target]))
+    loss, saved = mse_op.forward(np.array([prediction]), np.array([target]))
     return float(loss), float(mse_op.backward(1.0, saved)[0][0])
 
 
 def _surprise(p: float) -> ValueAndSlope:
-    loss, saved = cross_entropy_op.forward(np.array([[p, 1 - p]]), target=np.array([[1.0, 0.0]]))
+    loss, saved = cross_entropy_op.forward(np.array([[p, 1 - p]]), np.array([[1.0, 0.0]]))
     return float(loss), float(cross_entropy_op.backward(1.0, saved)[0][0, 0])
 
 
