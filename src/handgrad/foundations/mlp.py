@@ -28,11 +28,11 @@ import numpy as np
 from handgrad import tree
 from handgrad.errors import UserError
 from handgrad.ops import linear_stack, mse, softmax_cross_entropy
+from handgrad.ops.activation import Fixed as Activation
 from handgrad.optim import adam, gradient_descent, momentum
 from handgrad.parameters import Linear
 from handgrad.shapes import Array, Float
 
-Activation = Literal["tanh", "sigmoid", "relu", "leaky_relu", "relu_squared", "gelu", "gelu_tanh", "silu"]
 Loss = Literal["mse", "softmax_cross_entropy"]
 Optimizer = Literal["gradient_descent", "momentum", "adam"]
 Layers: TypeAlias = tuple[Linear, ...]

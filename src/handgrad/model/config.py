@@ -7,13 +7,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from handgrad.errors import UserError, require_known, require_number
+from handgrad.ops.activation import Elementwise as Activation
 
 Position = Literal["sinusoidal", "learned", "rope"]
 Norm = Literal["layer_norm", "rms_norm"]
 NormPlacement = Literal["post", "pre"]
-Activation = Literal[
-    "relu", "leaky_relu", "prelu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "relu_squared"
-]
 CHOICES: dict[str, tuple[str, ...]] = {
     "position": get_args(Position),
     "norm": get_args(Norm),

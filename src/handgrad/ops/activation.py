@@ -1,48 +1,71 @@
 r"""An activation chosen by name: $y = f(x)$ for the $f$ in `ACTIVATIONS`.
 
-Every one has a file of its own; this is the switch by which networks of any activation share one code. The
-parametric ReLU alone takes a learned slope, `alpha`. Backward is the chosen one's: $dx = dy * f'(x)$, and
-$d\alpha$ where it exists.
+Every one has a file of its own. This op chooses among them, so that networks of any activation share one
+code. The parametric ReLU alone takes a learned slope, `alpha`. Backward is that of the chosen one, which the
+type of what it saved tells: $dx = dy * f'(x)$, and $d\alpha$ where it exists.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
 
 from handgrad.ops import gelu, gelu_tanh, leaky_relu, prelu, relu, relu_squared, sigmoid, silu, softmax, tanh
 from handgrad.shapes import Array, Float
 
-ACTIVATIONS: dict[str, Any] = {
-    "sigmoid": sigmoid,
+Fixed = Literal["tanh", "sigmoid", "relu", "leaky_relu", "relu_squared", "gelu", "gelu_tanh", "silu"]
+"""Element by element, with nothing to learn."""
+
+Elementwise = Literal[Fixed, "prelu"]
+"""Element by element: what a feed-forward block can have."""
+
+Name = Literal[Elementwise, "softmax"]
+
+ACTIVATIONS: dict[Name, ModuleType] = {
     "tanh": tanh,
+    "sigmoid": sigmoid,
     "relu": relu,
     "leaky_relu": leaky_relu,
-    "prelu": prelu,
+    "relu_squared": relu_squared,
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "silu": silu,
-    "relu_squared": relu_squared,
+    "prelu": prelu,
     "softmax": softmax,
 }
 
 
 class Saved(NamedTuple):
-    name: str
-    inner: Any
+    inner: (
+        tanh.Saved
+        | sigmoid.Saved
+        | relu.Saved
+        | leaky_relu.Saved
+        | relu_squared.Saved
+        | gelu.Saved
+        | gelu_tanh.Saved
+        | silu.Saved
+        | prelu.Saved
+        | softmax.Saved
+    )
     """What the chosen activation saved."""
 
 
+CHOSEN = {op.Saved: op for op in ACTIVATIONS.values()}
+"""The activation by the type of what it saved."""
+
+
 def forward(
-    x: Float[Array, "*B D"], alpha: Float[Array, "*A"] | None = None, *, name: str
+    x: Float[Array, "*B D"], alpha: Float[Array, "*A"] | None = None, *, name: Name
 ) -> tuple[Float[Array, "*B D"], Saved]:
     inputs = (x,) if alpha is None else (x, alpha)
     y, inner = ACTIVATIONS[name].forward(*inputs)
-    return y, Saved(name, inner)
+    return y, Saved(inner)
 
 
 def backward(
     dy: Float[Array, "*B D"], saved: Saved
 ) -> tuple[Float[Array, "*B D"], Float[Array, "*A"] | None]:
-    gradients = ACTIVATIONS[saved.name].backward(dy, saved.inner)
+    gradients = CHOSEN[type(saved.inner)].backward(dy, saved.inner)
     return gradients[0], (gradients[1] if len(gradients) > 1 else None)
 
 

@@ -21,10 +21,14 @@ from handgrad.parameters import Linear
 from handgrad.shapes import Array, Float
 
 
+class Gate(NamedTuple):
+    affine: linear.Saved
+    product: gated.Saved
+
+
 class Saved(NamedTuple):
     up: linear.Saved
-    gate: linear.Saved | None
-    act: Any  # what the activation saved or, gated, the gated product
+    act: activation_op.Saved | Gate
     down: linear.Saved
 
 
@@ -35,30 +39,30 @@ def forward(
     gate: Linear | None = None,
     alpha: Float[Array, "*A"] | None = None,
     *,
-    activation: str = "relu",
+    activation: activation_op.Elementwise = "relu",
 ) -> tuple[Float[Array, "*B D"], Saved]:
+    act: activation_op.Saved | Gate
     z, saved_up = linear.forward(x, *up)
-    act: Any
     if gate is None:
-        saved_gate = None
         h, act = activation_op.forward(z, alpha, name=activation)
     else:
         g, saved_gate = linear.forward(x, *gate)
-        h, act = gated.forward(g, z, alpha, activation=activation)
+        h, product = gated.forward(g, z, alpha, activation=activation)
+        act = Gate(saved_gate, product)
     y, saved_down = linear.forward(h, *down)
-    return y, Saved(saved_up, saved_gate, act, saved_down)
+    return y, Saved(saved_up, act, saved_down)
 
 
 def backward(
     dy: Float[Array, "*B D"], saved: Saved
 ) -> tuple[Float[Array, "*B D"], Linear, Linear, Linear | None, Float[Array, "*A"] | None]:
     dh, *ddown = linear.backward(dy, saved.down)
-    if saved.gate is None:
+    if not isinstance(saved.act, Gate):
         dz, dalpha = activation_op.backward(dh, saved.act)
         dx, *dup = linear.backward(dz, saved.up)
         return dx, Linear(*dup), Linear(*ddown), None, dalpha
-    dg, dz, dalpha = gated.backward(dh, saved.act)
-    dx_gate, *dgate = linear.backward(dg, saved.gate)
+    dg, dz, dalpha = gated.backward(dh, saved.act.product)
+    dx_gate, *dgate = linear.backward(dg, saved.act.affine)
     dx_up, *dup = linear.backward(dz, saved.up)
     return dx_gate + dx_up, Linear(*dup), Linear(*ddown), Linear(*dgate), dalpha
 

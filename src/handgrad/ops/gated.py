@@ -31,7 +31,7 @@ def forward(
     up: Float[Array, "*B F"],
     alpha: Float[Array, "*A"] | None = None,
     *,
-    activation: str,
+    activation: activation_op.Elementwise,
 ) -> tuple[Float[Array, "*B F"], Saved]:
     opened, act = activation_op.forward(gate, alpha, name=activation)
     return opened * up, Saved(up, opened, act)

@@ -34,7 +34,7 @@ def forward(
     x: Float[Array, "*B M"],
     layers: Sequence[Linear],
     *,
-    activation: str = "tanh",
+    activation: activation_op.Name = "tanh",
     activate_last: bool = False,
 ) -> tuple[Float[Array, "*B N"], Saved]:
     affine, activations = [], []

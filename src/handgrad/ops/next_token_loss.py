@@ -17,7 +17,7 @@ from handgrad.shapes import Array, Float, Int
 
 
 class Saved(NamedTuple):
-    head: Any
+    head: linear.Saved | unembedding.Saved
     loss: softmax_cross_entropy.Saved
 
 

@@ -12,6 +12,7 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 
 from handgrad.ops import linear, linear_stack
+from handgrad.ops.activation import Name
 from handgrad.parameters import Linear
 from handgrad.plots import style
 from handgrad.shapes import Float, Int
@@ -98,7 +99,7 @@ def backpropagation(
     layers: Sequence[Linear] = ON_PAPER,
     target: float = 0.0,
     *,
-    activation: str = "tanh",
+    activation: Name = "tanh",
     stage: int | None = None,
 ) -> style.Picture:
     """A small network with its numbers: weights on the edges, values in the circles; and, coloured and marked
