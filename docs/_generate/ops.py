@@ -15,18 +15,6 @@ from handgrad import gradcheck, ops
 from handgrad.plots import formulas as pictures
 from handgrad.plots import style
 
-GROUPS = {
-    "Affine layers": ("linear", "linear_stack"),
-    "Activations": (
-        "sigmoid", "tanh", "relu", "leaky_relu", "prelu", "relu_squared", "gelu", "gelu_tanh", "erf", "silu",
-        "softmax", "gated", "activation",
-    ),
-    "Losses": ("mse", "cross_entropy", "softmax_cross_entropy", "next_token_loss"),
-    "Attention": ("attention", "multi_head_attention"),
-    "Positions": ("sinusoidal_position", "learned_position", "rope"),
-    "The rest of a block": ("layer_norm", "rms_norm", "residual", "feed_forward", "dropout"),
-    "In and out": ("embedding", "unembedding"),
-}  # fmt: skip
 HEAD = """# The ops, one page each
 
 An op is a formula together with its gradient, in a module of its own. Its page is made from that module:
@@ -49,11 +37,9 @@ on the positions alone, are not counted:"""
 
 def write(folder: Path) -> None:
     """`generated/ops/NAME.md` for every op, and their index."""
-    ungrouped = set(ops.ALL) - {name for names in GROUPS.values() for name in names}
-    if ungrouped:
-        raise ValueError(f"docs/_generate/ops.py: these ops are in no group: {sorted(ungrouped)}")
     index = HEAD
-    for group, names in GROUPS.items():
+    for group, members in ops.GROUPS.items():
+        names = [op.__name__.rpartition(".")[2] for op in members]
         rows = [[f"[`{name}`](ops/{name}.md)", summary(ops.ALL[name])] for name in names]
         tree = pages.toctree([f"ops/{name}" for name in names], options=f":hidden:\n:caption: {group}")
         index += f"## {group}\n\n{pages.table(['op', 'what it is'], rows)}\n\n{tree}\n\n"

@@ -1,4 +1,4 @@
-"""What is saved for a backward can be handed on: it has a type that names its parts, and holds only numbers."""
+"""What is saved for a backward can be handed on: its type names its parts, and it holds only numbers."""
 
 from typing import Any
 

@@ -3,9 +3,9 @@
     y, saved = op.forward(*inputs, **settings)
     gradients = op.backward(dy, saved)          # a tuple: one per float input, in argument order
 
-Inputs stand before the star and have gradients; settings stand behind it and have none. `saved` is exactly
-what the backward needs. An op never writes to its inputs, keeps their type, and takes its functions from
-their namespace, so the same file runs on NumPy and JAX.
+Inputs stand before the star. Those of floats have gradients; token ids and other integers have none. Settings
+stand behind the star. `saved` holds exactly what the backward needs. An op never writes to its inputs, keeps
+their type, and takes its functions from their namespace, so the same file runs on NumPy and on JAX.
 """
 
 from types import ModuleType
@@ -44,9 +44,26 @@ from handgrad.ops import (
     unembedding,
 )
 
+GROUPS: dict[str, tuple[ModuleType, ...]] = {
+    "Affine layers": (linear, linear_stack),
+    "Activations": (
+        sigmoid, tanh, relu, leaky_relu, prelu, relu_squared, gelu, gelu_tanh, erf, silu, softmax, gated,
+        activation,
+    ),
+    "Losses": (mse, cross_entropy, softmax_cross_entropy, next_token_loss),
+    "Attention": (attention, multi_head_attention),
+    "Positions": (sinusoidal_position, learned_position, rope),
+    "The rest of a block": (layer_norm, rms_norm, residual, feed_forward, dropout),
+    "In and out": (embedding, unembedding),
+}  # fmt: skip
+"""Every op, sorted by what it is for."""
+
 ALL: dict[str, ModuleType] = {
-    name: module
-    for name, module in sorted(globals().items())
-    if isinstance(module, ModuleType) and module.__package__ == __name__
+    op.__name__.rpartition(".")[2]: op
+    for op in sorted((op for group in GROUPS.values() for op in group), key=lambda op: op.__name__)
 }
-"""Every op by its name: the modules imported above."""
+"""Every op by its name, in alphabetical order."""
+
+for _op in ALL.values():
+    for _function in (_op.forward, _op.backward):  # so that help() and ? show the formula
+        _function.__doc__ = _function.__doc__ or _op.__doc__

@@ -9,3 +9,6 @@
 from handgrad.optim import adam, adamw, clip, gradient_descent, momentum, schedule
 
 __all__ = ["adam", "adamw", "clip", "gradient_descent", "momentum", "schedule"]
+
+for _optimizer in (gradient_descent, momentum, adam, adamw):  # so that help() and ? show the formula
+    _optimizer.update.__doc__ = _optimizer.__doc__
