@@ -37,7 +37,7 @@ def write(folder: Path) -> None:
     """`generated/formulas.md`, and `generated/sources.md` for code that has no page of its own."""
     text = HEAD
     for section, formulas in SECTIONS.items():
-        rows = [[f.name, f"${f.latex}$", lesson_link(f), source_links(f)] for f in formulas]
+        rows = [[f.name, f"${latex(f)}$", lesson_link(f), source_links(f)] for f in formulas]
         head = ["name", "formula", "derived in lesson", "written in"]
         if any(map(ops_of, formulas)):
             head.insert(3, "page")
@@ -47,6 +47,23 @@ def write(folder: Path) -> None:
         text += f"## {section}\n\n{pages.cards(table)}\n\n"
     pages.write(folder / "formulas.md", text)
     pages.write(folder / "sources.md", source_page())
+
+
+def latex(formula: Formula) -> str:
+    """The formula as the docstring of its source has it, its equations one below the other."""
+    displays = [pages.equations(" ".join(row.split())) for row in pages.DISPLAY.findall(written(formula))]
+    shown = displays[0]
+    if formula.parts:
+        shown = [next(e for row in displays for e in row if e.startswith(part)) for part in formula.parts]
+    return pages.stacked([equation.rstrip(",;.") for equation in shown])
+
+
+def written(formula: Formula) -> str:
+    """The docstring of the formula's first source or, where that has no formula, of its module."""
+    module, _, name = (formula.written_in or formula.sources[0]).partition(":")
+    home = importlib.import_module(f"handgrad.{module}")
+    docs = inspect.getdoc(getattr(home, name)) or "", inspect.getdoc(home) or ""
+    return next(doc for doc in docs if pages.DISPLAY.search(doc))
 
 
 def source_page() -> str:

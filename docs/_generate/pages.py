@@ -7,6 +7,9 @@ from pathlib import Path
 WIDE = 40
 """Characters of LaTeX from which on several formulas in a row are set one below the other."""
 
+DISPLAY = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
+"""A row of formulas in Markdown."""
+
 
 def write(path: Path, text: str) -> None:
     """`text` at `path`, unless it is there already."""
@@ -37,19 +40,21 @@ def folded(markdown: str) -> str:
 
     def fold(match: re.Match[str]) -> str:
         latex = " ".join(match[1].split())
-        parts = _formulas(latex)
+        parts = equations(latex)
         if len(latex) < WIDE or len(parts) < 2:
             return match[0]
-        return (
-            "$$\n\\begin{aligned}\n"
-            + " \\\\[0.5em]\n".join(f"& {part}" for part in parts)
-            + "\n\\end{aligned}\n$$"
-        )
+        return f"$$\n{stacked(parts)}\n$$"
 
-    return re.sub(r"\$\$(.+?)\$\$", fold, markdown, flags=re.DOTALL)
+    return DISPLAY.sub(fold, markdown)
 
 
-def _formulas(latex: str) -> list[str]:
+def stacked(equations: Sequence[str]) -> str:
+    """Equations one below the other, as LaTeX."""
+    rows = " \\\\[0.5em] ".join(f"& {equation}" for equation in equations)
+    return f"\\begin{{aligned}} {rows} \\end{{aligned}}"
+
+
+def equations(latex: str) -> list[str]:
     """What stands between the wide spaces of a row, outside of braces and environments."""
     parts, depth, begin = [], 0, 0
     for match in re.finditer(r"\\[{}]|\\begin(?![a-z])|\\end(?![a-z])|[{}]|\\q?quad(?![a-z])", latex):

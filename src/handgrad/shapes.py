@@ -1,4 +1,4 @@
-r"""Axis letters, array types, and the moves between layouts that several formulas share.
+r"""Axis letters, array types, and changes of layout that several formulas share.
 
 | letter | axis                    | letter | axis                                  |
 |--------|-------------------------|--------|---------------------------------------|
@@ -54,7 +54,10 @@ def inverse_root(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
 
 
 def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
-    """Undo broadcasting: sum `x` over the axes along which an array of `shape` was repeated."""
+    r"""Undo broadcasting: sum `x` over the axes along which an array of `shape` was repeated.
+
+    $$dx = \sum_{\text{copies}} dy$$
+    """
     xp = x.__array_namespace__()
     n_new = x.ndim - len(shape)
     repeated = [n_new + axis for axis, size in enumerate(shape) if size == 1 and x.shape[n_new + axis] != 1]
@@ -63,14 +66,14 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def product_over_rows(x: Float[Array, "*B M"], y: Float[Array, "*B N"]) -> Float[Array, "M N"]:
-    """x^T y with all leading axes read as rows: what every weight gradient is."""
+    """x^T y, all leading axes read as rows: the gradient of a weight."""
     xp = x.__array_namespace__()
     rows_of_x = xp.reshape(x, (-1, x.shape[-1]))
     return xp.matmul(rows_of_x.T, xp.reshape(y, (-1, y.shape[-1])))
 
 
 def split_heads(x: Float[Array, "B T D"], n_heads: int) -> Float[Array, "B H T K"]:
-    """Cut the last axis into heads and bring the heads in front of the positions."""
+    """Cut the last axis into heads, and move the heads before the positions."""
     xp = x.__array_namespace__()
     B, T, D = x.shape
     return xp.permute_dims(

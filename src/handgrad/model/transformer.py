@@ -2,6 +2,9 @@ r"""The whole transformer: embedding, positions, L blocks, norm, output head; an
 
     token ids (B, T) -> embedding, + positions -> block 1 ... block L -> norm -> head -> logits (B, T, V)
 
+$$x_0 = s\,W_{id} + P,\qquad x_l = \operatorname{block}_l(x_{l-1}),\qquad
+z = \operatorname{norm}(x_L)\,W_{head}$$
+
 The logits at a position are the scores of what comes next. The loss is the mean cross-entropy, in nats a
 token. The backward is the mirror of the forward, written out; a tied embedding is used twice, and its two
 gradients are summed where one can see it.

@@ -1,8 +1,11 @@
-r"""An activation chosen by name: $y = f(x)$ for the $f$ in `ACTIVATIONS`.
+r"""An activation chosen by name, from `ACTIVATIONS`.
 
-Every one has a file of its own. This op chooses among them, so that networks of any activation share one
-code. The parametric ReLU alone takes a learned slope, `alpha`. Backward is that of the chosen one, which the
-type of what it saved tells: $dx = dy * f'(x)$, and $d\alpha$ where it exists.
+$$y = f(x),\qquad dx = dy * f'(x)$$
+
+Each activation has a file of its own. This op chooses among them, so that networks of any activation share
+one code. The parametric ReLU alone takes a learned slope, `alpha`, and returns its gradient too. Softmax
+mixes its inputs, so its backward is a product with its Jacobian. Backward finds the chosen activation by the
+type of what was saved.
 """
 
 from collections.abc import Iterator

@@ -14,9 +14,9 @@ Backward, from the last product to the first; `*` is element by element:
 $$dV = P^\top dY,\quad dP = dY\,V^\top,\quad dS = P * \big(dP - \operatorname{rowsum}(dP * P)\big),\quad
 dQ = \frac{dS\,K}{\sqrt{d_{head}}},\quad dK = \frac{dS^\top Q}{\sqrt{d_{head}}}$$
 
-$dS$ is the vector product with the softmax Jacobian, row by row. One meets $\partial A/\partial Q$ written
-as a "derivative of softmax times V": as a matrix product that has no meaning, since the derivative of a
-matrix by a matrix has four indices. What exists is the product above, with $dY$ entering first.
+$dS$ is the product with the Jacobian of softmax, row by row. Some texts write $\partial Y/\partial Q$ as a
+matrix product, "the derivative of softmax times V". That has no meaning: the derivative of a matrix by a
+matrix has four indices. What exists is the product above, which begins with $dY$.
 
 Source: Vaswani et al., "Attention is all you need" (2017), arXiv:1706.03762; grouped queries: Ainslie et
 al. (2023), arXiv:2305.13245.

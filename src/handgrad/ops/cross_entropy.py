@@ -1,10 +1,10 @@
 r"""Cross-entropy of probabilities, for one-hot or soft targets, in nats, averaged over the N rows.
 
-$$L = -\frac1N\sum_n\sum_i y_{ni}\,\log\hat y_{ni},\qquad
-d\hat y_{ni} = -\frac1N\,\frac{y_{ni}}{\hat y_{ni}},\qquad
-dy_{ni} = -\frac1N\,\log\hat y_{ni}$$
+$$L = -\frac1N\sum_n\sum_i t_{ni}\,\log p_{ni},\qquad
+dp_{ni} = -\frac1N\,\frac{t_{ni}}{p_{ni}},\qquad
+dt_{ni} = -\frac1N\,\log p_{ni}$$
 
-The targets $y$ are usually data, and their gradient is left unused. Where a target is zero its term is zero,
+The targets $t$ are usually data, and their gradient is left unused. Where a target is zero its term is zero,
 also for a probability of zero. A probability of zero where the target is not would make the loss infinite:
 such a probability counts as the smallest normal number of its type, so the loss is large and finite. To
 train, prefer `softmax_cross_entropy`, which never forms the quotient.

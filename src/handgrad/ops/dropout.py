@@ -3,7 +3,7 @@ r"""Dropout, element by element: a fraction `rate` becomes zero, the rest grows 
 $$y = \frac{x * m}{1-\text{rate}},\qquad m = 1\ \text{with probability}\ 1-\text{rate},\ \text{else}\ 0;\qquad
 dx = \frac{dy * m}{1-\text{rate}}$$
 
-The mask is drawn from `rng`; without one, or at rate zero, nothing is dropped: that is inference.
+The mask $m$ is drawn from `rng`. Without `rng`, or at rate zero, nothing is dropped: that is inference.
 
 Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15
 (2014).

@@ -4,9 +4,11 @@ $$\mu = \langle x\rangle,\quad r = \big(\langle (x-\mu)^2\rangle+\epsilon\big)^{
 \hat x = (x-\mu)\,r,\quad
 y = \gamma\hat x+\beta$$
 
-where $\langle\cdot\rangle$ is the mean over the row. Backward, with $g = \gamma\,dy$: $x$ acts on $\hat x$
-directly, by $r$; through $\mu$, which takes the mean of $g$ away; and through $r$, since $\partial
-r/\partial x = -r^2\hat x/D$, which takes away the part of $g$ along $\hat x$:
+where $\langle\cdot\rangle$ is the mean over the row.
+
+Backward, with $g = \gamma\,dy$. $x$ acts on $\hat x$ in three ways: directly, with the factor $r$; through
+$\mu$, which subtracts the mean of $g$; and through $r$, where $\partial r/\partial x = -r^2\hat x/D$
+subtracts the part of $g$ along $\hat x$:
 
 $$dx = r\,\big(g-\langle g\rangle-\hat x\,\langle g\,\hat x\rangle\big),\qquad
 d\gamma=\sum dy\,\hat x,\qquad d\beta=\sum dy$$

@@ -1,9 +1,9 @@
-r"""Learned positions: to each row of $x$ add the row of a table that belongs to where it stands.
+r"""Learned positions: each position has a row in a table, which is added to $x$.
 
 $$y_{b,pos} = x_{b,pos} + W_{offset+pos}$$
 
-Backward: $dx = dy$, and each used row of the table collects from every sequence, $dW_{offset+pos} = \sum_b
-dy_{b,pos}$; rows that were not used get zero.
+Backward: $dx = dy$. Each row of the table that was used sums over the sequences, $dW_{offset+pos} = \sum_b
+dy_{b,pos}$; the other rows get zero.
 
 Source: Gehring et al., "Convolutional sequence to sequence learning" (2017), arXiv:1705.03122; Radford et
 al. (GPT, 2018).

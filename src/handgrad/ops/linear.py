@@ -2,11 +2,11 @@ r"""The affine layer, over the last axis: every row of $x$ is one input.
 
 $$z = x\,W + b$$
 
-In the column notation of textbooks this is $z = W a + b$ with the weight transposed; rows let one product
-serve all positions at once, and `weight` is $(d_{in}, d_{out})$ so that the code reads like the formula.
+Textbooks that write inputs as columns have $z = W a + b$, with the weight transposed. With rows, one product
+serves all positions at once. `weight` is $(d_{in}, d_{out})$, so that the code reads like the formula.
 
-Backward. $z_{nj} = \sum_i x_{ni} W_{ij} + b_j$, hence $\partial L/\partial x_{ni} = \sum_j dz_{nj} W_{ij}$,
-and summing over all rows $n$ that used the same weight:
+Backward. $z_{nj} = \sum_i x_{ni} W_{ij} + b_j$, hence $\partial L/\partial x_{ni} = \sum_j dz_{nj} W_{ij}$.
+The gradients of weight and bias are sums over all rows $n$:
 
 $$dx = dz\,W^\top,\qquad dW = x^\top dz,\qquad db = \sum_n dz_n$$
 

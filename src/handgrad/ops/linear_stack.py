@@ -1,17 +1,16 @@
-r"""A stack of L affine layers with an activation after each but, usually, the last: the feed-forward network.
+r"""A stack of L affine layers, with an activation after each but usually the last: a feed-forward network.
 
 $$a^{(0)} = x,\qquad z^{(l)} = a^{(l-1)} W^{(l)} + b^{(l)},\qquad a^{(l)} = f\big(z^{(l)}\big)$$
 
-Backward, from the last layer to the first: the chain rule is one recursion. With $da^{(L)} = dL/da^{(L)}$
-given,
+Backward, from the last layer to the first. The chain rule is one recursion that begins with the given
+$da^{(L)}$:
 
 $$dz^{(l)} = da^{(l)} * f'\big(z^{(l)}\big),\quad dW^{(l)} = a^{(l-1)\top} dz^{(l)},\quad
 db^{(l)} = \sum_n dz^{(l)}_n,\quad
 da^{(l-1)} = dz^{(l)} W^{(l)\top}$$
 
-`*` is the product element by element. Where $f$ mixes its inputs, as softmax does, the first formula
-becomes a product with the Jacobian, $dz = J^\top da$, which is what that activation's own backward
-computes.
+`*` is the product element by element. Where $f$ mixes its inputs, as softmax does, the first formula becomes
+a product with its Jacobian, $dz = J^\top da$.
 
 Source: Rumelhart, Hinton & Williams, Nature 323 (1986).
 """

@@ -1,8 +1,8 @@
 r"""Mean squared error over all n elements.
 
-$$L = \frac1n\sum (\hat y - y)^2,\qquad d\hat y = \frac{2}{n}\,(\hat y - y),\qquad dy = -d\hat y$$
+$$L = \frac1n\sum (\hat y - t)^2,\qquad d\hat y = \frac{2}{n}\,(\hat y - t),\qquad dt = -d\hat y$$
 
-The targets $y$ are usually data, and their gradient is left unused. Where errors are normal with a fixed
+The targets $t$ are usually data, and their gradient is left unused. Where errors are normal with a fixed
 width, minimizing $L$ is maximum likelihood.
 
 Source: Legendre (1805) and Gauss (1809), least squares.

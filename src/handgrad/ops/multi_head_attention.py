@@ -7,9 +7,10 @@ $Q_h$ is the $h$-th slice of `d_head` columns. Optionally each head's queries an
 (RMSNorm), and then rotated by their position (RoPE); `past` holds the keys and values of earlier positions,
 which are constants here.
 
-Backward: the same steps in reverse, each by its own backward. $X$ feeds three projections, so its gradient
-is a sum of three: $dX = dQ\,W_Q^\top + dK\,W_K^\top + dV\,W_V^\top$. Concatenating heads only moves
-numbers, and so does its undoing.
+Backward: the same steps in reverse, each by its own backward. Concatenation only moves numbers, and so does
+its backward. $X$ feeds three projections, so its gradient is a sum of three:
+
+$$dX = dQ\,W_Q^\top + dK\,W_K^\top + dV\,W_V^\top$$
 
 Source: Vaswani et al. (2017), arXiv:1706.03762. Normalized queries and keys: Dehghani et al. (2023),
 arXiv:2302.05442.

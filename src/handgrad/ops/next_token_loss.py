@@ -2,11 +2,11 @@ r"""The end of a language model in training: output head and cross-entropy as on
 
 $$L = \operatorname{cross\,entropy}\big(x\,W + b,\ \text{targets}\big),\qquad\text{tied: } x\,W_{emb}^\top$$
 
-It is a unit of its own because its logits, one row of the whole vocabulary a token, can be the largest array
-of all, and nobody but the loss needs them: an engine may compute some rows at a time and keep none. Whoever
-knows $dL$ beforehand calls `loss_and_gradients`, which needs them once.
+The two are one op because of the logits. A token's logits are as many as the vocabulary, so they can be the
+largest array of all, and only the loss needs them. An engine may therefore compute some rows at a time and
+keep none. `loss_and_gradients` is for callers that know $dL$ beforehand: it computes the logits only once.
 
-Backward: those of its two parts, in reverse.
+Backward: that of the cross-entropy, then that of the head.
 """
 
 from collections.abc import Iterator

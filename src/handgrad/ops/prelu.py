@@ -2,12 +2,12 @@ r"""The parametric ReLU: the slope $\alpha$ below zero is learned, one for all o
 
 $$f(x) = \max(0,x) + \alpha\min(0,x)$$
 
-Backward: as for the leaky ReLU in $x$; and since $\partial f/\partial\alpha = \min(0,x)$,
+Backward: in $x$ as for the leaky ReLU; in $\alpha$ from $\partial f/\partial\alpha = \min(0,x)$:
 
 $$dx = dy * (1\ \text{if}\ x>0\ \text{else}\ \alpha),\qquad d\alpha = \sum dy * \min(0, x)$$
 
-summed over everything that shares the slope: all elements for one $\alpha$, all rows for one a channel (the
-last axis). At the kink we take $\alpha$.
+The sum is over everything that shares a slope: all elements for one $\alpha$, all rows for one $\alpha$ a
+channel (the last axis). At the kink, $x = 0$, we take $\alpha$.
 
 Source: He, Zhang, Ren & Sun, "Delving deep into rectifiers" (2015), arXiv:1502.01852.
 """

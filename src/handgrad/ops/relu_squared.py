@@ -2,7 +2,7 @@ r"""The squared rectified linear unit, element by element.
 
 $$f(x) = \max(0,x)^2,\qquad f'(x) = 2\max(0,x)$$
 
-Its derivative is continuous, so unlike the ReLU it has no kink to choose a slope at.
+Its derivative is continuous: unlike the ReLU it has no kink.
 
 Source: So et al., "Primer: searching for efficient transformers for language modeling" (2021),
 arXiv:2109.08668.

@@ -2,13 +2,12 @@ r"""The residual connection: a layer adds to its input instead of replacing it.
 
 $$y = x + \operatorname{dropout}(h),\qquad h = \operatorname{Layer}(x)$$
 
-Backward: both summands receive $dy$, the layer's through the dropout; what the layer makes of its share comes
-on top (`join`),
+Backward: both summands receive $dy$, and $h$ receives it through the dropout. The layer turns $dh$ into a
+second gradient of $x$, and `join` adds the two:
 
 $$\frac{\partial L}{\partial x} = dy + J_{\operatorname{Layer}}^\top\,dh$$
 
-The first term does not pass through any weight: however deep the stack, a gradient reaches its beginning
-undamped.
+The first term passes through no weight: however deep the stack, a gradient reaches its first layer undamped.
 
 Source: He, Zhang, Ren & Sun, "Deep residual learning for image recognition" (2015), arXiv:1512.03385; the
 dropout: Vaswani et al. (2017), section 5.4.

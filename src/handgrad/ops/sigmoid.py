@@ -2,9 +2,9 @@ r"""The logistic sigmoid, element by element.
 
 $$f(x) = \frac{1}{1+e^{-x}},\qquad f'(x) = f(x)\,(1-f(x))$$
 
-since $f' = e^{-x}/(1+e^{-x})^2$ and $1-f = e^{-x}/(1+e^{-x})$. Written with $e^{-|x|}$, which never exceeds
-one, so that nothing overflows: $f(x) = 1/(1+e^{-|x|})$ for $x \ge 0$ and $e^{-|x|}/(1+e^{-|x|})$ below. The
-derivative is at most 1/4 and vanishes on both sides: the sigmoid saturates.
+since $f' = e^{-x}/(1+e^{-x})^2$ and $1-f = e^{-x}/(1+e^{-x})$. The code uses $e^{-|x|}$, which is at most
+one, so nothing overflows: $f(x) = 1/(1+e^{-|x|})$ for $x \ge 0$, else $e^{-|x|}/(1+e^{-|x|})$. The derivative
+is at most 1/4 and vanishes on both sides: the sigmoid saturates.
 
 Source: Verhulst's logistic function (1845); as a unit's activation, Rumelhart, Hinton & Williams (1986).
 """

@@ -2,7 +2,8 @@ r"""The sigmoid linear unit, also called swish, element by element.
 
 $$f(x) = x\,\sigma(x),\qquad f'(x) = \sigma(x)\,\big(1 + x\,(1-\sigma(x))\big)$$
 
-by the product rule with $\sigma' = \sigma(1-\sigma)$. Smooth everywhere; its least value is about -0.28.
+by the product rule with $\sigma' = \sigma(1-\sigma)$. It is smooth everywhere; its least value is about
+-0.28.
 
 Source: Elfwing, Uchibe & Doya (2017), arXiv:1702.03118; Hendrycks & Gimpel (2016), arXiv:1606.08415.
 """

@@ -1,11 +1,11 @@
-r"""Sinusoidal positions: to each row of $x$ add a fixed code of where it stands.
+r"""Sinusoidal positions: each position has a fixed code, which is added to $x$.
 
 $$PE(pos, 2i) = \sin\frac{pos}{b^{2i/d}},\qquad PE(pos, 2i+1) = \cos\frac{pos}{b^{2i/d}},\qquad
 y_{pos} = x_{pos} + PE(pos)$$
 
-with $b = 10000$: a set of clocks, from one turn in $2\pi$ positions to one in $2\pi b$. Shifting the
-position by $k$ turns every pair (sine, cosine) by an angle that depends on $k$ alone. The code is constant,
-so $dx = dy$.
+with $b = 10000$. Each pair (sine, cosine) is a clock: the fastest turns once in $2\pi$ positions, the slowest
+once in about $2\pi b$. Shifting the position by $k$ turns every pair by an angle that depends on $k$ alone.
+The code is constant, so $dx = dy$.
 
 Source: Vaswani et al., "Attention is all you need" (2017), arXiv:1706.03762, section 3.5.
 """

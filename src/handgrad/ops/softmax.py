@@ -10,7 +10,7 @@ vector is
 
 $$dx_j = \sum_i dy_i\,J_{ij} = f_j\,\big(dy_j - \langle dy, f\rangle\big)$$
 
-A row that is $-\infty$ throughout, a query that may attend to nothing, becomes zeros and passes no gradient.
+A row of nothing but $-\infty$, a query that may attend to no key, becomes zeros and passes no gradient.
 
 Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs" (1990).
 """
@@ -40,7 +40,10 @@ def backward(dy: Float[Array, "*B D"], saved: Saved) -> tuple[Float[Array, "*B D
 
 
 def jacobian(x: Float[Array, "*B D"]) -> Float[Array, "*B D D"]:
-    """The matrix f_i (delta_ij - f_j) itself, to look at and to test against; no backward builds it."""
+    r"""The Jacobian, to look at and to test against; no backward builds it.
+
+    $$J_{ij} = f_i\,(\delta_{ij}-f_j)$$
+    """
     xp = x.__array_namespace__()
     y, _ = forward(x)
     return y[..., :, None] * (xp.eye(x.shape[-1], dtype=x.dtype) - y[..., None, :])

@@ -2,11 +2,11 @@ r"""Cross-entropy on logits with integer targets, in nats: the loss one trains w
 
 $$L = \frac1N\sum_n\Big(\log\sum_k e^{z_{nk}} - z_{n,t_n}\Big)$$
 
-The logarithm of the sum is taken after subtracting each row's largest logit, $m + \log\sum_k e^{z_k-m}$:
-stable for logits of any size. Targets equal to `ignore` do not count; any other that has no logit gives NaN.
+The largest logit of each row is subtracted first, $\log\sum_k e^{z_k} = m + \log\sum_k e^{z_k-m}$, so logits
+of any size are stable. Targets equal to `ignore` do not count; any other that has no logit gives NaN.
 
-Backward. $\partial\log\sum_k e^{z_k}/\partial z_j$ is softmax itself, and the second term is one at the
-target, so the quotient of the plain cross-entropy and the Jacobian of softmax melt into
+Backward. $\partial\log\sum_k e^{z_k}/\partial z_j$ is the softmax, and the second term has the derivative one
+at the target. The quotient of the plain cross-entropy and the Jacobian of softmax are gone:
 
 $$dz_n = \frac{\operatorname{softmax}(z_n) - \operatorname{onehot}(t_n)}{N}\quad\text{for counted rows,
 else } 0$$

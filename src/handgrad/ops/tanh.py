@@ -2,8 +2,8 @@ r"""The hyperbolic tangent, element by element.
 
 $$f(x) = \frac{e^x-e^{-x}}{e^x+e^{-x}} = 2\,\sigma(2x)-1,\qquad f'(x) = 1-f(x)^2$$
 
-by the quotient rule, $((e^x+e^{-x})^2-(e^x-e^{-x})^2)/(e^x+e^{-x})^2$. Centred on zero, with slope one
-there; like the sigmoid it saturates on both sides.
+by the quotient rule, $((e^x+e^{-x})^2-(e^x-e^{-x})^2)/(e^x+e^{-x})^2$. It is centred on zero and has slope
+one there. Like the sigmoid it saturates on both sides.
 
 Source: LeCun, Bottou, Orr & Müller, "Efficient BackProp" (1998).
 """

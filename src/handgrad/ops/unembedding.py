@@ -2,8 +2,8 @@ r"""The tied output head: the logit of a token is the product of the hidden stat
 
 $$z = x\,W^\top$$
 
-Backward, as for any product: $dx = dz\,W$ and $dW = dz^\top x$. With a tied head the table has a second
-gradient, from its use as the embedding; the caller adds the two.
+Backward, as for any product: $dx = dz\,W$ and $dW = dz^\top x$. The table has a second gradient, from its use
+as the embedding; the caller adds the two.
 
 Source: Press & Wolf, "Using the output embedding to improve language models" (2016), arXiv:1608.05859.
 """

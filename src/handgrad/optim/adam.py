@@ -5,8 +5,9 @@ $$m \leftarrow \beta_1 m + (1-\beta_1)\,g,\qquad s \leftarrow \beta_2 s + (1-\be
 $$W \leftarrow W - \eta\,\frac{\hat m}{\sqrt{\hat s}+\epsilon},\qquad
 \hat m = \frac{m}{1-\beta_1^t},\quad \hat s = \frac{s}{1-\beta_2^t}$$
 
-$m$ and $s$ start at zero and so are too small at first; after $t$ steps by just the factors that the hats
-undo. A step is at most about $\eta$ for every weight, whatever the scale of its gradient.
+with $g = \partial L/\partial W$. $m$ and $s$ start at zero and are too small at first: after $t$ steps by the
+factors $1-\beta_1^t$ and $1-\beta_2^t$, which the hats divide out. No weight's step is much longer than
+$\eta$, whatever the scale of its gradient.
 
 Source: Kingma & Ba, "Adam: a method for stochastic optimization" (2014), arXiv:1412.6980.
 """

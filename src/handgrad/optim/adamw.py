@@ -1,11 +1,11 @@
-r"""AdamW: Adam, and beside it a pull of every weight towards zero that the gradient's statistics do not see.
+r"""AdamW: Adam with decoupled weight decay. Each step first shrinks every weight by the same fraction.
 
 $$W \leftarrow (1-\eta\,\lambda)\,W,\qquad\text{then a step of Adam}$$
 
-A penalty $\tfrac\lambda2|W|^2$ in the loss would add $\lambda W$ to the gradient, and Adam would divide it
-by the gradient's size like the rest: weights with large gradients would hardly decay. Decoupled, all decay
-alike. `weight_decay` may be an array, one $\lambda$ a weight: it is usual to let matrices decay, and biases
-and norms not.
+$\lambda$ is `weight_decay`. A penalty $\tfrac\lambda2|W|^2$ in the loss would add $\lambda W$ to the
+gradient, and Adam would divide it by the gradient's size: weights with large gradients would hardly decay.
+Decoupled, all decay alike. `weight_decay` may be an array with one $\lambda$ a weight. Usually matrices
+decay; biases and the scales of norms do not.
 
 Source: Loshchilov & Hutter, "Decoupled weight decay regularization" (2017), arXiv:1711.05101.
 """

@@ -2,7 +2,7 @@ r"""Clipping by the global norm: a gradient longer than `max_norm` is shortened 
 
 $$g \leftarrow g\cdot\min\Big(1, \frac{c}{|g|_2}\Big)$$
 
-The norm is over all weights together, so the proportions between layers stay.
+$c$ is `max_norm`. The norm is over all weights together, so the proportions between layers stay the same.
 
 Source: Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks" (2012),
 arXiv:1211.5063.

@@ -1,9 +1,9 @@
 r"""Gradient descent: a step against the gradient.
 
-$$W \leftarrow W - \eta\,\frac{\partial L}{\partial W}$$
+$$W \leftarrow W - \eta\,g,\qquad g = \frac{\partial L}{\partial W}$$
 
-The gradient points where $L$ grows fastest; for a small enough learning rate $\eta$, a step against it
-lowers $L$ by about $\eta\,|\partial L/\partial W|^2$.
+The gradient points where $L$ grows fastest. For a small enough learning rate $\eta$, a step against it lowers
+$L$ by about $\eta\,|g|^2$.
 
 Source: Cauchy, "Méthode générale pour la résolution des systèmes d'équations simultanées" (1847).
 """

@@ -1,9 +1,9 @@
-r"""Gradient descent with momentum: past gradients build up a velocity that friction wears down.
+r"""Gradient descent with momentum: gradients build up a velocity, and friction slows it.
 
-$$v \leftarrow \beta\,v + \frac{\partial L}{\partial W},\qquad W \leftarrow W - \eta\,v$$
+$$v \leftarrow \beta\,v + g,\qquad W \leftarrow W - \eta\,v$$
 
-Along a steady slope the velocity grows to $1/(1-\beta)$ times the gradient; across a narrow valley
-successive gradients cancel.
+with $g = \partial L/\partial W$. Along a steady slope the velocity grows to $1/(1-\beta)$ times the gradient.
+Across a narrow valley successive gradients cancel.
 
 Source: Polyak, "Some methods of speeding up the convergence of iteration methods" (1964).
 """

@@ -1,9 +1,12 @@
-r"""Learning-rate schedules: the share of the learning rate used at each step, counted from 0.
+r"""Learning-rate schedules: by which factor the learning rate is multiplied at each step, counted from 0.
 
-All warm up linearly over `warmup_steps`. Then, with $t$ from 0 to 1 over the rest and $m$ the final share,
+All warm up linearly over `warmup_steps`. Then $t$ runs from 0 to 1 over the remaining steps, and the factor
+is
 
 $$\text{constant: } 1,\qquad \text{cosine: } m + \tfrac12(1-m)(1+\cos\pi t),\qquad
 \text{warm-up, stable, decay: } 1\ \text{until}\ t = 1-d,\ \text{then straight down to } m$$
+
+$m$ is `final_share`, $d$ is `decay_share`.
 
 Sources: Loshchilov & Hutter (2016), arXiv:1608.03983 (cosine); Hu et al. (2024), arXiv:2404.06395 (warm-up,
 stable, decay).
@@ -27,10 +30,7 @@ def share(
     final_share: float = 0.1,
     decay_share: float = 0.2,
 ) -> float:
-    """The factor of the learning rate at `step` of `steps`; `decay_share` is the formula's d.
-
-    Raises `UserError` for an unknown schedule.
-    """
+    """The factor of the learning rate at `step` of `steps`. Raises `UserError` for an unknown schedule."""
     require_known("schedule", schedule, SCHEDULES)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
