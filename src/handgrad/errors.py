@@ -1,4 +1,4 @@
-"""The one error a user may see: a sentence with the rule, the facts and the remedy."""
+"""The one error that a user may see: a sentence with the rule, the facts and the remedy."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Something the user can mend. The text is the whole message: no traceback is needed to act on it.
+    """An error that the user can correct. The text is the whole message: no traceback is needed.
 
-    It is raised once, at the boundary where the input enters; the command line prints it and exits with 2.
+    It is raised once, where the input enters. The command line prints it and exits with 2.
     """
 
 
 def require_known(what: str, name: str, choices: Iterable[str]) -> None:
-    """Raise `UserError` unless `name` is one of `choices`; the nearest one is suggested."""
+    """Raise `UserError` unless `name` is one of `choices`, and suggest the nearest."""
     known = list(choices)
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=1)

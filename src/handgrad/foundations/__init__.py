@@ -1,10 +1,10 @@
-"""Where the story starts: walking downhill, one neuron that learns, and networks of neurons.
+"""Where the story starts: gradient descent, one neuron that learns, and networks of neurons.
 
-    descent       follow the slope of a surface until there is none
-    perceptron    the first learning rule, what it can learn, and a proof where it cannot
+    descent       follow the slope of a surface until it is zero
+    perceptron    the first learning rule, what it can learn, and a certificate where it cannot
     mlp           layers of neurons trained by backpropagation
 
-Nothing here is needed to run a transformer; everything in a transformer's training is here in small.
+A transformer needs none of this to run, but its training is the same on a larger scale.
 """
 
 from handgrad.foundations import descent, mlp, perceptron

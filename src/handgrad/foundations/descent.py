@@ -1,11 +1,11 @@
-r"""Walking downhill: the minimum of a function of a few coordinates, with the whole path kept to look at.
+r"""Gradient descent on a function of a few coordinates, with the whole path kept to look at.
 
 $$x_{t+1} = x_t - \text{step}\big(\nabla f(x_t)\big)\qquad\text{until}\qquad
 |\nabla f(x_t)|_1\le\text{tolerance}$$
 
-The gradient points straight uphill, so a step against it goes down, if it is short enough. Where it is zero
-the walk ends: at a minimum, but also on a saddle or a peak, since the slope alone cannot tell them apart.
-The curvature can: it is measured where a walk converges, and the path says which it found.
+The gradient points straight uphill, so a short enough step against it goes down. The walk ends where the
+gradient is zero: at a minimum, a saddle or a maximum. The slope alone cannot tell these apart, but the
+curvature can. It is measured where a walk converges, and the path says what was found.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,29 +27,29 @@ SLOPE_STEP = float(np.finfo(np.float64).eps ** (1 / 3))
 """The step of central differences; `central_differences` says why."""
 
 CURVATURE_STEP = float(np.finfo(np.float64).eps ** (1 / 6))
-"""The step of the second differences that classify a stationary point. The most accurate one would be the
-fourth root of the rounding error; this one is longer, so that a valley as flat as $x^4$ is still seen."""
+"""The step of the second differences that classify a stationary point. The fourth root of the rounding error
+would be the most accurate; this one is longer, so that it still sees a valley as flat as $x^4$."""
 
 HORIZON = 1e30
-"""A walk that leads farther from the origin than this, in any coordinate, has diverged."""
+"""A walk that goes farther from the origin than this, in any coordinate, has diverged."""
 
 MOST_COORDINATES = 32
-"""In more dimensions than this a stationary point is not classified: it takes $4D^2$ values of f."""
+"""In more dimensions than this a stationary point is not classified: that takes $4D^2$ values of f."""
 
 TILT = 0.25
 """How much `tilted_valleys` is tilted."""
 
 
 class Path(NamedTuple):
-    """A walk, one row for every point at which the gradient was evaluated: n of them, the start included."""
+    """A walk, one row for each of the n points at which the gradient was evaluated, the start included."""
 
     positions: Float[np.ndarray, "n D"]
     values: Float[np.ndarray, " n"]
     gradient_norms: Float[np.ndarray, " n"]
-    """The sum of the sizes of the partial derivatives, $|\\nabla f|_1$."""
+    """The sum of the absolute partial derivatives, $|\\nabla f|_1$."""
     outcome: Outcome
     kind: Kind | None
-    """What kind of stationary point a converged walk ended at; None if it did not converge, or where the
+    """The kind of stationary point at which a converged walk ended. None if it did not converge, or if the
     curvature could not be measured."""
 
     @property
@@ -75,7 +75,7 @@ class Path(NamedTuple):
         if self.outcome == "converged":
             return f"Converged after {steps} at {at}, where the slope is {slope}: {_MEANING[self.kind]}."
         if self.outcome == "diverged":
-            return f"Diverged after {steps}: from {at} on there is no holding; try a smaller learning rate."
+            return f"Diverged after {steps}, at {at}; try a smaller learning rate."
         if self.outcome == "not a number":
             return f"Stopped after {steps}: the function or its gradient is not a number at {at}."
         return f"Out of steps after {steps}: at {at} the slope is still {slope}; allow more or longer steps."
@@ -103,13 +103,13 @@ def minimize(
     """Walk downhill on `function` from `start` until the gradient's 1-norm is at most `tolerance`.
 
     `plain`, `momentum` and `adam` are the optimizers of `handgrad.optim`; `clipped` is `clipped_step`.
-    Without `gradient`, central differences stand in for it. All stop by the 1-norm: it is the largest of the
-    usual norms, so the test is the strictest, and it is the one that `clipped` has at hand.
+    Without `gradient`, central differences are used. All methods stop by the 1-norm. It is the largest of the
+    usual norms, so this test is the strictest, and `clipped` computes it anyway.
 
-    A walk always ends, with an outcome: `converged`; `diverged` (the position passed `HORIZON`, or a value
-    or a slope overflowed); `not a number`; or `out of steps`, after `max_steps` gradients. Raises
-    `UserError` for an argument that makes no sense, and for a function or gradient whose result has the
-    wrong shape.
+    A walk always ends, with one of these outcomes: `converged`; `diverged`, when the position passed
+    `HORIZON`, or a value or slope overflowed; `not a number`; `out of steps`, after `max_steps` gradients.
+    Raises `UserError` for an argument that makes no sense, and for a function or gradient whose result has
+    the wrong shape.
     """
     position = _checked_start(start)
     _check_settings(method, learning_rate, tolerance, max_steps)
@@ -139,9 +139,8 @@ def clipped_step(
 
     $$x \leftarrow x - \frac{g}{\max(1/\eta,\ |g|_1)}$$
 
-    On a gentle slope this is plain descent with the learning rate $\eta$; on a steep one the step has length
-    1, so that a start on a cliff does not end in the stars. Same idea as `handgrad.optim.clip`, in another
-    norm.
+    On a gentle slope this is plain descent with the learning rate $\eta$. On a steep slope the step has the
+    length 1, so it cannot overshoot far. The idea is that of `handgrad.optim.clip`, in another norm.
     """
     return weights - gradient / np.maximum(1.0 / learning_rate, np.sum(np.abs(gradient))), state
 
@@ -152,11 +151,11 @@ METHODS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "adam": (adam.init, adam.update),
     "clipped": (gradient_descent.init, clipped_step),
 }
-"""Every method by its name: how its state begins, and its step."""
+"""Every method by its name: its first state, and its step."""
 
 
 def height(function: Function, position: Float[np.ndarray, " D"]) -> float:
-    """f at `position` as one float; Python's exceptions for overflow and division by zero are inf and NaN.
+    """f at `position` as one float: inf where Python reports an overflow, NaN where a division by zero.
 
     Raises `UserError` if the function returns anything but one number.
     """
@@ -175,14 +174,14 @@ def height(function: Function, position: Float[np.ndarray, " D"]) -> float:
 
 
 def central_differences(function: Function, point: Float[np.ndarray, " D"]) -> Float[np.ndarray, " D"]:
-    r"""The gradient of `function`, measured: how much f changes between a little left and a little right.
+    r"""The gradient of `function`, measured by the change of f from a little left to a little right.
 
     $$\frac{\partial f}{\partial x_i} \approx \frac{f(x + h_i e_i) - f(x - h_i e_i)}{2h_i},\qquad
     h_i = \epsilon^{1/3}\max(1, |x_i|)$$
 
-    The formula errs by $h^2 f'''/6$, and rounding, $\epsilon = 2^{-52}$ of f, by $\epsilon f/h$: the cube
-    root balances the two, and leaves about ten digits. Far from the origin h grows with $x_i$, so as not to
-    drown in the rounding of $x_i$ itself.
+    The formula's error is $h^2 f'''/6$. Rounding, $\epsilon = 2^{-52}$ of f, adds $\epsilon f/h$. The cube
+    root balances the two and leaves about ten digits. Far from the origin h grows with $x_i$, so that it
+    stays above the rounding of $x_i$ itself.
     """
     sides = [point + sign * np.diag(SLOPE_STEP * np.maximum(1.0, np.abs(point))) for sign in (1, -1)]
     rise = [height(function, right) - height(function, left) for right, left in zip(*sides, strict=True)]
@@ -190,7 +189,7 @@ def central_differences(function: Function, point: Float[np.ndarray, " D"]) -> F
 
 
 def hessian(function: Function, point: Float[np.ndarray, " D"]) -> Float[np.ndarray, "D D"]:
-    r"""The matrix of second derivatives, the curvature of `function`, by differences of differences.
+    r"""The matrix of second derivatives of `function`, its curvature, by differences of differences.
 
     $$H_{ij} \approx \frac{f(x+h_i+h_j) - f(x+h_i-h_j) - f(x-h_i+h_j) + f(x-h_i-h_j)}{4\,|h_i||h_j|}$$
 
@@ -206,11 +205,11 @@ def hessian(function: Function, point: Float[np.ndarray, " D"]) -> Float[np.ndar
 
 
 def stationary_kind(function: Function, point: Float[np.ndarray, " D"]) -> Kind | None:
-    """What a point of zero slope is, by the signs of the curvatures there, the eigenvalues of the Hessian.
+    """The kind of a point of zero slope, by the signs of its curvatures, the eigenvalues of the Hessian.
 
-    All positive: a minimum. All negative: a maximum. Some of each: a saddle. Else some are zero, to the
-    accuracy of the measurement, and it is called flat. None in more than `MOST_COORDINATES` dimensions, and
-    where f or its curvature is not finite.
+    All positive: a minimum. All negative: a maximum. Some of each: a saddle. Otherwise some are zero, to the
+    accuracy of the measurement: flat. None in more than `MOST_COORDINATES` dimensions, and where f or its
+    curvature is not finite.
     """
     if len(point) > MOST_COORDINATES:
         return None
@@ -244,10 +243,10 @@ def two_valleys_gradient(point: Float[np.ndarray, " 2"]) -> Float[np.ndarray, " 
 
 
 def tilted_valleys(point: Float[np.ndarray, " 2"]) -> Float[np.ndarray, ""]:
-    """`two_valleys` tilted by `TILT` times y: the valley at negative y becomes deeper than the other.
+    """`two_valleys` plus `TILT` times y: the valley at negative y becomes the deeper one.
 
     Both are still minima, so a walk that starts on the wrong side ends in the shallow one: gradient descent
-    finds a local minimum, not the global one.
+    finds a local minimum, which need not be the global one.
     """
     return two_valleys(point) + TILT * point[1]
 

@@ -1,19 +1,19 @@
-r"""Networks of neurons in layers, of any depth, trained by backpropagation: a perceptron's next of kin.
+r"""Networks of neurons in layers (multilayer perceptrons), of any depth, trained by backpropagation.
 
 $$a^{(l)} = f\big(a^{(l-1)} W^{(l)} + b^{(l)}\big),\qquad \hat y = a^{(L-1)} W^{(L)} + b^{(L)}$$
 
 The forward and backward passes are `handgrad.ops.linear_stack`, the losses `mse` for numbers and
 `softmax_cross_entropy` for classes, the optimizers those of `handgrad.optim`: the same files that train a
-transformer. What one line cannot separate, XOR first of all, a hidden layer bends into place.
+transformer. A hidden layer makes separable what one line cannot separate, such as XOR.
 
-Initial weights are random, so that no two neurons stay alike, and of a size that keeps signals neither
-dying nor exploding from layer to layer. Biases start at zero.
+Initial weights are random, so that no two neurons stay alike. Their size keeps signals from vanishing or
+exploding from layer to layer. Biases start at zero.
 
 $$\text{Glorot: } W\sim U\Big(-\sqrt{\tfrac{6}{M+N}},\ \sqrt{\tfrac{6}{M+N}}\Big)\qquad
 \text{He: } W\sim\mathcal N\Big(0,\ \tfrac{2}{M}\Big)$$
 
-for a layer from M to N neurons. Glorot keeps the variance for functions that are about the identity near
-zero, as tanh; He makes up for the half that a rectifier sets to zero.
+for a layer from M to N neurons. Glorot keeps the variance where the activation is nearly the identity around
+zero, like tanh. He makes up for the half that a rectifier sets to zero.
 
 Sources: Rumelhart, Hinton & Williams, Nature 323 (1986); Glorot & Bengio, "Understanding the difficulty of
 training deep feedforward neural networks" (2010); He et al. (2015), arXiv:1502.01852.
@@ -38,19 +38,19 @@ Optimizer = Literal["gradient_descent", "momentum", "adam"]
 Layers: TypeAlias = tuple[Linear, ...]
 
 GLOROT: tuple[Activation, ...] = ("tanh", "sigmoid")
-"""The activations initialized after Glorot; the others rectify, more or less, and follow He."""
+"""The activations initialized after Glorot; the others resemble the ReLU, and follow He."""
 
 OPTIMIZERS: dict[str, Any] = {"gradient_descent": gradient_descent, "momentum": momentum, "adam": adam}
 
 
 class Training(NamedTuple):
-    """What a training made, with one row for every update of the weights."""
+    """The result of a training, with one row for every update of the weights."""
 
     layers: Layers
     losses: Float[np.ndarray, " n_steps"]
     """The loss of each step's rows, before the update."""
     gradient_norms: Float[np.ndarray, "n_steps L"]
-    """The length of the gradient of each layer's weight: where layers do not learn, it shows here."""
+    """The norm of the gradient of each layer's weight: nearly zero where a layer does not learn."""
 
 
 def init(widths: Sequence[int], rng: np.random.Generator, *, activation: Activation = "tanh") -> Layers:
@@ -68,7 +68,7 @@ def init(widths: Sequence[int], rng: np.random.Generator, *, activation: Activat
 def predict(
     layers: Layers, x: Float[Array, "*B M"], *, activation: Activation = "tanh"
 ) -> Float[Array, "*B N"]:
-    """The network's outputs: numbers, or logits of which the largest names the class."""
+    """The network's outputs: numbers, or logits, the largest of which names the class."""
     return linear_stack.forward(x, layers, activation=activation)[0]
 
 
@@ -109,12 +109,12 @@ def train(
     rng: np.random.Generator | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Training:
-    """Follow the gradient of the loss for `n_epochs` passes over the rows; `layers` itself stays as it was.
+    """Follow the gradient of the loss for `n_epochs` passes over the rows; `layers` itself does not change.
 
-    Each pass takes all rows at once, or, with `batch_size`, that many at a time, in an order that `rng`
-    shuffles anew (None: as they stand). `progress` is called after each pass with its number, from 1, and
-    the mean loss of its steps. A training that diverges runs on, and its losses say so: infinite, then NaN.
-    Raises `UserError` where shapes, targets and settings do not fit each other.
+    Each pass takes all rows at once or, with `batch_size`, that many at a time. `rng` shuffles the rows
+    before each pass; without it they keep their order. `progress` is called after each pass with its number,
+    from 1, and the mean loss of its steps. A training that diverges runs on: its losses become infinite, then
+    NaN. Raises `UserError` where shapes, targets and settings do not fit each other.
     """
     _check_data(layers, x, targets, loss)
     _check_settings(activation, optimizer, learning_rate, n_epochs, batch_size)
@@ -140,7 +140,7 @@ def train(
 
 
 def _batches(n_rows: int, batch_size: int | None, rng: np.random.Generator | None) -> Iterator[np.ndarray]:
-    """The row numbers of one pass, cut into batches; the last may be smaller."""
+    """The row numbers of one pass, in batches; the last may be smaller."""
     order = np.arange(n_rows) if rng is None else rng.permutation(n_rows)
     for start in range(0, n_rows, batch_size or n_rows):
         yield order[start : start + (batch_size or n_rows)]

@@ -1,4 +1,4 @@
-r"""The perceptron: one neuron with a threshold, and the first rule by which such a thing learned.
+r"""The perceptron: one neuron with a threshold, and the first rule by which a neuron learned.
 
 $$\hat y = \begin{cases}1 & w\cdot x + b > 0\\ 0 & \text{else}\end{cases}$$
 
@@ -6,23 +6,23 @@ and after each mistake, with $y = 1$ where the label is 1 and $y = -1$ where it 
 
 $$w \leftarrow w + \eta\,y\,x,\qquad b\leftarrow b + \eta\,y$$
 
-In terms of the signed rows $r_i = y_i\,(x_i, 1)$ and the weights $v = (w, b)$: a row is right when
-$v\cdot r_i > 0$, and where it is not, $v \leftarrow v + \eta\,r_i$. A row exactly on the line is thus a
-mistake, whatever its label.
+With the signed rows $r_i = y_i\,(x_i, 1)$ and the weights $v = (w, b)$, a row is right when
+$v\cdot r_i > 0$; otherwise $v \leftarrow v + \eta\,r_i$. A row exactly on the line is thus a mistake,
+whatever its label.
 
-**It learns whatever it can represent.** If some $v^*$ of length 1 has $v^*\cdot r_i \ge \gamma > 0$ for all
-rows, then each mistake moves $v\cdot v^*$ up by at least $\eta\gamma$, but $|v|^2$ up by at most
-$\eta^2 R^2$, R the longest row. Since $v\cdot v^*\le|v|$, there are at most $R^2/\gamma^2$ mistakes.
+**It learns whatever it can represent.** Let some $v^*$ of length 1 have $v^*\cdot r_i \ge \gamma > 0$ for all
+rows. Then each mistake raises $v\cdot v^*$ by at least $\eta\gamma$, but $|v|^2$ by at most $\eta^2 R^2$,
+where R is the length of the longest row. Since $v\cdot v^*\le|v|$, there are at most $R^2/\gamma^2$ mistakes.
 
-**And where it cannot, it proves so.** Otherwise mistakes never end; but the weights stay bounded, so that on
-whole numbers they must at last return to where they were. Between the two visits row i was mistaken
+**Where it cannot, it proves so.** Otherwise the mistakes never end, but the weights stay bounded. If they are
+whole numbers they must therefore return to values they had before. Between the two visits row i was mistaken
 $\lambda_i$ times, and these steps cancel:
 
 $$\sum_i \lambda_i\,y_i\,(x_i, 1) = 0,\qquad \lambda_i\ge0,\ \text{not all zero}$$
 
-No line can then separate the classes: it would make every $v\cdot r_i$ positive, and so their sum with the
-weights $\lambda_i$, which is zero. The multipliers are a certificate that anyone can check by hand. Divided
-by their sum in each class they also name a point that is a mixture of either class: `common_point`.
+No line can then separate the classes: it would make every $v\cdot r_i$ positive, and with them
+$\sum_i\lambda_i\,v\cdot r_i$, which is zero. The multipliers are a certificate that anyone can check by hand.
+Divided by their sum in each class they also give a point that is a mixture of either class: `common_point`.
 
 Sources: Rosenblatt, "The perceptron", Psychological Review 65 (1958); Novikoff, "On convergence proofs for
 perceptrons" (1962); Block & Levin, "On the boundedness of an iterative procedure for solving a system of
@@ -45,14 +45,14 @@ LARGEST = 1e100
 
 
 class Result(NamedTuple):
-    """What was learned, and what is known about whether it can be."""
+    """What was learned, and whether the rows can be separated at all."""
 
     weights: Float[np.ndarray, " D"]
     bias: float
     n_mistakes: Int[np.ndarray, " n_epochs"]
     """Mistakes in each pass over the rows."""
     separable: bool | None
-    """True: every row is right. False: no line can do it, and the certificate proves it. None: not known."""
+    """True: every row is right. False: no line separates the classes, by the certificate. None: not known."""
     certificate: Int[np.ndarray, " N"] | None
     """One multiplier a row, where `separable` is False."""
 
@@ -90,7 +90,7 @@ _NAMES = (
 
 
 def boolean_functions() -> Iterator[BooleanFunction]:
-    """All Boolean functions of two inputs, in the order of their truth tables read as binary numbers."""
+    """All Boolean functions of two inputs, sorted by their truth tables read as binary numbers."""
     inputs = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     for number, name in enumerate(_NAMES):
         yield BooleanFunction(
@@ -107,10 +107,10 @@ def train(
 ) -> Result:
     """Rosenblatt's rule from zero weights, row after row, until a pass has no mistake or the weights return.
 
-    `labels` are 0 and 1, or -1 and 1. The arithmetic is exact, since every float is a whole number over a
-    power of two: that the weights return is a fact and not an effect of rounding. How soon they do depends on
-    how coarse the numbers are; for inputs with many digits it may take longer than `max_epochs`, and
-    `separable` is then None. From zero weights, `learning_rate` only scales the result.
+    `labels` are 0 and 1, or -1 and 1. The arithmetic is exact, because every float is a whole number over a
+    power of two, so rounding cannot make the weights return. How soon they return depends on how many digits
+    the inputs have. If it takes longer than `max_epochs`, `separable` is None. From zero weights,
+    `learning_rate` only scales the result.
 
     Raises `UserError` for inputs that are not a table of numbers, labels that do not fit it, and settings
     out of range.
@@ -153,12 +153,12 @@ def certificate_sum(
 def common_point(
     inputs: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"], certificate: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, " D"]:
-    r"""The point that a valid certificate shows to lie between the rows of either class.
+    r"""The point that, by a valid certificate, lies between the rows of either class.
 
     $$p = \frac{\sum_{y_i=1}\lambda_i x_i}{\sum_{y_i=1}\lambda_i} =
     \frac{\sum_{y_i=-1}\lambda_i x_i}{\sum_{y_i=-1}\lambda_i}$$
 
-    A line with all of one class on one side has its mixtures there too: $p$ would have to lie on both.
+    A line with one class on one side has that class's mixtures there too, so $p$ would lie on both sides.
     """
     x, y = _checked_data(inputs, labels)
     share = np.where(y > 0, certificate, 0)
@@ -183,7 +183,7 @@ def _over_cycle(history: list[list[int]]) -> Int[np.ndarray, " N"]:
 
 
 def _signed_rows(x: Float[np.ndarray, "N D"], y: Int[np.ndarray, " N"]) -> tuple[list[tuple[int, ...]], int]:
-    """$y_i (x_i, 1)$ in whole numbers, and the one factor by which all were multiplied to become so."""
+    """$y_i (x_i, 1)$ in whole numbers, and the one factor by which all were multiplied."""
     rows = [
         [Fraction(value) * sign for value in (*row, 1)]
         for row, sign in zip(x.tolist(), y.tolist(), strict=True)
