@@ -2,7 +2,7 @@
 
     lessons      the lessons, executed
     ops          one page an op, from its module
-    formulas     where every formula is taught, written and proved
+    formulas     where every formula is taught, and where it is written
     commands     the command line, from its own help
     api          the public functions, from their docstrings
 

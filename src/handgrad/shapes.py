@@ -8,8 +8,8 @@ r"""Axis letters, array types, and changes of layout that several formulas share
 | `D`    | width of the model      | `F`    | width inside the feed-forward block   |
 | `V`    | vocabulary              | `L`    | layers                                |
 
-`*B` is any number of leading axes, none included. An array is anything that follows the Python array API
-(https://data-apis.org/array-api): a NumPy array to prove and to run, a JAX array on an accelerator.
+`*B` is any number of leading axes, also none. An array is anything that follows the Python array API
+(https://data-apis.org/array-api), such as a NumPy array, or a JAX array on an accelerator.
 """
 
 from typing import Any, Protocol, TypeAlias, runtime_checkable

@@ -1,12 +1,14 @@
 """What the documentation lists is what there is."""
 
+import ast
+import inspect
 import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
-from handgrad import ops, optim
+from handgrad import gradcheck, ops, optim
 
 ROOT = Path(__file__).parents[2]
 formulas = pytest.importorskip("_generate.formulas", reason="docs/ is not beside the tests")
@@ -34,3 +36,25 @@ def test_a_formula_of_the_index_stands_in_the_docstring_of_its_source(formula):
 
 def test_every_activation_is_in_the_group_of_activations():
     assert set(ops.activation.ACTIVATIONS.values()) < set(ops.GROUPS["Activations"])
+
+
+def test_the_page_on_the_proof_quotes_the_definition_in_full():
+    page = (ROOT / "docs" / "proof.md").read_text(encoding="utf-8")
+    quoted = page.split("-->")[1].split("\n## ")[0]
+    assert quoted.split() == inspect.getdoc(gradcheck).split()
+
+
+def test_the_readme_shows_layer_norm_as_it_is():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = next(block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "rstd" in block)
+    assert functions(shown) == functions(inspect.getsource(ops.layer_norm))
+
+
+def functions(code: str) -> list[str]:
+    """The op's two functions without annotations, comments and layout."""
+    found = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    for function in found:
+        function.returns = None
+        for argument in (*function.args.args, *function.args.kwonlyargs):
+            argument.annotation = None
+    return [ast.unparse(f) for f in found if f.name in ("forward", "backward")]
