@@ -65,7 +65,9 @@ def page(name: str, module: ModuleType, folder: Path) -> str:
     doc = inspect.getdoc(module)
     parts = [f"# `{name}`", pages.folded(doc), lessons(name), *picture(name, folder), "## Code"]
     parts.append(f"`src/handgrad/ops/{name}.py`; what backward needs, forward, backward:")
-    parts += [listing(name, thing) for thing in ("Saved", "forward", "backward", *others(module))]
+    parts += [
+        listing(name, thing) for thing in (*saved_types(module), "forward", "backward", *others(module))
+    ]
     parts += [*twin(name), "## Proof", PROOF.format(name=name), proof(module), "## Cost", costs(module)]
     return "\n\n".join(parts) + "\n"
 
@@ -97,6 +99,15 @@ def picture(name: str, folder: Path) -> Iterator[str]:
         image = f":::{{image}} {path.name}\n:class: only-{theme}\n:alt: {title}\n:width: {width}px\n:::"
         yield f"::::{{container}} sideways only-{theme}\n{image}\n::::" if width > WIDE_PICTURE else image
     yield f"{title}."
+
+
+def saved_types(module: ModuleType) -> list[str]:
+    """`Saved`, and before it the types of its parts that the module defines."""
+    return [
+        name
+        for name, thing in vars(module).items()
+        if inspect.isclass(thing) and thing.__module__ == module.__name__
+    ]
 
 
 def others(module: ModuleType) -> list[str]:
