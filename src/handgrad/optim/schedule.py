@@ -1,10 +1,9 @@
 r"""Learning-rate schedules: by which factor the learning rate is multiplied at each step, counted from 0.
 
-All warm up linearly over `warmup_steps`. Then $t$ runs from 0 to 1 over the remaining steps, and the factor
-is
+All warm up linearly over `warmup_steps`. Then $t$ runs from 0 to 1 over the remaining steps:
 
 $$\text{constant: } 1,\qquad \text{cosine: } m + \tfrac12(1-m)(1+\cos\pi t),\qquad
-\text{warm-up, stable, decay: } 1\ \text{until}\ t = 1-d,\ \text{then straight down to } m$$
+\text{stable, then decay: } \min\big(1,\ m + (1-m)\tfrac{1-t}{d}\big)$$
 
 $m$ is `final_share`, $d$ is `decay_share`.
 
