@@ -3,12 +3,22 @@ r"""The proof that a hand-derived backward is the gradient of its forward: one i
 $$\langle dy,\ J v\rangle = \langle J^\top dy,\ v\rangle$$
 
 $J$ is the Jacobian, $dy$ a random upstream gradient, $v$ a random direction of one input. The left side
-needs no derivation: $J v$ is how the output moves along $v$, measured by central
-differences in float64.
-The right side is what `backward` returns. They agree to about ten digits, or the derivation is wrong.
+needs no derivation: central differences in float64 measure $J v$, how the output moves along $v$. The right
+side is what `backward` returns.
 
-`check` takes one random direction an array and says whether; `check_elements` measures every single
-derivative and says where. Neither knows anything about the op but the protocol of `handgrad.ops`.
+**What "proved" means.** At given inputs, such as an op's `cases`, and for every array among them, the two
+sides differ by at most $10^{-9}$ of the gradient's norm along each of four random directions. It is a
+measurement at these inputs, not a proof for all inputs. It is this sharp: one wrong element among the
+65,536 of a 256 x 256 gradient was caught, out of 200 random elements, when off by
+
+| 1 % | 0.1 % | 0.01 % | 0.001 % | 0.0001 % |
+|-----|-------|--------|---------|----------|
+| 200 | 200   | 199    | 188     | 130      |
+
+(`benchmarks/planted_slips.py`). What is missed is an element that is nearly zero beside the others.
+
+`check` gives this verdict on every array. `check_elements` measures every single derivative and says where
+one is wrong. Both know nothing about the op but the protocol of `handgrad.ops`.
 """
 
 import copy
@@ -20,28 +30,33 @@ import numpy as np
 
 from handgrad import tree
 
-TOLERANCE = 1e-7
-"""The largest relative error that passes: far above what central differences lose, far below what a slip
-makes."""
+TOLERANCE = 1e-9
+"""The largest relative error that passes: central differences lose less, and a slip makes more."""
 
-STEPS = (1e-5, 1e-6)
-"""How far inputs are moved: the first is enough for all that is smooth, and rounding, about 1e-16 / STEP,
-stays small. Where it moves a ReLU across its kink and the proof fails for it, it is tried again closer by,
-by the same measure."""
+DIRECTIONS = 4
+"""Random directions an array. One is enough for one wrong element; two that are wrong could cancel in one."""
 
-ROUNDINGS = 8
+STEPS = (1e-4, 1e-5, 1e-6)
+"""How far inputs are moved. The widest step suffers least from rounding; where the function bends, or a
+ReLU's kink lies in between, a shorter one is tried."""
+
+NEARBY = 1e-3
+"""How far away a failed proof is tried again."""
+
+ROUNDINGS = 4
 """How many roundings of the output a measurement may have suffered. What they make of a slope is the finest
-that central differences can tell; a derivative finer than that, such as the true zero for the bias of
-attention's keys, is judged by it instead of by its own size."""
+that central differences can tell. A smaller gradient is judged by that instead of by its own size: the bias
+of attention's keys has a gradient of zero."""
 
 
 class Proof(NamedTuple):
-    """The verdict on one array: the two products and their relative error."""
+    """The verdict on one array: both sides along the worst direction, and how far they are apart."""
 
     input: str
     derived: float
     measured: float
     relative_error: float
+    """The difference, in units of the gradient's norm."""
 
     @property
     def passed(self) -> bool:
@@ -67,28 +82,58 @@ class ElementProof(NamedTuple):
 
 
 def check(op: Any, inputs: dict[str, Any], rng: np.random.Generator) -> list[Proof]:
-    """Prove `op.backward` on these inputs: one verdict an array, in argument order."""
+    """Prove `op.backward` on these inputs: one verdict an array, in argument order.
+
+    What fails is tried again at a point nearby. A wrong gradient fails there too; a kink is left behind.
+    """
+    verdicts = list(proofs(op, inputs, rng))
+    if all(proof.passed for proof in verdicts):
+        return verdicts
+    again = proofs(op, _nearby(op, inputs, rng), rng)
+    return [second if second.passed else first for first, second in zip(verdicts, again, strict=True)]
+
+
+def proofs(
+    op: Any, inputs: dict[str, Any], rng: np.random.Generator, directions: int = DIRECTIONS
+) -> Iterator[Proof]:
+    """The verdicts at these inputs alone, each as soon as it is reached."""
     problem = _Problem(op, inputs, rng)
-    proofs = []
     for name, x, gradient in problem.arrays():
-        direction = rng.normal(size=x.shape)
-        derived = float(np.sum(gradient * direction))
-        proofs.append(Proof(name, derived, *problem.prove(x, direction, derived)))
-    return proofs
+        norm = float(np.linalg.norm(gradient))
+        verdicts = []
+        for _ in range(directions):
+            direction = _direction(rng, x.shape)
+            derived = float(np.sum(gradient * direction))
+            verdicts.append(Proof(name, derived, *problem.prove(x, direction, derived, norm)))
+        yield max(verdicts, key=lambda proof: np.nan_to_num(proof.relative_error, nan=np.inf))
 
 
 def check_elements(op: Any, inputs: dict[str, Any], rng: np.random.Generator) -> list[ElementProof]:
     """Measure every derivative: slow, four forwards an element, but it says which element is wrong."""
     problem = _Problem(op, inputs, rng)
-    proofs = []
+    verdicts = []
     for name, x, gradient in problem.arrays():
         measured, errors = np.empty(x.shape), np.empty(x.shape)
         for index in np.ndindex(x.shape):
             unit = np.zeros(x.shape)
             unit[index] = 1.0
-            measured[index], errors[index] = problem.prove(x, unit, float(gradient[index]))
-        proofs.append(ElementProof(name, np.asarray(gradient), measured, errors))
-    return proofs
+            derived = float(gradient[index])
+            measured[index], errors[index] = problem.prove(x, unit, derived, abs(derived))
+        verdicts.append(ElementProof(name, np.asarray(gradient), measured, errors))
+    return verdicts
+
+
+def _direction(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Components of either sign and sizes from 1/2 to 3/2: none vanishes, and no two need be equal."""
+    return rng.choice([-1.0, 1.0], size=shape) * rng.uniform(0.5, 1.5, size=shape)
+
+
+def _nearby(op: Any, inputs: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    def moved(x: Any) -> Any:
+        return x + NEARBY * _direction(rng, x.shape)
+
+    movable = _float_inputs(op.forward, inputs)
+    return {name: tree.map(moved, value) if name in movable else value for name, value in inputs.items()}
 
 
 class _Problem:
@@ -96,16 +141,17 @@ class _Problem:
 
     def __init__(self, op: Any, inputs: dict[str, Any], rng: np.random.Generator):
         self.op = op
-        self.inputs = {name: tree.map(lambda leaf: np.array(leaf), value) for name, value in inputs.items()}
+        self.inputs = _copied(inputs)
         y, saved = self._forward()
         self.dy = rng.normal(size=np.shape(y))
-        self.rounding = ROUNDINGS * float(np.finfo(np.float64).eps * np.sum(np.abs(self.dy * y)))
+        rounding = ROUNDINGS * np.finfo(np.float64).eps * float(np.linalg.norm(self.dy * y))
+        self.finest = rounding / STEPS[0] / TOLERANCE  # the slope of which rounding is just a tolerable part
         self.gradients = dict(
             zip(_float_inputs(op.forward, self.inputs), op.backward(self.dy, saved), strict=True)
         )
 
     def _forward(self) -> tuple[Any, Any]:
-        return self.op.forward(**copy.deepcopy(self.inputs))  # a copy: a generator must start anew each time
+        return self.op.forward(**_copied(self.inputs))  # a generator starts anew each time
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Every float array among the inputs (ours to move), with its name and gradient."""
@@ -117,13 +163,11 @@ class _Problem:
             for (path, x), (_, g) in zip(arrays, gradients, strict=True):
                 yield path, x, g
 
-    def prove(self, x: np.ndarray, direction: np.ndarray, derived: float) -> tuple[float, float]:
-        """The slope along `direction` as measured, and the relative error of `derived`."""
-        finest = self.rounding / STEPS[0] / TOLERANCE  # the slope of which rounding is just a tolerable share
+    def prove(self, x: np.ndarray, direction: np.ndarray, derived: float, norm: float) -> tuple[float, float]:
+        """The slope along `direction` as measured, and the error of `derived` in units of `norm`."""
         for step in STEPS:
             measured = self._slope(x, direction, step)
-            size = max(abs(derived), abs(measured), finest) or 1.0
-            error = abs(derived - measured) / size
+            error = float(abs(derived - measured) / (max(norm, abs(measured), self.finest) or 1.0))
             if error <= TOLERANCE:
                 break
         return measured, error
@@ -140,6 +184,13 @@ class _Problem:
 
         near, far = moved(step) - moved(-step), moved(2 * step) - moved(-2 * step)
         return float(np.sum(self.dy * (8 * near - far))) / (12 * step)
+
+
+def _copied(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: tree.map(np.array, value) if tree.leaves(value) else copy.deepcopy(value)
+        for name, value in inputs.items()
+    }
 
 
 def _float_inputs(forward: Callable[..., Any], inputs: dict[str, Any]) -> list[str]:

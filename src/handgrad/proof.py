@@ -33,7 +33,7 @@ class Result(NamedTuple):
 
 
 def results(name: str | None = None, seed: int = 0) -> Iterator[Result]:
-    """Prove everything, or what `name` names, by one random direction an array."""
+    """Prove everything, or what `name` names, by random directions (see `gradcheck` for what that proves)."""
     worst: dict[tuple[str, str], Result] = {}
     for case in every_case(name, seed):
         if worst and next(iter(worst))[0] != case.name:

@@ -12,7 +12,7 @@ import pytest
 from handgrad import gradcheck, ops, tree
 
 SLIP = 1e-4
-"""The relative error planted in a gradient: a thousand times what the proof lets pass."""
+"""The relative error planted in a whole gradient."""
 
 
 def run(op: Any, inputs: dict[str, Any], rng: np.random.Generator) -> tuple[Any, Any, Any]:
@@ -79,6 +79,37 @@ def test_a_gradient_off_by_one_part_in_ten_thousand_is_caught(op, inputs, rng):
     for number in range(len(tree.leaves(gradients))):
         proofs = gradcheck.check(with_slip(op, number, slip), inputs, rng)
         assert [i for i, proof in enumerate(proofs) if not proof.passed] == [number]
+
+
+def with_slip_in_weight(slip: np.ndarray) -> SimpleNamespace:
+    """`linear` with `slip`, relative to each element, in its weight's gradient."""
+    return with_slip(ops.linear, 1, lambda g: g * (1 + slip))
+
+
+def test_one_element_of_65_536_off_by_a_ten_thousandth_is_caught_every_time():
+    # the definition of "proved" in gradcheck: more draws and smaller slips in benchmarks/planted_slips.py
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        inputs = {"x": rng.normal(size=(8, 256)), "weight": rng.normal(size=(256, 256))}
+        slip = np.zeros((256, 256))
+        slip[tuple(rng.integers(256, size=2))] = 1e-4
+        of_x, of_weight = gradcheck.check(with_slip_in_weight(slip), inputs, rng)
+        assert of_x.passed
+        assert not of_weight.passed
+
+
+def test_two_elements_that_took_each_others_place_are_caught_every_time():
+    # signs alone would let this pass in every second direction: hence several, and of several sizes
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        inputs = {"x": rng.normal(size=(3, 4)), "weight": rng.normal(size=(4, 2))}
+
+        def swap(g: np.ndarray) -> np.ndarray:
+            return g[[1, 0, 2, 3]] * [1, 0] + g * [0, 1]
+
+        of_x, of_weight = gradcheck.check(with_slip(ops.linear, 1, swap), inputs, rng)
+        assert of_x.passed
+        assert not of_weight.passed
 
 
 @pytest.mark.parametrize("name", ops.ALL)
