@@ -6,7 +6,8 @@ tokenizer.decode(token_ids)
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,8 +34,14 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> np.ndarray:
         """The ids of `text`. `UserError` names characters that have none."""
 
+    def encode_iterable(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
+        """The ids of a text that comes in pieces, wherever it is cut: for texts larger than memory."""
+
     def decode(self, token_ids: Sequence[int] | np.ndarray) -> str:
-        """The text of `token_ids`. Bytes that are no UTF-8 become the replacement character."""
+        """The text of `token_ids`. Bytes that are no UTF-8 become the replacement character.
+
+        Raises `UserError` for ids that no token has.
+        """
 
     def stream(self) -> Callable[[int], str]:
         """A function from one id after the other to the text it completes, which may be none yet."""
@@ -43,14 +50,18 @@ class Tokenizer(Protocol):
         """All there is to keep, as JSON; `from_json` reads it."""
 
 
-def train(kind: str, texts: Iterable[str], *, vocab_size: int = 1024) -> Tokenizer:
-    """A tokenizer made for `texts`. `vocab_size` is BPE's alone: characters and bytes count themselves."""
+def train(
+    kind: str, texts: Iterable[str], *, vocab_size: int = 1024, special_tokens: Sequence[str] = ()
+) -> Tokenizer:
+    """A tokenizer made for `texts`. `vocab_size` and `special_tokens` are for BPE alone."""
+    if special_tokens and kind != "bpe":
+        raise UserError(f"Only bpe has special tokens; got {special_tokens!r} for {kind!r}.")
     if kind == "characters":
         return CharacterTokenizer.train(texts)
     if kind == "bytes":
         return ByteTokenizer()
     if kind == "bpe":
-        return BPETokenizer.train(texts, vocab_size)
+        return BPETokenizer.train(texts, vocab_size, special_tokens)
     raise UserError(f"There is no tokenizer {kind!r}; choose one of {', '.join(KINDS)}.")
 
 
@@ -58,12 +69,13 @@ def from_json(content: str) -> Tokenizer:
     """The tokenizer that `to_json` described; `UserError` where `content` is not one."""
     try:
         data = json.loads(content)
-        if data["kind"] == "characters":
+        kind = data["kind"]
+        if kind == "characters":
             return CharacterTokenizer(data["characters"])
-        if data["kind"] == "bytes":
+        if kind == "bytes":
             return ByteTokenizer()
-        if data["kind"] == "bpe":
+        if kind == "bpe":
             return BPETokenizer.from_string(json.dumps(data["tokenizer"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"This is no tokenizer that handgrad wrote ({error}).") from error
-    raise UserError(f"This tokenizer is of a kind handgrad does not know: {data['kind']!r}.")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"This is no tokenizer that handgrad wrote ({str(error)[:200]}).") from error
+    raise UserError(f"This tokenizer is of a kind handgrad does not know: {reprlib.repr(kind)}.")

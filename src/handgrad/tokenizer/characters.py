@@ -1,11 +1,12 @@
 """One token a character, the alphabet taken from the text."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from handgrad.errors import UserError
+from handgrad.tokenizer.token_ids import listed
 
 
 class CharacterTokenizer:
@@ -14,6 +15,8 @@ class CharacterTokenizer:
     kind = "characters"
 
     def __init__(self, characters: str):
+        if not isinstance(characters, str):
+            raise ValueError(f"an alphabet is a text; got {type(characters).__name__}")
         if list(characters) != sorted(set(characters)) or not characters:
             raise ValueError("an alphabet lists each character once, in order")
         self.characters = characters
@@ -33,18 +36,21 @@ class CharacterTokenizer:
         ids = np.minimum(np.searchsorted(self._codes, codes), self.vocab_size - 1)
         unknown = codes[self._codes[ids] != codes]
         if unknown.size:
-            listed = ", ".join(repr(chr(code)) for code in np.unique(unknown)[:8])
+            seen = ", ".join(repr(chr(code)) for code in np.unique(unknown)[:8])
             raise UserError(
                 f"This model knows the {self.vocab_size} characters of the text it was trained on; it has "
-                f"never seen {listed}. Leave them out, or train with --tokenizer bytes, which knows all."
+                f"never seen {seen}. Leave them out, or train with --tokenizer bytes, which knows all."
             )
         return ids
 
+    def encode_iterable(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
+        return map(self.encode, pieces)
+
     def decode(self, token_ids: Sequence[int] | np.ndarray) -> str:
-        return "".join(self.characters[i] for i in token_ids)
+        return "".join(self.characters[i] for i in listed(token_ids, self.vocab_size))
 
     def stream(self) -> Callable[[int], str]:
-        return lambda token_id: self.characters[token_id]
+        return lambda token_id: self.decode([token_id])
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "characters": self.characters}

@@ -1,10 +1,12 @@
 """One token a byte of UTF-8: 256 tokens know every text there is."""
 
 import codecs
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from handgrad.tokenizer.token_ids import listed
 
 
 class ByteTokenizer:
@@ -16,12 +18,15 @@ class ByteTokenizer:
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int64)
 
+    def encode_iterable(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
+        return map(self.encode, pieces)
+
     def decode(self, token_ids: Sequence[int] | np.ndarray) -> str:
-        return bytes(int(i) for i in token_ids).decode("utf-8", errors="replace")
+        return bytes(listed(token_ids, self.vocab_size)).decode("utf-8", errors="replace")
 
     def stream(self) -> Callable[[int], str]:
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        return lambda token_id: decoder.decode(bytes([token_id]))
+        return lambda token_id: decoder.decode(bytes(listed([token_id], self.vocab_size)))
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind}
