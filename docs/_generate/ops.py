@@ -163,10 +163,9 @@ def proof(module: ModuleType) -> str:
 def costs(module: ModuleType) -> str:
     """What is kept for backward, by shape; and the arithmetic of the op's first case, counted."""
     case = next(iter(module.cases(np.random.default_rng(0))))
-    _, example = module.forward(**case)
     saved = [
-        [f"`{name}`", f"`{shape(type(getattr(example, name)) if hint is Any else hint)}`"]
-        for name, hint in hints(module.Saved).items()
+        [f"`{name}`", f"`{shape(hint)}`".replace(" | ", "` | `")]
+        for name, hint in get_type_hints(module.Saved).items()
     ]
     kept = "Backward needs nothing." if not saved else pages.table(["kept for backward", "shape"], saved)
     forward, backward = cost(module, case)
@@ -184,10 +183,6 @@ def costs(module: ModuleType) -> str:
     head = [f"counted for {shapes}" if shapes else "counted", "forward", "backward"]
     about = COST_WITH_TABLES if "np.sin" in inspect.getsource(module) else COST
     return "\n\n".join([kept, about, pages.table(head, rows, numbers=("forward", "backward"))])
-
-
-def hints(saved: Any) -> dict[str, Any]:
-    return get_type_hints(saved)
 
 
 def shape(hint: Any) -> str:

@@ -39,7 +39,7 @@ def root(
 ) -> None:
     """A generative transformer whose every gradient is derived by hand, and proved.
 
-    Train one on your text, let it write, and check its mathematics.
+    Train one on your text, let it write, and check its mathematics (what is proved: handgrad check --help).
     """
 
 
