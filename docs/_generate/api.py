@@ -25,9 +25,9 @@ MODULES = {
 }
 HEAD = """# The library
 
-What a [command](commands.md) does, one of these functions does, with the same names for its arguments. Not
-here are the ops, each of which has [a page of its own](ops.md), and the pictures, `handgrad.plots`, which
-the [lessons](lessons.md) show with the calls that draw them.
+For every [command](commands.md) there is one of these functions, with the same names for its arguments. Two
+things are elsewhere: each op has [a page of its own](ops.md), and the [lessons](lessons.md) show the
+pictures, `handgrad.plots`, with the calls that draw them.
 
 """
 

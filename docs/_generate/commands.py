@@ -14,9 +14,9 @@ from handgrad.cli import app
 
 HEAD = """# The command line
 
-Every command prints this with `--help`; `handgrad --version` prints the version. What a user can mend is
-said in one sentence, with exit code 2; output in a pipe is plain, and `--json` is for programs. Where no
-default is named, the preset's recipe has it: `handgrad info nano`.
+Every command prints this with `--help`; `handgrad --version` prints the version. An error that you can
+correct is one sentence, with exit code 2. Output to a pipe is plain, and `--json` is for programs. An option
+without a default here takes that of the preset's recipe: `handgrad info nano`.
 
 """
 

@@ -16,8 +16,8 @@ from handgrad.lessons import catalog
 
 HEAD = """# Index of formulas
 
-Every formula: the lesson that derives it, its page with code, proof and cost, and the lines of the source
-where it stands. A formula without a page is no op: its line leads to the code itself.
+Every formula, as its docstring has it: the lesson that derives it, its page with code, proof and cost, and
+the lines of the source. A formula without a page is no op; its link leads to the code itself.
 
 """
 
