@@ -57,8 +57,7 @@ def write(folder: Path) -> None:
 
 def summary(module: ModuleType) -> str:
     """The first sentence of a module, without its full stop."""
-    first = inspect.getdoc(module).split("\n\n")[0].replace("\n", " ")
-    return first.split(": ")[0].removesuffix(".")
+    return inspect.getdoc(module).split("\n\n")[0].replace("\n", " ").removesuffix(".")
 
 
 def page(name: str, module: ModuleType, folder: Path) -> str:
