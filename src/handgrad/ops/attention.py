@@ -2,12 +2,13 @@ r"""Scaled dot-product attention, head by head: each query averages the values, 
 
 $$S = \frac{QK^\top}{\sqrt{d_{head}}},\qquad P = \operatorname{softmax}(S),\qquad Y = P\,V$$
 
-`causal` lets query $i$ see no key after it; with more keys than queries (a cache holds the past) the
-queries are the last positions. `mask` is (T, S), or (B, H, T, S) with 1 in place of any size: booleans
-allow what is True, floats are added to the scores. What is not allowed has the score $-\infty$, hence the
-probability zero. There may be fewer key-value heads than query heads: neighbouring queries' heads
-then share one (grouped queries), and its gradient is the sum over those that share it. Dropout, if any,
-falls on $P$.
+- `causal`: no query sees a key after it. With more keys than queries (the cache holds the past), the queries
+  are the last positions.
+- `mask`: (T, S), or (B, H, T, S) with 1 in place of any size. Booleans allow what is True, floats are added
+  to the scores. What is not allowed has the score $-\infty$, hence the probability zero.
+- `dropout` applies to $P$.
+- Grouped queries: with fewer key-value heads than query heads, neighbouring query heads share one. Its
+  gradient is the sum over the heads that share it.
 
 Backward, from the last product to the first; `*` is element by element:
 

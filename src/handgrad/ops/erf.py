@@ -3,9 +3,9 @@ r"""The error function, element by element: the integral under the bell curve, w
 $$\operatorname{erf}(x) = \frac{2}{\sqrt\pi}\int_0^x e^{-u^2}\,du,\qquad
 \operatorname{erf}'(x) = \frac{2}{\sqrt\pi}\,e^{-x^2}$$
 
-No elementary formula exists and the array API has no such function, so here is how it is computed. The
-complement $\operatorname{erfc} = 1-\operatorname{erf}$ falls off like $e^{-z^2}$; what remains is smooth
-and tame. With $t = 3/(3+z)$, which maps $z \in [0,\infty)$ onto $(0, 1]$,
+No elementary formula exists, and the array API has no such function. It is computed from the complement
+$\operatorname{erfc} = 1-\operatorname{erf}$, which falls off like $e^{-z^2}$; the factor that remains is
+smooth. With $t = 3/(3+z)$, which maps $z \in [0,\infty)$ onto $(0, 1]$,
 
 $$\operatorname{erfc}(z) = t\,e^{-z^2}\,P(2t-1),\qquad \operatorname{erf}(-z) = -\operatorname{erf}(z)$$
 

@@ -4,7 +4,7 @@ $$Q = XW_Q,\quad K = XW_K,\quad V = XW_V,\qquad Y = \operatorname{concat}\big(\o
 \operatorname{head}_H\big)\,W_O,\quad \operatorname{head}_h = \operatorname{attention}(Q_h, K_h, V_h)$$
 
 $Q_h$ is the $h$-th slice of `d_head` columns. Optionally each head's queries and keys are normalized
-(RMSNorm), and then rotated by their position (RoPE); `past` holds the keys and values of earlier positions,
+(RMSNorm), and then rotated by their position (RoPE). `past` holds the keys and values of earlier positions,
 which are constants here.
 
 Backward: the same steps in reverse, each by its own backward. Concatenation only moves numbers, and so does

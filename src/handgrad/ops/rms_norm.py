@@ -2,8 +2,8 @@ r"""Root-mean-square normalization, over the last axis: each row gets mean squar
 
 $$r = \big(\langle x^2\rangle+\epsilon\big)^{-1/2},\qquad \hat x = x\,r,\qquad y = \gamma\hat x$$
 
-Backward, with $g = \gamma\,dy$: as in layer normalization without the mean, from $\partial r/\partial x =
--r^2\hat x/D$:
+Backward, with $g = \gamma\,dy$ and $\partial r/\partial x = -r^2\hat x/D$: as in layer normalization, without
+the mean,
 
 $$dx = r\,\big(g-\hat x\,\langle g\,\hat x\rangle\big),\qquad d\gamma=\sum dy\,\hat x$$
 
