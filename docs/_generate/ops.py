@@ -32,8 +32,8 @@ WIDE_PICTURE = 620
 """Pixels above which a picture keeps a readable size on a phone, and moves sideways."""
 
 KERNELS = Path(handgrad.__path__[0]) / "kernels"
-TWIN = """The CPU engine has a twin of this op: the same signature, computed by kernels that Numba compiles.
-Tests compare it with the op on the op's own cases."""
+TWIN = """The twin of this op in the CPU engine; its kernels are compiled by Numba. Tests compare it with the
+op on the op's own cases."""
 LOOPS = """The CPU engine's loops, which Numba compiles; backward writes into `dy`. Tests compare them with
 this op on its own cases."""
 
