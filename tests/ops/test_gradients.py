@@ -157,6 +157,23 @@ def test_a_gradient_of_the_wrong_shape_is_refused_by_name(rng):
         gradcheck.check(with_slip(ops.linear, 2, lambda g: g[None]), inputs, rng)
 
 
+def test_an_op_that_writes_to_its_inputs_is_refused_by_name(rng):
+    def backward(dy: Any, saved: Any) -> Any:
+        saved.weight[...] *= 2.0
+        return ops.linear.backward(dy, saved)
+
+    op = SimpleNamespace(forward=ops.linear.forward, backward=backward)
+    with pytest.raises(AssertionError, match="writes to its input weight"):
+        gradcheck.check(op, {"x": rng.normal(size=(3, 4)), "weight": rng.normal(size=(4, 2))}, rng)
+
+
+def test_a_kink_beside_the_inputs_is_left_behind(rng):
+    # 1e-9 from zero, every step crosses the ReLU's kink; nearby none does
+    verdicts = gradcheck.check(ops.relu, {"x": np.array([1.0, -1e-9, 2.0])}, rng)
+    assert [proof.passed for proof in verdicts] == [True]
+    assert not next(gradcheck.proofs(ops.relu, {"x": np.array([1.0, -1e-9, 2.0])}, rng)).passed
+
+
 def test_a_missing_gradient_is_refused(rng):
     inputs = {"x": rng.normal(size=(3, 4)), "h": rng.normal(size=(3, 4))}
     op = SimpleNamespace(forward=ops.residual.forward, backward=lambda dy, saved: (dy,))
