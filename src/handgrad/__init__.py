@@ -18,6 +18,7 @@ from handgrad.formats.model_folder import Model, load
 from handgrad.generation.stream import generate
 from handgrad.model.config import PRESETS, ModelConfig, preset
 from handgrad.model.init import init
+from handgrad.model_proof import check_model
 from handgrad.proof import check
 from handgrad.training.recipe import RECIPES, Recipe
 from handgrad.training.run import resume, train
@@ -32,6 +33,7 @@ __all__ = [
     "Recipe",
     "UserError",
     "check",
+    "check_model",
     "generate",
     "init",
     "load",

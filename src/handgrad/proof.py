@@ -11,7 +11,7 @@ import numpy as np
 
 from handgrad import gradcheck
 from handgrad.gradcheck import TOLERANCE, ElementProof
-from handgrad.model.cases import Case, every_case
+from handgrad.model.cases import Case, every_case, generator
 
 
 class Result(NamedTuple):
@@ -39,7 +39,7 @@ def results(name: str | None = None, seed: int = 0) -> Iterator[Result]:
         if worst and next(iter(worst))[0] != case.name:
             yield from worst.values()
             worst = {}
-        for proof in gradcheck.check(case.op, case.inputs, np.random.default_rng(seed)):
+        for proof in gradcheck.check(case.op, case.inputs, generator(seed)):
             _keep_worst(worst, case, proof.input, proof.relative_error)
     yield from worst.values()
 
@@ -47,7 +47,7 @@ def results(name: str | None = None, seed: int = 0) -> Iterator[Result]:
 def check_elements(name: str | None = None, seed: int = 0) -> Iterator[Result]:
     """Prove everything, or what `name` names, derivative by derivative."""
     for case in every_case(name, seed):
-        for proof in gradcheck.check_elements(case.op, case.inputs, np.random.default_rng(seed)):
+        for proof in gradcheck.check_elements(case.op, case.inputs, generator(seed)):
             error = float(np.max(np.nan_to_num(proof.relative_errors, nan=np.inf), initial=0.0))
             yield Result(case.name, case.kind, proof.input, error, elements=proof)
 

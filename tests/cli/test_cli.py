@@ -128,6 +128,42 @@ def test_check_prints_a_table(handgrad_):
     assert "all below 1e-09" in out
 
 
+def test_check_proves_the_model_of_a_run(handgrad_, trained):
+    code, out, _ = handgrad_("check", trained)
+    assert code == 0
+    assert re.search(r"blocks.0.attention.query.weight\s+\S+\s+\d\.\de-\d+\s+proved", out)
+    assert "a step moves every weight" in out
+    code, out, _ = handgrad_("check", trained, "--json")
+    assert code == 0
+    assert all(json.loads(line)["passed"] for line in out.splitlines())
+
+
+def test_check_exits_with_one_where_a_models_gradient_is_wrong(handgrad_, trained, monkeypatch):
+    from handgrad.ops import layer_norm
+
+    backward = layer_norm.backward
+    monkeypatch.setattr(
+        layer_norm, "backward", lambda dy, saved: (2 * backward(dy, saved)[0], *backward(dy, saved)[1:])
+    )
+    code, out, _ = handgrad_("check", trained)
+    assert code == 1
+    assert "WRONG" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["gelu", "--seed", "-1"], "whole number from 0"),
+        (["no/such/run"], "There is no run in no/such/run"),
+        (["layernorm"], "Did you mean layer_norm?"),
+    ],
+)
+def test_check_says_what_it_cannot_prove(handgrad_, arguments, sentence):
+    code, _, err = handgrad_("check", *arguments)
+    assert code == 2
+    assert sentence in err
+
+
 def test_check_says_where_a_gradient_is_wrong_and_exits_with_one(handgrad_, monkeypatch):
     from handgrad.ops import layer_norm
 

@@ -1,8 +1,9 @@
-"""handgrad check: the proof of every gradient, as a table."""
+"""handgrad check: the proof of every gradient, or of a model's own, as a table."""
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import typer
@@ -10,16 +11,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from handgrad.errors import UserError
 from handgrad.gradcheck import TOLERANCE, ElementProof
 from handgrad.model.cases import names
+from handgrad.model_proof import WeightProof, weight_proofs
 from handgrad.proof import Result, check_elements, results
 
 SHOWN = 5
 """Elements listed of an array that fails."""
 
+Verdict = TypeVar("Verdict", Result, WeightProof)
+
 
 def check(
-    name: Annotated[str | None, typer.Argument(help="One op, block or preset. Default: all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One op, block or preset, or the folder of a model. Default: all.")
+    ] = None,
     every_element: Annotated[
         bool, typer.Option("--every-element", help="Measure every derivative, and say where one is wrong.")
     ] = False,
@@ -28,37 +35,83 @@ def check(
 ) -> None:
     """Prove every hand-derived gradient against central differences; exit with 1 if one fails.
 
+    Of a model, every weight must also have a gradient, and be moved by a step of training.
+
     Example: handgrad check layer_norm --every-element
     """
-    proved = check_elements(name, seed) if every_element else results(name, seed)
+    if name is not None and _is_folder(name):
+        if every_element:
+            raise UserError("A model is proved along random directions. Leave out --every-element.")
+        passed = _show_model(weight_proofs(name, seed), as_json)
+    else:
+        passed = _show(name, check_elements(name, seed) if every_element else results(name, seed), as_json)
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _is_folder(name: str) -> bool:
+    return name not in names() and (Path(name).is_dir() or len(Path(name).parts) > 1)
+
+
+def _show(name: str | None, proved: Iterator[Result], as_json: bool) -> bool:
+    """Print the verdicts; whether all passed."""
     console = Console(highlight=False)
-    last_column = "worst element: derived, measured" if every_element else "worst array"
-    table = Table("", "input", "relative error", "verdict", box=None, pad_edge=False)
-    table.add_column(last_column, overflow="fold")
+    table = Table("", "input", "relative error", "verdict", "worst", box=None, pad_edge=False)
+    table.columns[-1].overflow = "fold"
     failed, last, n = 0, "", 0
     for result in _watched(proved):
         n, failed = n + 1, failed + (not result.passed)
         if as_json:
             print(json.dumps(_as_json(result)))
             continue
-        verdict = Text("proved", "green") if result.passed else Text("WRONG", "bold red")
         name_shown = Text(result.name if result.name != last else "", "bold")
-        table.add_row(name_shown, result.input, f"{result.relative_error:.1e}", verdict, _where(result))
+        table.add_row(
+            name_shown, result.input, f"{result.relative_error:.1e}", _verdict(result), _where(result)
+        )
         last = result.name
     if not as_json:
         console.print(table)
         verdict_line = f"all below {TOLERANCE:.0e}" if not failed else f"{failed} above {TOLERANCE:.0e}"
-        console.print(f"\n{n} gradients of {_count_names(name)}: {verdict_line}", style="bold")
-    if failed:
-        raise typer.Exit(1)
+        console.print(
+            f"\n{n} gradients of {_count_names(name)}: {verdict_line}", style="bold", soft_wrap=True
+        )
+    return not failed
 
 
-def _watched(proved: Iterator[Result]) -> Iterator[Result]:
-    """The same results; on a terminal, a line says what is proved meanwhile."""
+def _show_model(proved: Iterator[WeightProof], as_json: bool) -> bool:
+    """Print the verdicts on a model's weights; whether all passed."""
+    console = Console(highlight=False)
+    table = Table("weights", "number", "relative error", "verdict", "", box=None, pad_edge=False)
+    table.columns[0].overflow = table.columns[-1].overflow = "fold"
+    proofs = []
+    for proof in _watched(proved):
+        proofs.append(proof)
+        if as_json:
+            print(json.dumps({**proof._asdict(), "passed": proof.passed}))
+        table.add_row(
+            proof.name, f"{proof.size:,}", f"{proof.relative_error:.1e}", _verdict(proof), _remark(proof)
+        )
+    failed = sum(not proof.passed for proof in proofs)
+    if not as_json:
+        console.print(table)
+        what = f"{sum(proof.size for proof in proofs):,} weights in {len(proofs)} arrays"
+        verdict_line = f"all gradients below {TOLERANCE:.0e}, and a step moves every weight that has one"
+        console.print(
+            f"\n{what}: {f'{failed} arrays wrong' if failed else verdict_line}", style="bold", soft_wrap=True
+        )
+    return not failed
+
+
+def _watched(proved: Iterator[Verdict]) -> Iterator[Verdict]:
+    """The same verdicts; on a terminal, a line says what is proved meanwhile."""
     with Console(stderr=True).status("proving") as status:
         for result in proved:
-            status.update(f"proving: {result.name} {result.input}")
+            status.update(f"proving: {result.name} {getattr(result, 'input', '')}")
             yield result
+
+
+def _verdict(result: Result | WeightProof) -> Text:
+    return Text("proved", "green") if result.passed else Text("WRONG", "bold red")
 
 
 def _count_names(name: str | None) -> str:
@@ -74,7 +127,13 @@ def _where(result: Result) -> str:
 
 def _element(proof: ElementProof, index: tuple[int, ...]) -> str:
     place = ", ".join(map(str, index))
-    return f"[{place}]: {proof.derived[index]:.9g}, {proof.measured[index]:.9g}"
+    return f"[{place}]: derived {proof.derived[index]:.9g}, measured {proof.measured[index]:.9g}"
+
+
+def _remark(proof: WeightProof) -> str:
+    zero = f"{proof.n_zero:,} without gradient: {proof.why_zero or 'no reason known'}"
+    unmoved = f"{proof.n_unmoved:,} not moved by a step"
+    return "; ".join([zero] * bool(proof.n_zero) + [unmoved] * bool(proof.n_unmoved))
 
 
 def _as_json(result: Result) -> dict[str, Any]:

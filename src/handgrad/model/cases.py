@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handgrad import ops, tree
-from handgrad.errors import require_known
+from handgrad.errors import UserError, require_known
 from handgrad.model.block import Block
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
@@ -45,19 +45,26 @@ def names() -> list[str]:
     return [*ops.ALL, *BLOCKS, *PRESETS]
 
 
+def generator(seed: int) -> np.random.Generator:
+    """Random numbers for a proof; `UserError` where `seed` is no whole number from 0."""
+    if not isinstance(seed, int) or seed < 0:
+        raise UserError(f"A seed is a whole number from 0; got {seed!r}. Leave it out to take 0.")
+    return np.random.default_rng(seed)
+
+
 def every_case(name: str | None = None, seed: int = 0) -> Iterator[Case]:
     """All cases, or those of one op, block or preset; `UserError` where there is none of that name."""
     if name is not None:
         require_known("op, block or preset", name, names())
     for op_name, op in ops.ALL.items():
         if name in (None, op_name):
-            yield from (Case(op_name, "op", op, inputs) for inputs in op.cases(np.random.default_rng(seed)))
+            yield from (Case(op_name, "op", op, inputs) for inputs in op.cases(generator(seed)))
     for block_name, choices in BLOCKS.items():
         if name in (None, block_name):
-            yield _block_case(block_name, ModelConfig(**{**SMALL, **choices}), np.random.default_rng(seed))
+            yield _block_case(block_name, ModelConfig(**{**SMALL, **choices}), generator(seed))
     for preset_name, config in PRESETS.items():
         if name in (None, preset_name):
-            yield _preset_case(preset_name, _small(config), np.random.default_rng(seed))
+            yield _preset_case(preset_name, _small(config), generator(seed))
 
 
 def _small(config: ModelConfig) -> ModelConfig:
