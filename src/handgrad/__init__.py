@@ -12,7 +12,8 @@
 The formulas are in `handgrad.ops`, one file each; where the story starts is `handgrad.foundations`.
 """
 
-from handgrad.api import loss_and_gradients
+from handgrad import parameters
+from handgrad.api import from_named, logits, loss_and_gradients
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model, load
 from handgrad.generation.stream import generate
@@ -34,10 +35,13 @@ __all__ = [
     "UserError",
     "check",
     "check_model",
+    "from_named",
     "generate",
     "init",
     "load",
+    "logits",
     "loss_and_gradients",
+    "parameters",
     "preset",
     "resume",
     "train",

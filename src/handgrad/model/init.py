@@ -28,6 +28,8 @@ DEVIATION = 0.02
 WIDTH = 768
 """The width at which matrices have `DEVIATION`."""
 SLOPE = 0.25
+LISTED = 8
+"""Names that an error lists of each kind."""
 
 
 def init(config: ModelConfig, seed: int | np.random.Generator = 0, dtype: type = np.float32) -> p.Transformer:
@@ -60,8 +62,12 @@ def shapes(config: ModelConfig) -> p.Transformer:
 
 def require_weights_of(config: ModelConfig, weights: p.Transformer) -> None:
     """Raise `UserError` unless `weights` have the names and shapes of the weights for `config`."""
+    require_shapes_of(config, {name: tuple(leaf.shape) for name, leaf in tree.named_leaves(weights)})
+
+
+def require_shapes_of(config: ModelConfig, found: dict[str, tuple[int, ...]]) -> None:
+    """Raise `UserError` unless `found` are the shapes, by name, of the weights for `config`."""
     expected = {name: leaf.shape for name, leaf in tree.named_leaves(shapes(config))}
-    found = {name: tuple(leaf.shape) for name, leaf in tree.named_leaves(weights)}
     if found == expected:
         return
     wrong = [name for name in expected if name in found and found[name] != expected[name]]
@@ -70,8 +76,13 @@ def require_weights_of(config: ModelConfig, weights: p.Transformer) -> None:
         "the model has no": sorted(found.keys() - expected.keys()),
         "of another shape are": [f"{name}, {found[name]} instead of {expected[name]}" for name in wrong],
     }
-    said = "; ".join(f"{what} {', '.join(names[:4])}" for what, names in facts.items() if names)
+    said = "; ".join(f"{what} {_listed(names)}" for what, names in facts.items() if names)
     raise UserError(f"These weights are another model's: {said}. Take its configuration.")
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:LISTED])
+    return f"{shown}, and {len(names) - LISTED} more" if len(names) > LISTED else shown
 
 
 Maker = Callable[..., np.ndarray]
