@@ -18,8 +18,6 @@ from rich.table import Table
 from handgrad.errors import UserError
 from handgrad.lessons import catalog
 
-MINE = Path("my-lessons")
-
 
 def lessons(
     folder: Annotated[
