@@ -14,6 +14,7 @@ from pathlib import Path
 import handgrad
 from handgrad.kernels import machine
 from handgrad.training import run
+from handgrad.training.metrics import EvaluationRow
 
 SEEDS = (1337, 1, 2)
 ENGINES = {
@@ -28,18 +29,18 @@ def main(text: str, *names: str) -> None:
     print("|---|" + "---|" * (len(SEEDS) + 2), flush=True)
     for name in names or ENGINES:
         ends = [last_evaluation(text, seed, **ENGINES[name]) for seed in SEEDS]
-        losses = [end["validation_loss"] for end in ends]
+        losses = [end.validation_loss for end in ends]
         cells = [f"{loss:.4f}" for loss in (*losses, statistics.mean(losses))]
-        seconds = statistics.median(end["seconds"] for end in ends)
+        seconds = statistics.median(end.seconds for end in ends)
         print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
 
 
-def last_evaluation(text: str, seed: int, **choices: str) -> dict:
+def last_evaluation(text: str, seed: int, **choices: str) -> EvaluationRow:
     with tempfile.TemporaryDirectory() as folder:
         path = handgrad.train(
             text, preset="nano", seed=seed, out=Path(folder) / "run", report=lambda _: None, **choices
         )
-        return run.about(path)["validation_curve"][-1]
+        return run.about(path).evaluations[-1]
 
 
 if __name__ == "__main__":

@@ -289,16 +289,15 @@ plots.curves({"our loop": rows}, worth)
 trained = practice.model()
 about = run.about(practice.FOLDER)
 log = metrics.read(practice.FOLDER)
-loss_curve.draw(log, about["baselines"])
+loss_curve.draw([row._asdict() for row in log], about.config.baselines)
 
 # %% [markdown]
 # What does it write on the way? A sample is drawn at each evaluation.
 
 # %%
-for row in log:
-    if "sample" in row:
-        print(f"--- after {row['step']} steps, validation loss {row['validation_loss']:.2f}")
-        print(row["sample"][:80].strip(), "\n")
+for row in about.evaluations:
+    print(f"--- after {row.step} steps, validation loss {row.validation_loss:.2f}")
+    print(row.sample[:80].strip(), "\n")
 
 # %% [markdown]
 # First noise; then letters with the right frequencies, spaces at about the right distances; then words, or
@@ -308,8 +307,8 @@ for row in log:
 # the same length: no batch has more of a say in Adam's averages than another.
 
 # %%
-recipe = about["recipe"]
-plots.gradient_norms([row["gradient_norm"] for row in log if "loss" in row], recipe["max_gradient_norm"])
+norms = [row.gradient_norm for row in log if isinstance(row, metrics.StepRow)]
+plots.gradient_norms(norms, about.config.recipe.max_gradient_norm)
 
 # %% [markdown]
 # ## Learning, and learning by heart

@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from handgrad.plots import style
-from handgrad.training import metrics, run
+from handgrad.training import run
 
 SHOWN = (0, 1, -1)
 """Which evaluations: the first, the second, the last."""
@@ -19,27 +19,26 @@ SHOWN = (0, 1, -1)
 
 def draw(folder: Path) -> Figure:
     """Left the validation loss, right what the model wrote at the evaluations that are marked."""
-    evaluations = [row for row in metrics.read(folder) if "validation_loss" in row]
+    about = run.about(folder)
+    evaluations = about.evaluations
     with mpl.rc_context(style.RC):
         figure = Figure(figsize=(10, 3.1), dpi=150, facecolor="white")
         axes = figure.add_axes((0.06, 0.16, 0.26, 0.78))
-        steps, losses = ([row[name] for row in evaluations] for name in ("step", "validation_loss"))
+        steps, losses = ([getattr(row, name) for row in evaluations] for name in ("step", "validation_loss"))
         axes.plot(steps, losses, color=style.BLUE, marker="o", markersize=3.5)
-        for name, loss in run.about(folder)["baselines"].items():
+        for name, loss in about.config.baselines.items():
             axes.axhline(loss, color=style.GREY, linewidth=0.8, linestyle="--", zorder=0)
             axes.annotate(name, (steps[-1], loss), (0, 3), textcoords="offset points", ha="right", fontsize=8)
         axes.set(xlabel="step", ylabel="validation loss (nats a character)")
         for i, number in enumerate(SHOWN):
             row = evaluations[number]
-            axes.plot(row["step"], row["validation_loss"], "o", color=style.VERMILION, markersize=7)
+            axes.plot(row.step, row.validation_loss, "o", color=style.VERMILION, markersize=7)
             left = 0.37 + 0.215 * i
-            figure.text(
-                left, 0.9, f"after {row['step']:,} steps: {row['validation_loss']:.2f}", weight="bold"
-            )
+            figure.text(left, 0.9, f"after {row.step:,} steps: {row.validation_loss:.2f}", weight="bold")
             figure.text(
                 left,
                 0.82,
-                excerpt(row["sample"]),
+                excerpt(row.sample),
                 va="top",
                 family="monospace",
                 fontsize=7.5,

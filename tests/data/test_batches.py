@@ -78,3 +78,27 @@ def test_a_token_file_holds_the_text_and_is_mapped(tmp_path, kind):
     assert isinstance(tokens, np.memmap)
     assert n_tokens == len(tokens)
     assert tokenizer.decode(tokens) == text.text
+
+
+@pytest.mark.parametrize(
+    ("content", "n_tokens", "words"),
+    [
+        (b"", None, "must have 2 bytes a token; it has 0"),
+        (b"\0\0\0", None, "must have 2 bytes a token; it has 3"),
+        (b"\0\0\0\0", 3, "2 bytes for each of 3 tokens; it has 4"),
+        (b"\0\0\x41\0\xff\xff", 3, "token ids below 66; it has 65535"),
+        (b"\0\0\x42\0\0\0", 3, "token ids below 66; it has 66"),
+    ],
+)
+def test_a_token_file_is_checked_when_it_is_opened(tmp_path, monkeypatch, content, n_tokens, words):
+    monkeypatch.setattr(token_file, "BLOCK", 2)
+    (tmp_path / "tokens.bin").write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        token_file.read(tmp_path / "tokens.bin", 66, n_tokens)
+
+
+def test_a_token_file_of_terabytes_is_not_read(tmp_path):
+    with (tmp_path / "tokens.bin").open("wb") as file:
+        file.truncate(1 << 42)  # takes no room
+    with pytest.raises(UserError, match="must have 2 bytes for each of 5 tokens"):
+        token_file.read(tmp_path / "tokens.bin", 66, 5)

@@ -1,6 +1,8 @@
 """Texts are read whole, in order, and what is no text is refused with its place."""
 
 import io
+import os
+import sys
 
 import pytest
 from hypothesis import given
@@ -51,8 +53,22 @@ def test_windows_line_ends_survive_a_cut_between_their_two_bytes():
     assert "".join(corpus._decode(iter([b"one\r", b"\ntwo"]), "name")) == "one\ntwo"
 
 
-def test_standard_input_is_read_to_its_end():
-    assert whole(corpus.open_corpus(["-"], stdin=io.BytesIO("Grüße\n".encode()))) == "Grüße\n"
+def test_standard_input_is_read_to_its_end(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Grüße\n".encode())))
+    assert whole(corpus.open_corpus(["-"])) == "Grüße\n"
+
+
+def test_standard_input_that_is_closed_is_said(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UserError, match="is closed"):
+        corpus.open_corpus(["-"])
+
+
+def test_what_is_neither_file_nor_folder_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(UserError, match="must be a regular file; it is a pipe"):
+            corpus.open_corpus([path])
 
 
 @pytest.mark.parametrize(

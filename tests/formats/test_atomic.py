@@ -2,12 +2,12 @@
 
 import errno
 import os
+from pathlib import Path
 
-import numpy as np
 import pytest
 
 from handgrad.errors import UserError
-from handgrad.formats import atomic, tensors
+from handgrad.formats import atomic
 
 
 def test_a_failure_half_way_leaves_what_was_there(tmp_path):
@@ -57,54 +57,39 @@ def test_a_path_through_a_file_is_explained(tmp_path):
         atomic.write_text(tmp_path / "file" / "inner.txt", "text")
 
 
-def test_a_full_disk_under_a_tensor_file_is_explained_although_the_library_wraps_it(tmp_path, monkeypatch):
-    def full(*_):
-        raise tensors.SafetensorError(
-            "Error while serializing: I/O error: No space left on device (os error 28)"
-        )
+def test_a_folder_is_made_whole_or_not_at_all(tmp_path):
+    def fill(break_off):
+        with atomic.new_folder(tmp_path / "new") as partial:
+            (partial / "inner.txt").write_text("text")
+            assert not (tmp_path / "new" / "inner.txt").exists()
+            if break_off:
+                raise RuntimeError
 
-    monkeypatch.setattr(tensors, "save_file", full)
-    with pytest.raises(UserError, match="The disk is full"):
-        tensors.write(tmp_path / "a.safetensors", {"x": np.zeros(3)})
+    with pytest.raises(RuntimeError):
+        fill(break_off=True)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / f".new{atomic.PARTIAL}").mkdir()  # what a kill left
+    (tmp_path / "new").mkdir()
+    fill(break_off=False)
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == ["new", "new/inner.txt"]
 
 
-def test_tensor_files_may_be_read_by_whoever_may_read_other_files(tmp_path):
-    tensors.write(tmp_path / "a.safetensors", {"x": np.zeros(3)})
-    (tmp_path / "plain").write_text("")
-    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "file.txt").write_text("old")
+    with pytest.raises(UserError, match="not empty"), atomic.new_folder(tmp_path):
+        pytest.fail("it was made")
+    assert (tmp_path / "file.txt").read_text() == "old"
 
 
-def test_arrays_and_text_come_back_as_they_were(tmp_path, rng):
-    arrays = {"a.b": rng.normal(size=(3, 4)).astype(np.float32), "c": np.arange(5)}
-    tensors.write(tmp_path / "a.safetensors", arrays, {"note": "ä"})
-    again, metadata = tensors.read(tmp_path / "a.safetensors")
-    assert metadata == {"note": "ä"}
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(again[name], array)
+def test_the_folder_one_works_in_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (".", "inner/..", tmp_path):
+        with pytest.raises(UserError, match="folder you work in"):
+            atomic.require_free(Path(name))
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[: len(b) // 2], lambda b: b[:4], lambda b: b"", lambda b: b"x" * 99]
-)
-def test_a_damaged_tensor_file_is_named(tmp_path, damage):
-    path = tmp_path / "a.safetensors"
-    tensors.write(path, {"x": np.zeros(300)})
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=r"a\.safetensors is no whole checkpoint"):
-        tensors.read(path)
-
-
-def test_another_models_tensors_are_refused_before_anything_is_changed_in_ours(tmp_path):
-    ours = {"a": np.zeros(3), "b": np.zeros(2)}
-    path = tmp_path / "a.safetensors"
-    tensors.write(path, {"a": np.ones(3), "b": np.ones(4)})
-    with pytest.raises(UserError, match=r"b is \(4,\) there and \(2,\) here"):
-        tensors.read_into(ours, path)
-    tensors.write(path, {"a": np.ones(3)})
-    with pytest.raises(UserError, match="it has no b"):
-        tensors.read_into(ours, path)
-    assert not ours["a"].any()
-    tensors.write(path, {"a": np.ones(3), "b": np.full(2, 5.0), "c": np.ones(1)}, {"note": "ä"})
-    assert tensors.read_into(ours, path) == {"note": "ä"}
-    np.testing.assert_array_equal(ours["b"], [5.0, 5.0])
+@pytest.mark.parametrize("name", ["a\0b", "link"])
+def test_what_is_no_path_is_said(tmp_path, name):
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    with pytest.raises(UserError, match="is no path"):
+        atomic.require_free(tmp_path / name)

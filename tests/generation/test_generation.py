@@ -75,7 +75,10 @@ def test_draws_follow_the_distribution(rng):
     [
         ({"temperature": -0.1}, "temperature must be zero"),
         ({"temperature": float("nan")}, "temperature must be zero"),
-        ({"top_k": 0}, "top_k keeps"),
+        ({"temperature": 10**400}, "temperature must be zero"),
+        ({"temperature": "1"}, "temperature must be a number"),
+        ({"top_k": 1 << 63}, "top_k must be a whole number"),
+        ({"top_k": 0}, "top_k must be a whole number from 1"),
         ({"top_p": 0.0}, "top_p is a share"),
         ({"top_p": 1.1}, "top_p is a share"),
     ],
@@ -129,7 +132,10 @@ def test_greedy_writing_ignores_the_seed(model):
         ("abcdefgha", {}, "context of 8 tokens; it has 9"),
         ("xyz", {}, "never seen 'x', 'y', 'z'"),
         ("\udcff", {}, "not valid UTF-8"),
-        ("abc", {"max_tokens": 0}, "at least one token"),
+        ("abc", {"max_tokens": 0}, "max_tokens must be a whole number from 1"),
+        ("abc", {"max_tokens": 10**20}, "max_tokens must be a whole number"),
+        ("abc", {"seed": -1}, "seed must be a whole number from 0"),
+        ("abc", {"seed": 10**5000}, "seed must be a whole number"),
         ("abc", {"temperature": -1.0}, "temperature"),
     ],
 )
@@ -143,3 +149,18 @@ def test_bytes_that_are_no_text_yet_are_held_back(rng):
     model = Model(config, init(config), ByteTokenizer())
     text = generate(model, "é", max_tokens=30, temperature=1.0)
     assert text.encode("utf-8").decode("utf-8") == text
+
+
+def test_a_model_without_a_tokenizer_writes_token_ids_and_says_so_where_text_is_wanted(model):
+    silent = Model(model.config, model.weights)
+    with pytest.raises(UserError, match="needs a tokenizer; this one has none"):
+        generate(silent, "abc")
+    written = tokens(silent, np.array([1]), Sampling(temperature=0.0), np.random.default_rng())
+    assert len(list(itertools.islice(written, 3))) == 3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_logits_that_are_not_finite_are_said(model, value):
+    broken = Model(model.config, tree.map(lambda w: np.full_like(w, value), model.weights), ALPHABET)
+    with pytest.raises(UserError, match="logits must be finite"):
+        generate(broken, "abc")

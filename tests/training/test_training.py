@@ -1,25 +1,29 @@
 """A run is made whole, learns, is kept, and goes on bit for bit where it stopped."""
 
 import dataclasses
+import errno
 import itertools
 import json
+import shutil
 import signal
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import handgrad
 from handgrad import tree
 from handgrad.errors import UserError
-from handgrad.formats import tensors
+from handgrad.formats import atomic, tensors
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
 from handgrad.training import baselines, loop, metrics, run
 from handgrad.training.loop import Evaluated, StepDone
-from handgrad.training.recipe import RECIPES, RULES, Recipe
+from handgrad.training.metrics import StepRow
+from handgrad.training.recipe import COUNTS, RECIPES, RULES, Recipe
 
 
 def weights(folder):
-    return {name: array for name, array in tensors.read(folder / LAST)[0].items()}
+    return load_file(folder / LAST)
 
 
 def assert_same_weights(one, other):
@@ -37,7 +41,8 @@ def test_a_run_learns_and_keeps_all_it_should(text_file, tmp_path, small):
     assert [event.step for event in evaluations] == [0, 50, 100, 150]
     assert sum(isinstance(event, StepDone) for event in events) == 150
     about = run.about(folder)
-    assert evaluations[-1].validation_loss < about["baselines"]["bigram"] < about["baselines"]["unigram"]
+    assert evaluations[-1].validation_loss < about.config.baselines["bigram"]
+    assert about.config.baselines["bigram"] < about.config.baselines["unigram"]
     assert {path.name for path in folder.iterdir()} == {
         CONFIG, TOKENIZER, BEST, LAST, "tokens.bin", "metrics.jsonl", "loss.png"
     }  # fmt: skip
@@ -56,7 +61,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(text_file, tmp_pa
 
 
 def losses(folder):
-    return [row["loss"] for row in metrics.read(folder) if "loss" in row]
+    return [row.loss for row in metrics.read(folder) if isinstance(row, StepRow)]
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 6, 11])
@@ -70,12 +75,12 @@ def test_a_stopped_run_goes_on_bit_for_bit(text_file, tmp_path, small, stop_afte
     stopped = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt, match=r"go on with handgrad\.resume"):
         handgrad.train(text_file, out=stopped, report=stop, **small)
-    assert run.about(stopped)["steps_done"] == stop_after
+    assert run.about(stopped).steps_done == stop_after
     assert handgrad.resume(stopped)
     assert_same_weights(whole, stopped)
     untimed = [
         [
-            {k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")}
+            {k: v for k, v in row._asdict().items() if k not in ("seconds", "tokens_per_second")}
             for row in metrics.read(folder)
         ]
         for folder in (whole, stopped)
@@ -92,7 +97,7 @@ def test_a_crash_after_any_step_costs_no_more_than_the_steps_since_the_checkpoin
 
     with pytest.raises(RuntimeError):
         handgrad.train(text_file, out=tmp_path / "crashed", report=crash, **small)
-    assert run.about(tmp_path / "crashed")["steps_done"] == 4
+    assert run.about(tmp_path / "crashed").steps_done == 4
     assert handgrad.resume(tmp_path / "crashed")
     assert_same_weights(whole, tmp_path / "crashed")
 
@@ -115,11 +120,11 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_validation_loss(text_fil
     folder = handgrad.train(
         text_file, out=tmp_path / "run", **{**small, "learning_rate": 3.0, "schedule": "constant"}
     )
-    curve = run.about(folder)["validation_curve"]
-    best = min(curve, key=lambda row: row["validation_loss"])
-    assert best["step"] < curve[-1]["step"]
-    kept = json.loads(tensors.read(folder / BEST)[1]["progress"])
-    assert kept == {"step": best["step"], "validation_loss": best["validation_loss"]}
+    curve = run.about(folder).evaluations
+    best = min(curve, key=lambda row: row.validation_loss)
+    assert best.step < curve[-1].step
+    kept = json.loads(tensors.read_header(folder / BEST).metadata["progress"])
+    assert kept == {"step": best.step, "validation_loss": best.validation_loss}
 
 
 def test_a_learning_rate_far_too_large_ends_with_a_sentence_and_the_last_good_checkpoint(
@@ -168,13 +173,13 @@ def test_other_tokenizers_train_too(text_file, tmp_path, small, tokenizer):
 def test_other_architectures_train_too(text_file, tmp_path, small, preset):
     small |= {"n_kv_heads": None, "learning_rate": 1e-2, "steps": 40}
     folder = handgrad.train(text_file, preset=preset, out=tmp_path / "run", **small)
-    curve = run.about(folder)["validation_curve"]
-    assert curve[-1]["validation_loss"] < curve[0]["validation_loss"] - 0.5
+    curve = run.about(folder).evaluations
+    assert curve[-1].validation_loss < curve[0].validation_loss - 0.5
 
 
 def test_several_texts_and_folders_make_one_corpus(tmp_path, text_file, small):
     folder = handgrad.train([text_file, tmp_path], out=tmp_path / "run", **small)
-    assert run.about(folder)["n_tokens"] == 2 * len(text_file.read_text())
+    assert run.about(folder).config.n_tokens == 2 * len(text_file.read_text())
 
 
 def test_a_default_run_gets_the_first_free_number(text_file, tmp_path, small, monkeypatch):
@@ -229,57 +234,36 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_the_last_checkpoi
     text_file, tmp_path, small, monkeypatch
 ):
     whole = handgrad.train(text_file, out=tmp_path / "whole", **small)
-    save, saves = tensors.save_file, []
+    flush, saves = atomic._flush, []
 
-    def full_from_the_fourth_on(arrays, path, metadata):
+    def full_from_the_fifth_on(path):
         saves.append(path)
-        if len(saves) > 4:
-            path.write_bytes(b"half of it")
-            raise tensors.SafetensorError("I/O error: No space left on device (os error 28)")
-        save(arrays, path, metadata)
+        if len([path for path in saves if path.suffix == ".safetensors"]) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(path)
 
-    monkeypatch.setattr(tensors, "save_file", full_from_the_fourth_on)
+    monkeypatch.setattr(atomic, "_flush", full_from_the_fifth_on)
     with pytest.raises(UserError, match="The disk is full"):
         handgrad.train(text_file, out=tmp_path / "run", **small)
     monkeypatch.undo()
-    assert run.about(tmp_path / "run")["steps_done"] == 0
+    assert run.about(tmp_path / "run").steps_done == 0
     assert not list((tmp_path / "run").glob(".*"))
     assert handgrad.resume(tmp_path / "run")
     assert_same_weights(whole, tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    ("name", "damage", "words"),
-    [
-        (LAST, lambda b: b[:-100], "no whole checkpoint"),
-        (CONFIG, lambda b: b[:40], "Cannot read"),
-        (CONFIG, lambda b: b"{}", "describes no model"),
-        (CONFIG, lambda b: b.replace(b'"n_layers": 2', b'"n_layers": 3'), "belongs to another model"),
-        (CONFIG, lambda b: b.replace(b'"steps"', b'"stops"'), "no training to go on with"),
-        (TOKENIZER, lambda b: b[:10], "no tokenizer that handgrad wrote"),
-        ("tokens.bin", lambda b: b[:-10], "was cut short"),
-        ("tokens.bin", lambda b: b"", "Cannot read"),
-    ],
-)
-def test_a_damaged_run_is_not_gone_on_with(text_file, tmp_path, small, name, damage, words):
-    folder = handgrad.train(text_file, out=tmp_path / "run", **small)
-    path = folder / name
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=words):
-        handgrad.resume(folder)
+def test_two_processes_do_not_train_one_run(stopped_run, tmp_path):
+    folder = shutil.copytree(stopped_run, tmp_path / "run")
 
+    def second(event):
+        with pytest.raises(UserError, match="One process at a time trains a run; another one is at work in"):
+            handgrad.resume(folder)
+        events.append(event)
 
-def test_weights_alone_are_nothing_to_go_on_with(text_file, tmp_path, small):
-    folder = handgrad.train(text_file, out=tmp_path / "run", **small)
-    (folder / BEST).replace(folder / LAST)
-    with pytest.raises(UserError, match="no state to go on from"):
-        handgrad.resume(folder)
-
-
-def test_no_run_is_said_with_the_runs_that_there_are(text_file, tmp_path, small):
-    handgrad.train(text_file, out=tmp_path / "run", **small)
-    with pytest.raises(UserError, match=rf"There is no run in .*other.*{tmp_path.name}/run"):
-        handgrad.load(tmp_path / "other")
+    events = []
+    assert handgrad.resume(folder, report=second)
+    assert [type(event) for event in events] == [StepDone, Evaluated]
+    assert handgrad.resume(folder)  # and the lock is free again
 
 
 def test_every_preset_has_a_recipe():
@@ -318,10 +302,10 @@ def test_gradients_by_name_are_those_of_the_checkpoint(text_file, tmp_path, smal
         model.config, model.weights, token_ids[:, :-1], token_ids[:, 1:]
     )
     assert 0 < loss < 10
-    assert gradients.keys() == tensors.read(tmp_path / "run" / BEST)[0].keys()
+    assert gradients.keys() == load_file(tmp_path / "run" / BEST).keys()
     assert all(np.isfinite(g).all() for g in tree.leaves(list(gradients.values())))
 
 
 def test_every_number_of_a_recipe_has_a_rule():
     numbers = {field.name for field in dataclasses.fields(Recipe)} - {"schedule"}
-    assert numbers == RULES.keys()
+    assert numbers == {*RULES, *COUNTS}

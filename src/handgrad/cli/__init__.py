@@ -1,5 +1,6 @@
 """The command line: each command parses, calls one function of the library, and renders what comes back."""
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -45,11 +46,37 @@ def root(
 
 def main() -> None:
     """Run the command line; what a user can mend is said in one sentence, with exit code 2."""
+    _prepare_output()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except UserError as error:
-        print(f"handgrad: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
+    except MemoryError:
+        _refuse("This machine's memory is used up. Take a smaller model, context or batch.")
     except BrokenPipeError:  # whoever read our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         sys.exit(1)
+    except OSError as error:
+        _forget_output()
+        _refuse(f"The operating system refuses: {error.strerror or error}.")
+
+
+def _refuse(sentence: str) -> None:
+    print(f"handgrad: {' '.join(sentence.splitlines())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _forget_output() -> None:
+    """What is still to be written is thrown away: Python would try once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _prepare_output() -> None:
+    """Characters that the output cannot take are written as "?"; a closed output takes nothing."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
+    sys.stderr = sys.stderr or sys.stdout
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")

@@ -1,10 +1,10 @@
-"""handgrad info: what a run, or a preset, is and costs."""
+"""handgrad info: what a run, a model, or a preset is and costs."""
 
 import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -12,14 +12,28 @@ from rich.table import Table
 
 from handgrad import engines
 from handgrad.engines.engine import Memory
+from handgrad.formats import model_folder
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import Count, count
 from handgrad.training import run as runs
-from handgrad.training.recipe import RECIPES
+from handgrad.training.recipe import RECIPES, Recipe
+from handgrad.training.run import About
+
+
+class Shown(NamedTuple):
+    """What there is to show."""
+
+    model: ModelConfig
+    recipe: Recipe | None = None
+    """None for a model that was saved without."""
+    preset: str | None = None
+    run: About | None = None
 
 
 def info(
-    run: Annotated[str, typer.Argument(help=f"The folder of a run, or a preset: {', '.join(PRESETS)}.")],
+    run: Annotated[
+        str, typer.Argument(help=f"The folder of a run or a model, or a preset: {', '.join(PRESETS)}.")
+    ],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of a table.")
     ] = False,
@@ -28,53 +42,72 @@ def info(
 
     Example: handgrad info runs/nano-1
     """
-    about = runs.about(run) if run not in PRESETS or Path(run).is_dir() else _preset(run)
-    config = ModelConfig(**about["model"])
-    cost = count(config)
-    memory = engines.get("cpu").memory(config, about["recipe"]["batch_size"])
+    what = _found(run)
+    cost = count(what.model)
+    memory = engines.get("cpu").memory(what.model, what.recipe.batch_size) if what.recipe else None
     if as_json:
-        needed = {**memory._asdict(), "total": memory.total}
-        print(json.dumps({**about, "cost": dataclasses.asdict(cost), "memory": needed}))
+        needed = {**memory._asdict(), "total": memory.total} if memory else None
+        print(json.dumps({**_as_json(what), "cost": dataclasses.asdict(cost), "memory": needed}))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for title, text in _rows(about, cost, memory).items():
+    for title, text in _rows(what, cost, memory).items():
         table.add_row(title, text)
     Console(highlight=False, markup=False).print(table)
 
 
-def _preset(name: str) -> dict[str, Any]:
+def _found(name: str) -> Shown:
+    if name in PRESETS and not Path(name).is_dir():
+        return Shown(PRESETS[name], RECIPES[name], name)
+    config = model_folder.read_config(Path(name))
+    if "recipe" not in config.fields:
+        return Shown(model_folder.model_config(config))
+    about = runs.about(name)
+    return Shown(about.config.model, about.config.recipe, about.config.preset, about)
+
+
+def _as_json(what: Shown) -> dict[str, Any]:
+    model = dataclasses.asdict(what.model)
+    if what.recipe is None:
+        return {"model": model}
+    if what.run is None:
+        return {"preset": what.preset, "model": model, "recipe": dataclasses.asdict(what.recipe)}
     return {
-        "preset": name,
-        "model": dataclasses.asdict(PRESETS[name]),
-        "recipe": dataclasses.asdict(RECIPES[name]),
+        **what.run.config.to_json(),
+        "steps_done": what.run.steps_done,
+        "best_validation_loss": what.run.best_validation_loss,
+        "validation_curve": [row._asdict() for row in what.run.evaluations],
     }
 
 
-def _rows(about: dict[str, Any], cost: Count, memory: Memory) -> dict[str, str]:
-    rows = {"preset": about.get("preset", "-")}
-    if "steps_done" in about:
-        best = about["best_validation_loss"]
-        rows["text"] = f"{about['text']}, {about['n_tokens']:,} tokens"
-        rows["trained"] = (
-            f"{about['steps_done']:,} of {about['recipe']['steps']:,} steps, seed {about['seed']}"
-        )
-        rows["validation loss"] = (
-            f"{best:.4f} nats a token (best)" if best is not None else "not evaluated yet"
-        )
-        rows["baselines"] = ", ".join(f"{name} {loss:.3f}" for name, loss in about["baselines"].items())
+def _rows(what: Shown, cost: Count, memory: Memory | None) -> dict[str, str]:
+    rows = {} if what.preset is None else {"preset": what.preset}
+    if what.run is not None:
+        rows |= _progress(what.run)
+    rows["parameters"] = f"{cost.parameters:,}"
+    rows["training"] = f"{cost.training_flops_per_token / 1e6:,.1f} MFLOP a token"
+    if what.recipe is not None and memory is not None:
+        parts = ", ".join(_parts(memory))
+        batch = what.recipe.batch_size
+        rows["memory to train"] = f"{_megabytes(memory.total)} here, in batches of {batch}: {parts}"
+    rows["writing"] = (
+        f"{cost.forward_flops_per_token / 1e6:,.1f} MFLOP a token, {_megabytes(cost.weight_bytes, 1)} of "
+        f"weights, {cost.kv_cache_bytes_per_token:,} bytes of KV cache a token"
+    )
+    rows["model"] = _listed(dataclasses.asdict(what.model))
+    if what.recipe is not None:
+        rows["recipe"] = _listed(dataclasses.asdict(what.recipe))
+    return rows
+
+
+def _progress(run: About) -> dict[str, str]:
+    config, best = run.config, run.best_validation_loss
     return {
-        **rows,
-        "parameters": f"{cost.parameters:,}",
-        "training": f"{cost.training_flops_per_token / 1e6:,.1f} MFLOP a token",
-        "memory to train": f"{_megabytes(memory.total)} here, in batches of "
-        f"{about['recipe']['batch_size']}: " + ", ".join(_parts(memory)),
-        "writing": f"{cost.forward_flops_per_token / 1e6:,.1f} MFLOP a token, "
-        f"{cost.weight_bytes / 1e6:,.1f} MB of weights, {cost.kv_cache_bytes_per_token:,} bytes of KV cache "
-        f"a token",
-        "model": _listed(about["model"]),
-        "recipe": _listed(about["recipe"]),
+        "text": f"{config.text}, {config.n_tokens:,} tokens",
+        "trained": f"{run.steps_done:,} of {config.recipe.steps:,} steps, seed {config.seed}",
+        "validation loss": "not evaluated yet" if best is None else f"{best:.4f} nats a token (best)",
+        "baselines": ", ".join(f"{name} {loss:.3f}" for name, loss in config.baselines.items()),
     }
 
 
@@ -84,8 +117,8 @@ def _parts(memory: Memory) -> Iterator[str]:
         yield f"{names.get(name, name)} {_megabytes(size)}"
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+def _megabytes(size: int, digits: int = 0) -> str:
+    return f"{size / 1e6:,.{digits}f} MB"
 
 
 def _listed(options: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """handgrad train: a text in, a model out, and something to watch meanwhile."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,7 +69,7 @@ def train(
     else:
         with Console(stderr=True).status("reading the text"):
             folder = run.create(
-                corpus.open_corpus(text or [], sys.stdin.buffer),
+                corpus.open_corpus(text or []),
                 preset_name=preset,
                 out=out,
                 seed=seed,
@@ -109,6 +108,6 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
             raise UserError(f"--set takes name=value, as in --set activation=silu; got {pair!r}.")
         try:
             options[name.strip().replace("-", "_")] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             options[name.strip().replace("-", "_")] = value
     return options

@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from handgrad import engines
-from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
 from handgrad.training import run
 from handgrad.training.loop import Compiling, Evaluated, Event, StepDone
+from handgrad.training.run import About
 
 SMOOTHING = 0.9
 SAMPLE_LINES = 6
@@ -31,37 +30,40 @@ def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
         yield _print_json
         return
     console = Console(highlight=False)
-    config, recipe, head = about["model"], about["recipe"], _head(about)
-    preset, text, where = (
-        f"[bold]{escape(str(what))}[/]" for what in (about["preset"], about["text"], folder)
-    )
-    console.print(
-        f"{preset}  {head['parameters']:,} parameters, {config['n_layers']} layers, "
-        f"{config['n_heads']} heads, {config['d_model']} wide, context {config['context_length']}",
-        f"{text}  {about['n_tokens']:,} tokens, {config['vocab_size']} different",
-        f"{where}  {recipe['steps']:,} steps of {head['tokens_per_step']:,} tokens",
-        f"[bold]{about['engine']}[/] engine  {engines.get(about['engine']).describe(about['precision'])}",
-        sep="\n",
-        soft_wrap=not console.is_terminal,
-    )
-    if about["steps_done"]:
-        console.print(f"Going on after step {about['steps_done']:,}.")
-    baselines = ", ".join(f"{name} {loss:.2f}" for name, loss in about["baselines"].items())
-    console.print(f"[dim]Losses are in nats a token. To beat: {baselines}.[/]\n")
+    _print_head(console, folder, about)
     if console.is_terminal:
         yield from _live(console, about)
     else:
         yield run.print_evaluations
     final = run.about(folder)
-    if final["steps_done"] == recipe["steps"]:
+    if final.steps_done == final.config.recipe.steps:
         _print_end(console, folder, final)
 
 
-def _head(about: dict[str, Any]) -> dict[str, int]:
+def _head(about: About) -> dict[str, int]:
+    config = about.config
     return {
-        "parameters": count(ModelConfig(**about["model"])).parameters,
-        "tokens_per_step": about["recipe"]["batch_size"] * about["model"]["context_length"],
+        "parameters": count(config.model).parameters,
+        "tokens_per_step": config.recipe.batch_size * config.model.context_length,
     }
+
+
+def _print_head(console: Console, folder: Path, about: About) -> None:
+    config, model, head = about.config, about.config.model, _head(about)
+    preset, text, where = (f"[bold]{escape(str(what))}[/]" for what in (config.preset, config.text, folder))
+    console.print(
+        f"{preset}  {head['parameters']:,} parameters, {model.n_layers} layers, {model.n_heads} heads, "
+        f"{model.d_model} wide, context {model.context_length}",
+        f"{text}  {config.n_tokens:,} tokens, {model.vocab_size} different",
+        f"{where}  {config.recipe.steps:,} steps of {head['tokens_per_step']:,} tokens",
+        f"[bold]{config.engine}[/] engine  {engines.get(config.engine).describe(config.precision)}",
+        sep="\n",
+        soft_wrap=not console.is_terminal,
+    )
+    if about.steps_done:
+        console.print(f"Going on after step {about.steps_done:,}.")
+    baselines = ", ".join(f"{name} {loss:.2f}" for name, loss in config.baselines.items())
+    console.print(f"[dim]Losses are in nats a token. To beat: {baselines}.[/]\n")
 
 
 def _print_json(event: Event) -> None:
@@ -69,19 +71,19 @@ def _print_json(event: Event) -> None:
         print(json.dumps({"event": "evaluation", **event._asdict()}), flush=True)
 
 
-def _live(console: Console, about: dict[str, Any]) -> Iterator[Callable[[Event], None]]:
+def _live(console: Console, about: About) -> Iterator[Callable[[Event], None]]:
     columns = (
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TextColumn("{task.fields[status]}"),
         TimeRemainingColumn(),
     )
-    losses = [row["validation_loss"] for row in about["validation_curve"]]
+    losses = [row.validation_loss for row in about.evaluations]
     with Progress(*columns, console=console, expand=True) as progress:
         task = progress.add_task(
             "train",
-            total=about["recipe"]["steps"],
-            completed=about["steps_done"],
+            total=about.config.recipe.steps,
+            completed=about.steps_done,
             status="getting ready",
         )
         validation = f"{losses[-1]:.3f}" if losses else "-"
@@ -113,10 +115,12 @@ def _excerpt(sample: str) -> str:
     return "\n".join(lines[:SAMPLE_LINES])
 
 
-def _print_end(console: Console, folder: Path, about: dict[str, Any]) -> None:
-    seconds = about["validation_curve"][-1]["seconds"]
+def _print_end(console: Console, folder: Path, about: About) -> None:
+    if not about.evaluations:  # somebody moved metrics.jsonl away
+        return
+    seconds = about.evaluations[-1].seconds
     console.print(
-        f"\nTrained in {seconds:,.0f} s; best validation loss {about['best_validation_loss']:.3f}. "
+        f"\nTrained in {seconds:,.0f} s; best validation loss {about.best_validation_loss:.3f}. "
         f"Curve: {folder / run.PLOT}",
         f'Let it write: handgrad generate {folder} "The "',
         sep="\n",

@@ -1,7 +1,7 @@
 """The text one trains on: files, folders, standard input, a string, or what every Python carries.
 
-Texts are read in pieces that end with a line, so a corpus may be larger than memory. What is not UTF-8 text
-is refused with the place where it stops being text.
+Files are read in pieces that end with a line, so a corpus may be larger than memory. Errors name the place
+where a file stops being UTF-8 text.
 """
 
 import codecs
@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
+from handgrad.data import files
 from handgrad.errors import UserError
 
 PIECE_BYTES = 1 << 22
@@ -43,7 +43,7 @@ def embedded() -> Corpus:
     )
 
 
-def open_corpus(sources: Sequence[str | Path] = (), stdin: BinaryIO | None = None) -> Corpus:
+def open_corpus(sources: Sequence[str | Path] = ()) -> Corpus:
     """The corpus of `sources`, in this order; "-" is standard input; none, the embedded corpus.
 
     Raises `UserError` where one is missing, empty, or no text.
@@ -55,10 +55,7 @@ def open_corpus(sources: Sequence[str | Path] = (), stdin: BinaryIO | None = Non
             raise UserError(
                 'Standard input ("-") is read alone; got other texts beside it. Leave one of them out.'
             )
-        stream = stdin or sys.stdin.buffer
-        return _not_empty(
-            Corpus("stdin", text="".join(_decode(iter(lambda: stream.read(PIECE_BYTES), b""), "-")))
-        )
+        return _not_empty(Corpus("stdin", text="".join(_decode(_standard_input(), "Standard input"))))
     files = tuple(file for source in sources for file in _files(Path(source)))
     name = Path(sources[0]).stem if len(sources) == 1 else f"{len(files)}-texts"
     return _not_empty(Corpus(name, files=files))
@@ -67,6 +64,13 @@ def open_corpus(sources: Sequence[str | Path] = (), stdin: BinaryIO | None = Non
 def from_text(text: str) -> Corpus:
     """The corpus of a string."""
     return _not_empty(Corpus("text", text=text))
+
+
+def _standard_input() -> Iterator[bytes]:
+    if sys.stdin is None:
+        raise UserError('Standard input ("-") is closed. Name a file, or pipe a text into it.')
+    with files.readable(Path("-")):
+        yield from iter(lambda: sys.stdin.buffer.read(PIECE_BYTES), b"")
 
 
 def _not_empty(corpus: Corpus) -> Corpus:
@@ -79,32 +83,28 @@ def _not_empty(corpus: Corpus) -> Corpus:
 
 
 def _files(source: Path) -> list[Path]:
-    try:
-        if source.is_dir():
-            found = sorted(path for path in source.rglob("*") if path.suffix in SUFFIXES and path.is_file())
-            if not found:
-                raise UserError(
-                    f"The folder {source} holds no text file ({', '.join(SUFFIXES)}). Name the files."
-                )
-            return found
-        if source.is_file():
-            return [source]
-    except OSError as error:
-        raise UserError(f"Cannot read {source}: {error.strerror}.") from error
-    raise UserError(f"There is no file or folder {source}. Check the path; the folder here is {Path.cwd()}.")
+    if not files.exists(source):
+        raise UserError(
+            f"There is no file or folder {source}. Check the path; the folder here is {Path.cwd()}."
+        )
+    if not source.is_dir():
+        files.length(source)
+        return [source]
+    with files.readable(source):
+        found = sorted(path for path in source.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    if not found:
+        raise UserError(f"The folder {source} holds no text file ({', '.join(SUFFIXES)}). Name the files.")
+    return found
 
 
 def _read(path: Path) -> Iterator[str]:
-    try:
-        with path.open("rb") as file:
-            last = ""
-            for piece in _decode(iter(lambda: file.read(PIECE_BYTES), b""), str(path)):
-                last = piece
-                yield piece
-            if last and not last.endswith("\n"):
-                yield "\n"
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    with files.readable(path), path.open("rb") as file:
+        last = ""
+        for piece in _decode(iter(lambda: file.read(PIECE_BYTES), b""), str(path)):
+            last = piece
+            yield piece
+        if last and not last.endswith("\n"):
+            yield "\n"
 
 
 def _decode(blocks: Iterator[bytes], name: str) -> Iterator[str]:

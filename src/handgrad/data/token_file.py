@@ -8,8 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from handgrad.data import files
 from handgrad.data.corpus import Corpus
+from handgrad.errors import UserError
 from handgrad.tokenizer import Tokenizer
+
+BLOCK = 1 << 22
+"""Ids checked at a time."""
 
 
 def dtype(vocab_size: int) -> np.dtype:
@@ -27,9 +32,20 @@ def write(path: Path, corpus: Corpus, tokenizer: Tokenizer) -> int:
     return n_tokens
 
 
-def read(path: Path, vocab_size: int) -> np.ndarray:
-    """The ids in `path`, mapped, not loaded."""
-    return np.memmap(path, dtype(vocab_size), mode="r")
+def read(path: Path, vocab_size: int, n_tokens: int | None = None) -> np.ndarray:
+    """The ids in `path`, mapped, not loaded; `UserError` unless all are tokens, and `n_tokens` of them."""
+    n_bytes, width = files.length(path), dtype(vocab_size).itemsize
+    if not n_bytes or n_bytes % width or n_tokens not in (None, n_bytes // width):
+        wanted = f"{width} bytes for each of {n_tokens:,} tokens" if n_tokens else f"{width} bytes a token"
+        raise UserError(f"{path}, the run's text, must have {wanted}; it has {n_bytes:,}. {files.COPY}")
+    with files.readable(path):
+        tokens = np.memmap(path, dtype(vocab_size), mode="r")
+    largest = max(int(tokens[i : i + BLOCK].max()) for i in range(0, len(tokens), BLOCK))
+    if largest >= vocab_size:
+        raise UserError(
+            f"{path}, the run's text, must have token ids below {vocab_size}; it has {largest}. {files.COPY}"
+        )
+    return tokens
 
 
 def _encoded(corpus: Corpus, tokenizer: Tokenizer) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under another name, flushed to disk, then renamed."""
+"""Files and folders that are whole or absent: made under another name, flushed to disk, then renamed."""
 
 import contextlib
 import errno
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from handgrad.errors import UserError
+from handgrad.formats import lock
 
 PARTIAL = ".partial"
 
@@ -24,9 +25,9 @@ REMEDIES = {
 def write(path: Path, write_to: Callable[[Path], object]) -> None:
     """Let `write_to` fill a temporary file, then put it in place in one step.
 
-    Whatever happens before, a power cut included, leaves what stood at `path` as it was. The temporary file
-    has a folder to itself, beside `path`, so that what a library or a kill leaves there is swept out by the
-    next write. Raises `UserError` where the disk refuses.
+    A failure before that, a power cut included, leaves `path` as it was. The temporary file stands in a
+    folder of its own beside `path`: the next write removes what a kill left there. Raises `UserError` where
+    the disk refuses.
     """
     workshop = path.with_name(f".{path.name}{PARTIAL}")
     with explained(path):
@@ -45,6 +46,52 @@ def write(path: Path, write_to: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, put at `folder` when the block ends. If the block raises, nothing is left.
+
+    Raises `UserError` where `folder` holds something, or where another process is making it.
+    """
+    place = _free(folder)
+    partial = place.with_name(f".{place.name}{PARTIAL}")
+    with contextlib.ExitStack() as locked, explained(folder):
+        if partial.exists():
+            locked.enter_context(lock.held(partial))  # whoever made it was killed
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        locked.enter_context(lock.held(partial))
+        try:
+            yield partial
+            for path in [*partial.iterdir(), partial]:
+                _flush(path)
+            if place.exists():
+                place.rmdir()  # it is empty
+            partial.rename(place)
+            _flush(place.parent)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def require_free(folder: Path) -> None:
+    """Raise `UserError` unless a new folder can be made at `folder`."""
+    _free(folder)
+
+
+def _free(folder: Path) -> Path:
+    """The absolute path of `folder`, at which there is nothing or an empty folder."""
+    with explained(folder):
+        try:
+            place = folder.resolve()
+        except (ValueError, RuntimeError) as error:  # a zero in its name, a link that leads to itself
+            raise UserError(f"{folder} is no path: {error}. Choose another folder.") from error
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise UserError(f"{folder} exists and is not empty. Choose another folder.")
+        if place == Path.cwd():
+            raise UserError("The folder you work in cannot be replaced by a new one. Choose another name.")
+    return place
 
 
 @contextlib.contextmanager

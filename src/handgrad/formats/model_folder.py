@@ -1,4 +1,7 @@
-"""A trained model as a folder: config.json, tokenizer.json, best.safetensors, last.safetensors."""
+"""A model as a folder: config.json, tokenizer.json, and its weights in safetensors.
+
+`save` writes model.safetensors. A run has its best and its last weights instead, and how to train on.
+"""
 
 import dataclasses
 import json
@@ -8,82 +11,131 @@ from typing import Any
 
 from handgrad import parameters as p
 from handgrad import tokenizer as tokenizers
+from handgrad.data import files
 from handgrad.errors import UserError
-from handgrad.formats import tensors
+from handgrad.formats import atomic, room, tensors
+from handgrad.formats.tables import Table
 from handgrad.model.config import ModelConfig
-from handgrad.model.init import blank
+from handgrad.model.count import count
+from handgrad.model.init import blank, require_weights_of
 from handgrad.tokenizer import Tokenizer
 
-CONFIG, TOKENIZER, BEST, LAST = "config.json", "tokenizer.json", "best.safetensors", "last.safetensors"
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+MODEL, BEST, LAST = "model.safetensors", "best.safetensors", "last.safetensors"
+MOMENTS = ("adam.mean", "adam.square")
+"""What last.safetensors holds besides weights."""
+
+LONGEST_CONFIG = 1 << 20
+TOKEN_BYTES = 256
+"""What a token may take in tokenizer.json, on average."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """All one needs to write with a model."""
+    """All one needs to write with a model; without a tokenizer it reads and writes token ids alone."""
 
     config: ModelConfig
     weights: p.Transformer
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None = None
 
 
 def load(folder: str | Path, checkpoint: str | None = None) -> Model:
-    """The model in `folder`: by default the checkpoint with the best validation loss, else the last.
+    """The model in `folder`: of a run by default the weights with the best validation loss, else the last.
 
-    Raises `UserError` where the folder holds no run, or what it holds is damaged.
+    Raises `UserError` where the folder holds no model, or where what it holds is damaged.
     """
     folder = Path(folder)
-    config = model_config(read_config(folder), folder)
-    tokenizer = read_tokenizer(folder)
-    if checkpoint is None:
-        checkpoint = BEST if (folder / BEST).exists() else LAST
+    config = model_config(read_config(folder))
+    path = folder / (checkpoint or _best(folder))
+    room.require(count(config).weight_bytes, f"The model in {folder}")
+    require_parameters(path, config)
+    tokenizer = read_tokenizer(folder, config) if files.exists(folder / TOKENIZER) else None
     weights = blank(config)
-    tensors.read_into(tensors.by_name(weights), folder / checkpoint)
+    tensors.read_into(tensors.by_name(weights), path, also=MOMENTS)
     return Model(config, weights, tokenizer)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def save(model: Model, folder: str | Path) -> Path:
+    """Write `model` into the new folder `folder`, whole or not at all; `load` reads it. Returns the folder.
+
+    Raises `UserError` where the folder holds something already, and for what `load` would refuse: weights of
+    another configuration or that are not finite, a tokenizer of another size.
+    """
+    folder = Path(folder)
+    require_weights_of(model.config, model.weights)
+    for name, array in tensors.by_name(model.weights).items():
+        tensors.require_finite(array, name)
+    require_fitting(model.tokenizer, model.config, "The tokenizer")
+    with atomic.new_folder(folder) as partial:
+        write_description(partial, {"model": dataclasses.asdict(model.config)}, model.tokenizer)
+        tensors.write(partial / MODEL, tensors.by_name(model.weights))
+    return folder
+
+
+def write_description(folder: Path, config: dict[str, Any], tokenizer: Tokenizer | None) -> None:
+    """Write config.json, and tokenizer.json where there is a tokenizer."""
+    atomic.write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    if tokenizer is not None:
+        atomic.write_text(folder / TOKENIZER, json.dumps(tokenizer.to_json(), ensure_ascii=False))
+
+
+def read_config(folder: Path) -> Table:
     """What config.json says."""
     path = folder / CONFIG
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict):
-            raise ValueError("it holds no table")
-        return data
-    except (FileNotFoundError, NotADirectoryError):
+    if not files.exists(path):
         raise UserError(
             f"There is no run in {folder}: it has no {CONFIG}. A run is the folder that training wrote, "
             f"as runs/nano-1; runs are in: {_runs_nearby(folder)}."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {path}: {error}. Take another copy of the run.") from error
+        )
+    return Table.parse(files.read_text(path, LONGEST_CONFIG), str(path))
 
 
-def model_config(data: dict[str, Any], folder: Path) -> ModelConfig:
+def model_config(config: Table) -> ModelConfig:
     """The architecture in what config.json says."""
-    try:
-        return ModelConfig(**data["model"])
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / CONFIG} describes no model of this version of handgrad ({error})."
-        ) from error
+    return config.table("model").make(ModelConfig)
 
 
-def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a run."""
+def read_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
+    """The tokenizer in `folder`, which has as many tokens as the model."""
     path = folder / TOKENIZER
+    text = files.read_text(path, LONGEST_CONFIG + TOKEN_BYTES * config.vocab_size)
     try:
-        return tokenizers.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {path}: {error}. Take another copy of the run.") from error
+        tokenizer = tokenizers.from_json(text)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error} {files.COPY}") from error
+    require_fitting(tokenizer, config, str(path))
+    return tokenizer
 
 
-def config_json(model: ModelConfig, **more: Any) -> str:
-    """The text of config.json: the architecture, and what else the run wants to remember."""
-    return json.dumps({"model": dataclasses.asdict(model), **more}, indent=2) + "\n"
+def require_fitting(tokenizer: Tokenizer | None, config: ModelConfig, name: str) -> None:
+    """Raise `UserError` unless the tokenizer has as many tokens as the model."""
+    if tokenizer is not None and tokenizer.vocab_size != config.vocab_size:
+        raise UserError(
+            f"{name} must have as many tokens as the model; it has {tokenizer.vocab_size}, the model "
+            f"{config.vocab_size}. Take the tokenizer that the model was trained with."
+        )
+
+
+def require_parameters(path: Path, config: ModelConfig) -> None:
+    """Raise `UserError` unless `path` has as many weights as `config` asks for, before any is allocated."""
+    found, wanted = tensors.read_header(path).n_numbers(leaving_out=MOMENTS), count(config).parameters
+    if found != wanted:
+        raise UserError(
+            f"{path} belongs to another model: it has {found:,} weights, and {CONFIG} describes one of "
+            f"{wanted:,}. Take this run's checkpoint."
+        )
+
+
+def _best(folder: Path) -> str:
+    for name in (MODEL, BEST, LAST):
+        if files.exists(folder / name):
+            return name
+    raise UserError(f"There are no weights in {folder}: no {MODEL}, {BEST} or {LAST}. {files.COPY}")
 
 
 def _runs_nearby(folder: Path) -> str:
-    runs = sorted(path.parent for path in folder.parent.glob(f"*/{CONFIG}")) if folder.parent.is_dir() else []
+    try:
+        runs = sorted(path.parent for path in folder.parent.glob(f"*/{CONFIG}"))
+    except OSError:
+        runs = []
     return ", ".join(map(str, runs[:6])) or "no folder near it"

@@ -1,95 +1,178 @@
-"""Named arrays with a little text beside them: safetensors files."""
+"""Named arrays with a little text beside them: safetensors files (https://github.com/huggingface/safetensors).
 
-import contextlib
-import os
-from collections.abc import Iterator
+Such a file is the length of its header in 8 bytes, the header in JSON, and the arrays one after the other:
+
+    {"__metadata__": {"progress": "..."},
+     "embedding": {"dtype": "F32", "shape": [65, 128], "data_offsets": [0, 33280]}}
+
+What the header promises is compared with the file's length, and with what the model needs, before any array
+is read.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from handgrad import tree
-from handgrad.errors import UserError
+from handgrad.data import files
+from handgrad.errors import UserError, shown
 from handgrad.formats import atomic
+from handgrad.formats.tables import Table
+
+METADATA = "__metadata__"
+LONGEST_HEADER = 1 << 24
+"""Bytes: over a hundred thousand arrays."""
+MOST_AXES = 8
+BLOCK = 1 << 20
+"""Numbers converted at a time."""
+TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""The types that can be read, as NumPy has them; of a bfloat16 its bits. float32 is written."""
 
 
-def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
-    """Write all arrays, or leave `path` as it was."""
+class Entry(NamedTuple):
+    """Where one array is."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    """Bytes from the beginning of the file."""
+
+
+class Header(NamedTuple):
+    """What a file holds."""
+
+    entries: dict[str, Entry]
+    metadata: dict[str, str]
+
+    def n_numbers(self, leaving_out: Collection[str] = ()) -> int:
+        """How many numbers all arrays have, but for some."""
+        return sum(math.prod(e.shape) for name, e in self.entries.items() if name not in leaving_out)
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write all arrays as float32, or leave `path` as it was."""
+    ends = list(itertools.accumulate((4 * array.size for array in arrays.values()), initial=0))
+    about: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
+    for (name, array), place in zip(arrays.items(), itertools.pairwise(ends), strict=True):
+        about[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": list(place)}
+    header = json.dumps(about).encode()
+    header += b" " * (-len(header) % 8)  # arrays begin at a multiple of 8 bytes
+    if len(header) > LONGEST_HEADER:
+        raise UserError(f"A checkpoint lists {len(arrays):,} arrays, more than fit. Take fewer layers.")
 
     def save(partial: Path) -> None:
-        try:
-            save_file(arrays, partial, metadata)
-            partial.chmod(0o666 & ~_umask())  # the library makes files that only their owner may read
-        except SafetensorError as error:  # the library wraps what the operating system said
-            raise _os_error(error) from error
+        with partial.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            for array in arrays.values():
+                file.write(np.ascontiguousarray(array, "<f4").data)
 
     atomic.write(path, save)
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All arrays and the text beside them; `UserError` if it is missing, cut short, or something else."""
-    with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+def read_header(path: Path) -> Header:
+    """What `path` holds; `UserError` where it is missing, cut short, or something else."""
+    if not files.exists(path):
+        raise UserError(f"There is no checkpoint {path}. Check the path.")
+    n_bytes = files.length(path)
+    with files.readable(path), path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if n_bytes < 8 or 8 + length > n_bytes or length > LONGEST_HEADER:
+            raise _broken(path, f"its header would have {length:,} bytes")
+        table = Table.parse(file.read(length), f"{path}, its header")
+    metadata = table.table(METADATA) if METADATA in table.fields else Table("", {})
+    entries = {name: _entry(table.table(name), 8 + length) for name in table.fields if name != METADATA}
+    _require_whole(path, entries.values(), 8 + length, n_bytes)
+    return Header(entries, {name: metadata.text(name) for name in metadata.fields})
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The text beside the arrays alone, without reading them; `UserError` as for `read`."""
-    with _opened(path) as file:
-        return file.metadata() or {}
+def read_into(targets: Mapping[str, np.ndarray], path: Path, also: Collection[str] = ()) -> None:
+    """Fill arrays by their names from a file that holds these, and at most those of `also` besides.
 
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            yield file
-    except FileNotFoundError:
-        raise UserError(f"There is no checkpoint {path}. Check the path.") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is no whole checkpoint: it was cut short or is something else ({error}). "
-            f"Take another copy."
-        ) from error
-
-
-def read_into(targets: dict[str, np.ndarray], path: Path) -> dict[str, str]:
-    """Fill arrays by their names, one after the other; return the text beside them.
-
-    `UserError` as for `read`, or if the file is another model's: then nothing has been written.
+    F16, BF16 and F64 are converted. Raises `UserError` as `read_header` does; where the file is another
+    model's, before anything is written; and for numbers that are not finite.
     """
-    with _opened(path) as file:
-        names = set(file.keys())
+    entries = read_header(path).entries
+    for name in [*targets, *entries]:
+        if name not in entries:
+            raise _another(path, f"it has no {name}")
+        if name not in targets and name not in also:
+            raise _another(path, f"it has {shown(name)}, which this one has not")
+        if name in targets and entries[name].shape != targets[name].shape:
+            raise _another(path, f"{name} is {entries[name].shape} there and {targets[name].shape} here")
+    with files.readable(path), path.open("rb") as file:
         for name, target in targets.items():
-            if name not in names:
-                raise UserError(
-                    f"{path} belongs to another model: it has no {name}. Take this run's checkpoint."
-                )
-            shape = tuple(file.get_slice(name).get_shape())
-            if shape != target.shape:
-                raise UserError(
-                    f"{path} belongs to another model: {name} is {shape} there and {target.shape} here. Take "
-                    f"this run's checkpoint."
-                )
-        for name, target in targets.items():
-            target[...] = file.get_tensor(name)
-        return file.metadata() or {}
+            flat, start = target.reshape(-1), 0
+            for block in _blocks(file, entries[name]):
+                require_finite(block, f"{name} in {path}")
+                flat[start : start + len(block)] = block
+                start += len(block)
 
 
-def _os_error(error: SafetensorError) -> OSError:
-    """The operating system's error, which safetensors passes on only in its text: "... (os error 28)"."""
-    _, _, tail = str(error).rpartition("os error ")
-    digits = tail.rstrip(")").strip()
-    return OSError(int(digits), str(error)) if digits.isdigit() else OSError(str(error))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def require_finite(array: np.ndarray, name: str) -> None:
+    """Raise `UserError` unless all numbers are finite."""
+    if not np.isfinite(array).all():
+        raise UserError(f"Weights are finite numbers; {name} has others. Take other weights.")
 
 
 def by_name(weights: Any) -> dict[str, np.ndarray]:
     """The arrays of a tree by their dotted names, as a file holds them."""
-    return {name: np.ascontiguousarray(leaf) for name, leaf in tree.named_leaves(weights)}
+    return dict(tree.named_leaves(weights))
+
+
+def _entry(table: Table, base: int) -> Entry:
+    """One array's place, its type and numbers checked."""
+    dtype = table.text("dtype")
+    shape, offsets = _sizes(table, "shape", 0, MOST_AXES), _sizes(table, "data_offsets", 2, 2)
+    if dtype not in TYPES:
+        raise table.error(f"Weights are {', '.join(TYPES)}; got {shown(dtype)}.")
+    n_bytes = math.prod(shape) * np.dtype(TYPES[dtype]).itemsize
+    if offsets[1] - offsets[0] != n_bytes:
+        raise table.error(f"{dtype} numbers of shape {shape} take {n_bytes} bytes, not those from {offsets}.")
+    return Entry(dtype, tuple(shape), base + offsets[0])
+
+
+def _sizes(table: Table, name: str, least: int, most: int) -> list[int]:
+    """The list `name` of so many whole numbers."""
+    value = table.fields.get(name)
+    if isinstance(value, list) and least <= len(value) <= most:
+        if all(type(n) is int and 0 <= n < 1 << 63 for n in value):
+            return value
+    raise table.error(f"{name} must list {least} to {most} whole numbers; got {shown(value)}.")
+
+
+def _require_whole(path: Path, entries: Collection[Entry], end: int, n_bytes: int) -> None:
+    """The arrays stand one after the other, from the header's end to the file's."""
+    for entry in sorted(entries, key=lambda entry: entry.start):
+        if entry.start != end:
+            raise _broken(path, "its arrays do not follow one another")
+        end += math.prod(entry.shape) * np.dtype(TYPES[entry.dtype]).itemsize
+    if end != n_bytes:
+        raise _broken(path, f"it has {n_bytes:,} bytes of {end:,}")
+
+
+def _blocks(file: BinaryIO, entry: Entry) -> Iterator[np.ndarray]:
+    """The numbers of one array as float32, some at a time."""
+    file.seek(entry.start)
+    n = math.prod(entry.shape)
+    for first in range(0, n, BLOCK):
+        block = np.fromfile(file, TYPES[entry.dtype], min(BLOCK, n - first))
+        if len(block) < min(BLOCK, n - first):
+            raise _broken(Path(file.name), "it was cut short meanwhile")
+        if entry.dtype == "BF16":  # the upper half of a float32
+            yield (block.astype(np.uint32) << 16).view(np.float32)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):  # infinite then, and refused
+                yield block.astype(np.float32)
+
+
+def _broken(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is no whole checkpoint: {why}. Take another copy of it.")
+
+
+def _another(path: Path, why: str) -> UserError:
+    return UserError(f"{path} belongs to another model: {why}. Take this run's checkpoint.")

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from handgrad.errors import UserError
+from handgrad.errors import UserError, require_number, require_whole, shown
+
+LARGEST = 1e300
+"""The largest temperature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,20 +27,33 @@ class Sampling:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.temperature) and self.temperature >= 0.0):
+        require_number("temperature", self.temperature)
+        if not 0.0 <= self.temperature <= LARGEST:
             raise UserError(
-                f"temperature must be zero (always the likeliest) or above; got {self.temperature}. Try 0.8."
+                f"temperature must be zero (always the likeliest) or above; got {shown(self.temperature)}. "
+                f"Try 0.8."
             )
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"top_k keeps that many tokens, at least one; got {self.top_k}. Try 40.")
-        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
-            raise UserError(
-                f"top_p is a share of probability, above 0 and at most 1; got {self.top_p}. Try 0.9."
-            )
+        if self.top_k is not None:
+            require_whole("top_k", self.top_k, least=1)
+        if self.top_p is not None:
+            require_number("top_p", self.top_p)
+            if not 0.0 < self.top_p <= 1.0:
+                raise UserError(
+                    f"top_p is a share of probability, above 0 and at most 1; got {shown(self.top_p)}. "
+                    f"Try 0.9."
+                )
 
 
 def distribution(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
-    """The probabilities (V,) from which the next token is drawn, in float64."""
+    """The probabilities (V,) from which the next token is drawn, in float64.
+
+    Raises `UserError` for logits that are not finite.
+    """
+    if not np.isfinite(logits).all():
+        raise UserError(
+            "A model's logits must be finite; this one's are not: its weights are damaged or far too large. "
+            "Take another checkpoint, or train with a lower learning rate."
+        )
     if sampling.temperature == 0.0:
         return np.eye(len(logits))[int(np.argmax(logits))]
     z = logits.astype(np.float64)

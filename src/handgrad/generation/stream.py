@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from handgrad import engines
-from handgrad.errors import UserError
+from handgrad.errors import UserError, require_whole
 from handgrad.formats.model_folder import Model
 from handgrad.generation.sampling import Sampling, distribution, draw
+from handgrad.tokenizer import Tokenizer
 
 REFERENCE = "reference"
 """The engine that writes."""
@@ -42,14 +43,15 @@ def stream(
     engine: str = REFERENCE,
 ) -> Iterator[str]:
     """Yield the continuation of `prompt` as it is written."""
-    if max_tokens < 1:
-        raise UserError(f"max_tokens counts what to write, at least one token; got {max_tokens}. Try 200.")
+    require_whole("max_tokens", max_tokens, least=1)
+    require_whole("seed", seed)
     token_ids = encode_prompt(model, prompt)
     return _pieces(model, token_ids, max_tokens, sampling, np.random.default_rng(seed), engine)
 
 
 def encode_prompt(model: Model, prompt: str) -> np.ndarray:
     """The prompt's token ids; `UserError` where they are none, or too many."""
+    tokenizer = _tokenizer(model)
     if not prompt:
         raise UserError(
             'A model continues a text, so the prompt cannot be empty. Try "The " or a line break.'
@@ -58,7 +60,7 @@ def encode_prompt(model: Model, prompt: str) -> np.ndarray:
         prompt.encode("utf-8")
     except UnicodeEncodeError:
         raise UserError("The prompt is not valid UTF-8. Check your terminal's encoding.") from None
-    token_ids = model.tokenizer.encode(prompt)
+    token_ids = tokenizer.encode(prompt)
     if len(token_ids) > model.config.context_length:
         raise UserError(
             f"The prompt may fill the model's context of {model.config.context_length} tokens; it has "
@@ -76,21 +78,20 @@ def tokens(
 ) -> Iterator[int]:
     """The tokens after `token_ids`, without end.
 
-    Each is read once, into the KV cache. When the cache is full, the older half of the context is forgotten
-    and the newer half read again: the model always sees between a half and a whole context.
+    Each is read once, into the KV cache. A full cache is emptied, and the newer half of the context read
+    again: the model always sees between a half and a whole context.
     """
     decoding = engines.get(engine).decoding(model.config, model.weights)
-    seen = [int(i) for i in token_ids]
-    logits = decoding.read(np.asarray(seen))
+    seen, unread = [int(i) for i in token_ids], len(token_ids)
     while True:
+        with np.errstate(all="ignore"):  # `distribution` looks at what comes out
+            logits = decoding.read(np.asarray(seen[-unread:]))
         seen.append(draw(distribution(logits, sampling), rng))
         yield seen[-1]
-        if decoding.n_tokens < model.config.context_length:
-            logits = decoding.read(np.asarray(seen[-1:]))
-        else:
+        unread = 1
+        if decoding.n_tokens == model.config.context_length:
             decoding.forget()
-            seen = seen[-max(1, model.config.context_length // 2) :]
-            logits = decoding.read(np.asarray(seen))
+            unread = max(1, model.config.context_length // 2)
 
 
 def _pieces(
@@ -101,8 +102,17 @@ def _pieces(
     rng: np.random.Generator,
     engine: str,
 ) -> Iterator[str]:
-    complete = model.tokenizer.stream()
+    complete = _tokenizer(model).stream()
     for _, token in zip(range(max_tokens), tokens(model, token_ids, sampling, rng, engine), strict=False):
         piece = complete(token)
         if piece:
             yield piece
+
+
+def _tokenizer(model: Model) -> Tokenizer:
+    if model.tokenizer is None:
+        raise UserError(
+            "To read and write text a model needs a tokenizer; this one has none. Make a Model with one, or "
+            "use token ids."
+        )
+    return model.tokenizer

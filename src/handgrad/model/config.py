@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from handgrad.errors import UserError, require_known, require_number
+from handgrad.errors import UserError, require_known, require_number, shown
 from handgrad.ops.activation import Elementwise as Activation
 
 Position = Literal["sinusoidal", "learned", "rope"]
@@ -28,7 +28,7 @@ def _count(name: str, value: Any) -> int:
     """`value`, of any integer type, as a whole number from 1."""
     if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__") or not 1 <= value <= MOST:
         raise UserError(
-            f"{name} counts something, so it must be a whole number from 1 to {MOST}; got {value!r}."
+            f"{name} counts something, so it must be a whole number from 1 to {MOST}; got {shown(value)}."
         )
     return int(value)
 
@@ -38,7 +38,7 @@ def _number(name: str, value: Any) -> float:
     value = value.item() if isinstance(value, np.generic) else value
     require_number(name, value)
     if not abs(value) < MOST:  # False for NaN
-        raise UserError(f"{name} must be finite, and below {MOST}; got {value}.")
+        raise UserError(f"{name} must be finite, and below {MOST}; got {shown(value)}.")
     return float(value)
 
 
@@ -94,7 +94,7 @@ class ModelConfig:
             require_known(name, getattr(self, name), choices)
         for name in ("gated", "qk_norm", "tied", "bias", "scale_embedding"):
             if not isinstance(getattr(self, name), bool | np.bool_):
-                raise UserError(f"{name} is either true or false; got {getattr(self, name)!r}.")
+                raise UserError(f"{name} is either true or false; got {shown(getattr(self, name))}.")
             object.__setattr__(self, name, bool(getattr(self, name)))
         for name in ("dropout", "norm_eps", "rope_base"):
             object.__setattr__(self, name, _number(name, getattr(self, name)))

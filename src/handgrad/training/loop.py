@@ -19,6 +19,7 @@ from handgrad.generation.sampling import Sampling
 from handgrad.tokenizer import Tokenizer
 from handgrad.training import checkpoint, diagnose, evaluate, interrupt, metrics
 from handgrad.training.checkpoint import Progress
+from handgrad.training.metrics import EvaluationRow, StepRow
 from handgrad.training.recipe import Recipe
 
 SAVE_SECONDS = 300.0
@@ -63,7 +64,7 @@ class Compiling(NamedTuple):
 
     kernel: str
     n: int
-    """The how manyth it is."""
+    """Its number, from 1."""
 
 
 Event = Compiling | StepDone | Evaluated
@@ -120,14 +121,9 @@ class Run:
         progress.step += 1
         progress.seconds += seconds
         self._recent.append(step.loss)
-        log.write(
-            step=progress.step,
-            loss=step.loss,
-            learning_rate=learning_rate,
-            gradient_norm=step.gradient_norm,
-            tokens_per_second=token_ids.size / seconds,
-        )
-        self.report(StepDone(progress.step, step.loss, token_ids.size / seconds))
+        speed = token_ids.size / seconds
+        log.write(StepRow(progress.step, step.loss, learning_rate, step.gradient_norm, speed))
+        self.report(StepDone(progress.step, step.loss, speed))
 
     def _rng(self, purpose: int) -> np.random.Generator:
         """Random numbers for this step: they follow from seed and step, so there is no state to keep."""
@@ -149,13 +145,7 @@ class Run:
         train_loss = sum(self._recent) / len(self._recent) if self._recent else None
         self._recent.clear()
         sample = self._sample()
-        log.write(
-            step=progress.step,
-            validation_loss=loss,
-            train_loss=train_loss,
-            seconds=progress.seconds,
-            sample=sample,
-        )
+        log.write(EvaluationRow(progress.step, loss, train_loss, progress.seconds, sample))
         self._save(log)
         self.report(Evaluated(progress.step, train_loss, loss, is_best, is_final, progress.seconds, sample))
 
@@ -184,7 +174,7 @@ class Run:
         )
 
     def _kept(self) -> str:
-        saved = checkpoint.about(self.folder / LAST).get("step", 0)
+        saved = checkpoint.read_progress(self.folder / LAST).step
         return (
             f"The last good checkpoint, after step {saved}, is kept in {self.folder / LAST}. Start again "
             f"with a lower learning rate than {self.recipe.learning_rate:g}."

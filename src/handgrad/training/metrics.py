@@ -1,44 +1,93 @@
 """metrics.jsonl: a line of JSON for every step and every evaluation, in the order they happened."""
 
+import itertools
 import json
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import NamedTuple, Self, TextIO
 
+from handgrad.data import files
+from handgrad.errors import UserError
 from handgrad.formats import atomic
+from handgrad.formats.tables import Table
 
 METRICS = "metrics.jsonl"
+LONGEST_LINE = 1 << 20
+REMEDY = "Mend the line, or move the file away: training goes on without it."
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
-    """All whole lines; a last one that was cut short is left out."""
+class StepRow(NamedTuple):
+    """What one step measured."""
+
+    step: int
+    """Its number, from 1."""
+    loss: float
+    """The batch's, before the step, in nats a token."""
+    learning_rate: float
+    gradient_norm: float
+    """Before clipping."""
+    tokens_per_second: float
+
+
+class EvaluationRow(NamedTuple):
+    """What one evaluation measured."""
+
+    step: int
+    """Steps done."""
+    validation_loss: float
+    train_loss: float | None
+    """The mean over the steps since the last evaluation; None before the first step."""
+    seconds: float
+    """Time spent training and evaluating so far."""
+    sample: str
+    """What the model wrote."""
+
+
+Row = StepRow | EvaluationRow
+
+
+def read(folder: Path) -> list[Row]:
+    """All rows, without a last one that was cut short; `UserError` names a line that is damaged."""
     path = folder / METRICS
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+    rows: list[Row] = []
+    if not files.exists(path):
+        return rows
+    files.length(path)
+    with files.readable(path), path.open("rb") as file:
+        for number in itertools.count(1):
+            line = file.readline(LONGEST_LINE)
+            is_whole = line.endswith(b"\n")
+            if len(line) < LONGEST_LINE and not is_whole:
+                return rows
+            where = f"{path}, line {number}"
+            if not is_whole:
+                raise UserError(f"{where} has more than {LONGEST_LINE:,} bytes. {REMEDY}")
+            rows.append(_row(Table.parse(line, where, REMEDY)))
     return rows
 
 
+def evaluations(rows: list[Row]) -> list[EvaluationRow]:
+    """Those of the evaluations."""
+    return [row for row in rows if isinstance(row, EvaluationRow)]
+
+
 class Writer:
-    """Appends lines; begun at a step, it first drops the lines of steps that will be done again."""
+    """Appends rows; begun at a step, it first drops the rows of steps that will be done again."""
 
     def __init__(self, folder: Path, step: int):
         self.path = folder / METRICS
-        self._kept = [row for row in read(folder) if row["step"] <= step] if step else []
+        self._kept = [row for row in read(folder) if row.step <= step] if step else []
         atomic.write_text(self.path, "".join(map(_line, self._kept)))
         with atomic.explained(self.path):
             self._file: TextIO = self.path.open("a", encoding="utf-8")
 
     def losses_since_evaluation(self) -> list[float]:
-        """The losses of the steps after the last evaluation, of the lines that were there at first."""
+        """The losses of the steps after the last evaluation, of the rows that were there at first."""
         losses: list[float] = []
         for row in self._kept:
-            losses = [*losses, row["loss"]] if "loss" in row else []
+            losses = [*losses, row.loss] if isinstance(row, StepRow) else []
         return losses
 
-    def write(self, **row: Any) -> None:
+    def write(self, row: Row) -> None:
         with atomic.explained(self.path):
             self._file.write(_line(row))
 
@@ -55,5 +104,17 @@ class Writer:
             self._file.close()
 
 
-def _line(row: dict[str, Any]) -> str:
-    return json.dumps(row) + "\n"
+def _row(table: Table) -> Row:
+    step = table.whole("step")
+    if "loss" in table.fields:
+        numbers = (
+            table.number(name, 0.0) for name in ("learning_rate", "gradient_norm", "tokens_per_second")
+        )
+        return StepRow(step, table.number("loss"), *numbers)
+    train_loss = None if table.fields.get("train_loss") is None else table.number("train_loss")
+    validation_loss, seconds = table.number("validation_loss"), table.number("seconds", 0.0)
+    return EvaluationRow(step, validation_loss, train_loss, seconds, table.text("sample"))
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row._asdict()) + "\n"

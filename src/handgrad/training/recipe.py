@@ -1,37 +1,35 @@
 """How a model is trained: steps, batches, learning rate, and the rest; and the presets' recipes."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
+
 from handgrad.engines.engine import OptimizerSettings
-from handgrad.errors import UserError, require_known, require_number
+from handgrad.errors import UserError, require_known, require_number, require_whole, shown
 from handgrad.optim.schedule import SCHEDULES, Schedule, share
 
-Rule = tuple[str, Callable[[Any], bool]]
-COUNT: Rule = ("a whole number from 1", lambda value: isinstance(value, int) and value >= 1)
-COUNT_OR_ZERO: Rule = ("a whole number from 0", lambda value: isinstance(value, int) and value >= 0)
-POSITIVE: Rule = ("above zero", lambda value: 0.0 < value < math.inf)
-NOT_NEGATIVE: Rule = ("zero or above", lambda value: 0.0 <= value < math.inf)
-MEMORY: Rule = ("at least 0 and below 1", lambda value: 0.0 <= value < 1.0)
+LARGEST = float(np.finfo(np.float32).max)
+
+Rule = tuple[str, Callable[[float], bool]]
+POSITIVE: Rule = ("above zero", lambda value: 0.0 < value <= LARGEST)
+NOT_NEGATIVE: Rule = ("zero or above", lambda value: 0.0 <= value <= LARGEST)
+BELOW_ONE: Rule = ("at least 0 and below 1", lambda value: 0.0 <= value < 1.0)
 SHARE: Rule = ("from 0 to 1", lambda value: 0.0 <= value <= 1.0)
 
+COUNTS = {"steps": 1, "batch_size": 1, "warmup_steps": 0, "eval_every": 1, "eval_batches": 1}
+"""The whole numbers of a recipe, and the least that each can be."""
 RULES: dict[str, Rule] = {
-    "steps": COUNT,
-    "batch_size": COUNT,
     "learning_rate": POSITIVE,
-    "warmup_steps": COUNT_OR_ZERO,
     "final_share": SHARE,
-    "beta1": MEMORY,
-    "beta2": MEMORY,
+    "beta1": BELOW_ONE,
+    "beta2": BELOW_ONE,
     "weight_decay": NOT_NEGATIVE,
     "max_gradient_norm": POSITIVE,
-    "eval_every": COUNT,
-    "eval_batches": COUNT,
 }
-"""What each number of a recipe must be."""
+"""What each other number must be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +47,15 @@ class Recipe:
     warmup_steps: int = 100
     """Steps in which it rises from zero; a tenth of all steps at most."""
     final_share: float = 0.1
-    """The share of the learning rate that is left at the end."""
+    """The learning rate at the end, as a share of the largest."""
     beta1: float = 0.9
-    """AdamW: how much of the gradients' running mean each step keeps."""
+    """AdamW's decay of the running mean of gradients."""
     beta2: float = 0.99
-    """And of the running mean of their squares."""
+    """AdamW's decay of the running mean of squared gradients."""
     weight_decay: float = 0.1
-    """What share of a matrix the step takes away, as a multiple of the learning rate."""
+    """Each step takes away this share of a matrix, times the learning rate."""
     max_gradient_norm: float = 1.0
-    """Longer gradients are shortened to this length."""
+    """Longer gradients are scaled down to this norm."""
     eval_every: int = 250
     """Steps between two evaluations; each is followed by a checkpoint."""
     eval_batches: int = 20
@@ -65,11 +63,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         require_known("schedule", self.schedule, SCHEDULES)
+        for name, least in COUNTS.items():
+            require_whole(name, getattr(self, name), least)
         for name, (rule, holds) in RULES.items():
             value = getattr(self, name)
             require_number(name, value)
             if not holds(value):
-                raise UserError(f"{name} must be {rule}; got {value!r}.")
+                raise UserError(f"{name} must be {rule}; got {shown(value)}.")
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of `step`, counted from 0."""

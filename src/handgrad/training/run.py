@@ -2,29 +2,34 @@
 
 import dataclasses
 import itertools
-import json
-import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from handgrad import engines
 from handgrad import tokenizer as tokenizers
-from handgrad.data import batches, corpus, token_file
+from handgrad.data import batches, corpus, files, token_file
 from handgrad.data.corpus import Corpus
 from handgrad.engines.engine import State
-from handgrad.errors import UserError, require_known
-from handgrad.formats import atomic, model_folder
-from handgrad.formats.model_folder import CONFIG, LAST, TOKENIZER
+from handgrad.errors import UserError, require_known, require_whole
+from handgrad.formats import atomic, lock, model_folder, room
+from handgrad.formats.model_folder import CONFIG, LAST
 from handgrad.model.config import ModelConfig, preset
+from handgrad.model.count import count
 from handgrad.model.init import init
-from handgrad.training import baselines, checkpoint, loop, metrics
+from handgrad.training import baselines, checkpoint, loop, metrics, run_config
+from handgrad.training.metrics import EvaluationRow
 from handgrad.training.recipe import RECIPES, Recipe
+from handgrad.training.run_config import RunConfig
 
-TOKENS, PLOT, BASELINES = "tokens.bin", "loss.png", "baselines"
+TOKENS, PLOT = "tokens.bin", "loss.png"
 RUNS = Path("runs")
+
+BATCH_BYTES = 16
+"""What drawing a batch takes for each of its tokens."""
+LAYER_BYTES = 1 << 14
+"""What Python's objects take for each layer."""
 
 MODEL_OPTIONS = {field.name for field in dataclasses.fields(ModelConfig)} - {"vocab_size"}
 RECIPE_OPTIONS = {field.name for field in dataclasses.fields(Recipe)}
@@ -90,109 +95,91 @@ def create(
     options: dict[str, Any],
 ) -> Path:
     """Make the folder of a new run, ready for its first step: all of it, or nothing."""
-    config, recipe = _configured(preset_name, options)
+    model, recipe = _configured(preset_name, options)
     engines.get(engine).require(precision)
-    if not 0 <= seed < 1 << 63:
-        raise UserError(f"seed must be a whole number from 0; got {seed}.")
+    require_whole("seed", seed)
     folder = _new_folder(out, preset_name)
     made = tokenizers.train(tokenizer, text.pieces(), vocab_size=vocab_size)
-    config = config.replace(vocab_size=made.vocab_size)
-    partial = folder.with_name(f".{folder.name}{atomic.PARTIAL}")
-    with atomic.explained(folder):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            token_file.write(partial / TOKENS, text, made)
-            tokens = token_file.read(partial / TOKENS, made.vocab_size)
-            about = {
-                "recipe": dataclasses.asdict(recipe),
-                "preset": preset_name,
-                "seed": seed,
-                "engine": engine,
-                "precision": precision,
-                "text": text.name,
-                "n_tokens": len(tokens),
-                BASELINES: baselines.losses(*batches.split(tokens, config.context_length), made.vocab_size),
-            }
-            atomic.write_text(partial / CONFIG, model_folder.config_json(config, **about))
-            atomic.write_text(partial / TOKENIZER, json.dumps(made.to_json(), ensure_ascii=False))
-            checkpoint.save(partial / LAST, State(init(config, seed)), checkpoint.Progress())
-            if folder.exists():
-                folder.rmdir()  # it is empty: _new_folder looked
-            partial.rename(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    model = model.replace(vocab_size=made.vocab_size)
+    _require_room(model, recipe, engine, precision)
+    with atomic.new_folder(folder) as partial:
+        n_tokens = token_file.write(partial / TOKENS, text, made)
+        tokens = token_file.read(partial / TOKENS, made.vocab_size, n_tokens)
+        config = RunConfig(
+            model=model,
+            recipe=recipe,
+            preset=preset_name,
+            seed=seed,
+            engine=engine,
+            precision=precision,
+            text=text.name,
+            n_tokens=n_tokens,
+            baselines=baselines.losses(*batches.split(tokens, model.context_length), made.vocab_size),
+        )
+        model_folder.write_description(partial, config.to_json(), made)
+        checkpoint.save(partial / LAST, State(init(model, seed)), checkpoint.Progress())
     return folder
 
 
 def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print_evaluations) -> bool:
-    """Go on with the run in `folder` to its end. False if asked to stop (Ctrl-C) before: it is saved."""
+    """Go on with the run in `folder` to its end. False if asked to stop (Ctrl-C) before: it is saved.
+
+    Raises `UserError` where the folder holds no run, where a file of it is damaged, or where another process
+    trains it.
+    """
     folder = Path(folder)
-    data = model_folder.read_config(folder)
-    config = model_folder.model_config(data, folder)
-    recipe, seed = read_recipe(data, folder)
-    done = _train(folder, config, recipe, seed, data, report)
-    _draw_curve(folder, data)
+    config = run_config.read(folder)
+    with lock.held(folder):
+        done = _train(folder, config, report)
+        _draw_curve(folder, config)
     return done
 
 
-def _train(
-    folder: Path,
-    config: ModelConfig,
-    recipe: Recipe,
-    seed: int,
-    data: dict[str, Any],
-    report: Callable[[loop.Event], object],
-) -> bool:
-    """All of it but the picture; what training needs memory for is free again when this returns."""
+def _train(folder: Path, config: RunConfig, report: Callable[[loop.Event], object]) -> bool:
+    """All of it but the picture; the memory that training takes is free again when this returns."""
+    model, recipe = config.model, config.recipe
+    _require_room(model, recipe, config.engine, config.precision)
+    model_folder.require_parameters(folder / LAST, model)
+    tokenizer = model_folder.read_tokenizer(folder, model)
+    tokens = token_file.read(folder / TOKENS, model.vocab_size, config.n_tokens)
+    train, validation = batches.split(tokens, model.context_length)
     n_compiling = itertools.count(1)
-    state, progress = checkpoint.read(folder / LAST, config)
+    state, progress = checkpoint.read(folder / LAST, model)
     training = engines.training(
-        config,
+        model,
         state,
         recipe.optimizer,
-        name=data.get("engine", "cpu"),
-        precision=data.get("precision", "auto"),
+        name=config.engine,
+        precision=config.precision,
         batch_size=recipe.batch_size,
         compiling=lambda kernel: report(loop.Compiling(kernel, next(n_compiling))),
     )
     del state  # copied
-    train, validation = batches.split(_tokens(folder, config, data), config.context_length)
-    tokenizer = model_folder.read_tokenizer(folder)
-    return loop.Run(folder, recipe, seed, training, tokenizer, train, validation, progress, report).go()
+    return loop.Run(
+        folder, recipe, config.seed, training, tokenizer, train, validation, progress, report
+    ).go()
 
 
-def read_recipe(data: dict[str, Any], folder: Path) -> tuple[Recipe, int]:
-    """The recipe and the seed in what config.json says."""
-    try:
-        return Recipe(**data["recipe"]), int(data["seed"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{folder / CONFIG} describes a model but no training to go on with ({error})."
-        ) from error
+@dataclass(frozen=True)
+class About:
+    """What is known of a run."""
+
+    config: RunConfig
+    steps_done: int
+    evaluations: list[EvaluationRow]
+
+    @property
+    def best_validation_loss(self) -> float | None:
+        """None before the first evaluation."""
+        return min((row.validation_loss for row in self.evaluations), default=None)
 
 
-def about(folder: str | Path) -> dict[str, Any]:
-    """What is known of a run: its configuration, how far it is, and its validation losses."""
+def about(folder: str | Path) -> About:
+    """What is known of the run in `folder`; `UserError` where there is none, or where it is damaged."""
     folder = Path(folder)
-    data = model_folder.read_config(folder)
-    recipe, seed = read_recipe(data, folder)
-    curve = [row for row in metrics.read(folder) if "validation_loss" in row]
-    return {
-        "preset": data.get("preset", "-"),
-        "text": data.get("text", "-"),
-        "n_tokens": data.get("n_tokens", 0),
-        "seed": seed,
-        "engine": data.get("engine", "cpu"),
-        "precision": data.get("precision", "auto"),
-        "model": dataclasses.asdict(model_folder.model_config(data, folder)),
-        "recipe": dataclasses.asdict(recipe),
-        BASELINES: data.get(BASELINES, {}),
-        "steps_done": checkpoint.about(folder / LAST).get("step", 0),
-        "best_validation_loss": min((row["validation_loss"] for row in curve), default=None),
-        "validation_curve": curve,
-    }
+    config = run_config.read(folder)
+    evaluations = metrics.evaluations(metrics.read(folder))
+    return About(config, checkpoint.read_progress(folder / LAST).step, evaluations)
 
 
 def _configured(preset_name: str, options: dict[str, Any]) -> tuple[ModelConfig, Recipe]:
@@ -203,44 +190,38 @@ def _configured(preset_name: str, options: dict[str, Any]) -> tuple[ModelConfig,
     return config, recipe
 
 
+def _require_room(model: ModelConfig, recipe: Recipe, engine: str, precision: str) -> None:
+    """Raise `UserError` where training cannot fit this machine's memory. Nothing of it is allocated."""
+    objects = LAYER_BYTES * model.n_layers + BATCH_BYTES * recipe.batch_size * (model.context_length + 1)
+    state = count(model).training_bytes - count(model).weight_bytes  # from the file, before it is copied
+    memory = engines.get(engine).memory(model, recipe.batch_size, precision)
+    room.require(memory.total + state + objects, "Training this model")
+
+
 def _new_folder(out: str | Path | None, preset_name: str) -> Path:
     if out is None:
         return next(
             folder for n in itertools.count(1) if not (folder := RUNS / f"{preset_name}-{n}").exists()
         )
     folder = Path(out)
-    with atomic.explained(folder):
-        if (folder / CONFIG).exists():
-            raise UserError(
-                f"{folder} already holds a run. Go on with it: handgrad train --resume --out {folder}. Or "
-                f"choose another --out."
-            )
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(
-                f"{folder} exists and is not empty; a run makes its own folder. Choose another --out."
-            )
+    if files.exists(folder / CONFIG):
+        raise UserError(
+            f"{folder} already holds a run. Go on with it: handgrad train --resume --out {folder}. Or "
+            f"choose another --out."
+        )
+    atomic.require_free(folder)
     return folder
 
 
-def _tokens(folder: Path, config: ModelConfig, data: dict[str, Any]) -> np.ndarray:
-    path = folder / TOKENS
-    try:
-        tokens = token_file.read(path, config.vocab_size)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"Cannot read {path}, the run's text: {error}. Take another copy of the run."
-        ) from error
-    if len(tokens) != data.get("n_tokens"):
-        raise UserError(
-            f"{path}, the run's text, was cut short: {len(tokens)} of {data.get('n_tokens')} tokens. Take "
-            f"another copy of the run."
-        )
-    return tokens
-
-
-def _draw_curve(folder: Path, data: dict[str, Any]) -> None:
+def _draw_curve(folder: Path, config: RunConfig) -> None:
     """loss.png: matplotlib is imported here, when there is something to draw."""
-    from handgrad.plots import loss_curve
+    try:
+        from handgrad.plots import loss_curve
+    except ValueError as error:  # MPLBACKEND names none
+        raise UserError(
+            f"The run is saved, but matplotlib cannot draw its curve: {str(error).split(';')[0]}. "
+            f"Unset MPLBACKEND, and then: handgrad train --resume --out {folder}"
+        ) from error
 
-    figure = loss_curve.draw(metrics.read(folder), data.get(BASELINES, {}))
+    figure = loss_curve.draw([row._asdict() for row in metrics.read(folder)], config.baselines)
     atomic.write(folder / PLOT, lambda partial: figure.savefig(partial, format="png"))

@@ -1,0 +1,64 @@
+"""Whether a model fits this machine, said before anything of it is allocated."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from handgrad.errors import UserError
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+
+
+def require(n_bytes: int, what: str) -> None:
+    """Raise `UserError` where `what` needs more memory than this machine has in all, used or not."""
+    there = available()
+    if there is not None and n_bytes > there:
+        raise UserError(
+            f"{what} needs {_gigabytes(n_bytes)} of memory, and this machine has {_gigabytes(there)}. Take a "
+            f"smaller model, vocabulary, context or batch."
+        )
+
+
+def available() -> int | None:
+    """The bytes of memory this process may have: the machine's, or fewer where a limit is set.
+
+    None where the system does not say.
+    """
+    return min(_limits(), default=None)
+
+
+def _limits() -> Iterator[int]:
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(ImportError):
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            yield soft
+    for path in _cgroup_files():
+        with contextlib.suppress(OSError, ValueError):  # no such group; or it says "max"
+            yield int(path.read_text())
+
+
+def _cgroup_files() -> Iterator[Path]:
+    """Where the limits of this process's control group, and of those above it, would stand."""
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = OWN_GROUPS.read_text().splitlines()
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        root, name = CGROUPS, "memory.max"
+        if controllers:  # version 1 has a hierarchy for each controller
+            if "memory" not in controllers.split(","):
+                continue
+            root, name = CGROUPS / "memory", "memory.limit_in_bytes"
+        inner = Path(group.lstrip("/"))
+        for folder in (inner, *inner.parents):  # in a container the group's own path may be missing
+            yield root / folder / name
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes < 1e18 else "more than a billion GB"

@@ -1,0 +1,96 @@
+"""JSON objects whose fields are checked as they are taken out: no file is believed."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from handgrad.errors import UserError, require_known, require_whole, shown
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A JSON object. Its errors say where it stands and what would help."""
+
+    where: str
+    """The file, and the place in it."""
+    fields: dict[str, Any]
+    remedy: str = "Take another copy of it."
+
+    @classmethod
+    def parse(cls, text: str | bytes, where: str, remedy: str = remedy) -> "Table":
+        """The object that `text` holds; `UserError` where it holds something else."""
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+            raise UserError(f"{where} is no JSON ({_reason(error)}). {remedy}") from error
+        if not isinstance(fields, dict):
+            raise UserError(f"{where} must be a JSON object; got {shown(fields)}. {remedy}")
+        return cls(where, fields, remedy)
+
+    def whole(self, name: str, least: int = 0) -> int:
+        """The whole number `name`, at least `least`."""
+        value = self._get(name)
+        try:
+            require_whole(name, value, least)
+        except UserError as error:
+            raise self.error(str(error)) from error
+        return value
+
+    def number(self, name: str, least: float = -math.inf, most: float = 1e300) -> float:
+        """The number `name`, from `least` to `most`."""
+        value = self._get(name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+            raise self.error(f"{name} must be a number from {least:g} to {most:g}; got {shown(value)}.")
+        return float(value)
+
+    def text(self, name: str, choices: Sequence[str] = ()) -> str:
+        """The text `name`, one of `choices` where there are any."""
+        value = self._get(name)
+        if not isinstance(value, str):
+            raise self.error(f"{name} must be a text; got {shown(value)}.")
+        if choices:
+            try:
+                require_known(name, value, choices)
+            except UserError as error:
+                raise self.error(str(error)) from error
+        return value
+
+    def table(self, name: str) -> "Table":
+        """The object `name`."""
+        value = self._get(name)
+        if not isinstance(value, dict):
+            raise self.error(f"{name} must be a JSON object; got {shown(value)}.")
+        return Table(f"{self.where}: {shown(name)}", value, self.remedy)
+
+    def make(self, kind: type[Made]) -> Made:
+        """A dataclass that checks its fields itself: exactly these, no number beyond 2^63."""
+        known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        for lacking in sorted(known - self.fields.keys()):
+            self._get(lacking)
+        for unknown in sorted(self.fields.keys() - known):
+            raise self.error(f"This version of handgrad knows no {shown(unknown)}.")
+        for name, value in self.fields.items():
+            if isinstance(value, int) and abs(value) >= 1 << 63:
+                raise self.error(f"{name} must be below 2^63; got {shown(value)}.")
+        try:
+            return kind(**self.fields)
+        except UserError as error:
+            raise self.error(str(error)) from error
+
+    def error(self, sentence: str) -> UserError:
+        """What is wrong with this table, to be raised."""
+        return UserError(f"{self.where}: {sentence} {self.remedy}")
+
+    def _get(self, name: str) -> Any:
+        if name not in self.fields:
+            raise UserError(f"{self.where} has no {name}. {self.remedy}")
+        return self.fields[name]
+
+
+def _reason(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -1,0 +1,59 @@
+"""config.json of a run: the architecture, and all that decides how it is trained."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handgrad import engines
+from handgrad.formats import model_folder
+from handgrad.formats.tables import Table
+from handgrad.model.config import ModelConfig
+from handgrad.training.recipe import Recipe
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What a run is."""
+
+    model: ModelConfig
+    recipe: Recipe
+    preset: str
+    """The name of what model and recipe were before any option changed them."""
+    seed: int
+    engine: str
+    precision: str
+    text: str
+    """The name of what is learned from."""
+    n_tokens: int
+    """How long that is, the validation text included."""
+    baselines: dict[str, float]
+    """Validation losses of writers that know little, in nats a token."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `read` reads."""
+        return dataclasses.asdict(self)
+
+
+def read(folder: Path) -> RunConfig:
+    """What config.json in `folder` says; `UserError` where it describes no run."""
+    return from_table(model_folder.read_config(folder))
+
+
+def from_table(config: Table) -> RunConfig:
+    """The run that config.json describes; `UserError` where it is none."""
+    model = model_folder.model_config(config)
+    baselines = config.table("baselines")
+    return RunConfig(
+        model=model,
+        recipe=config.table("recipe").make(Recipe),
+        preset=config.text("preset"),
+        seed=config.whole("seed"),
+        engine=config.text("engine", tuple(engines.ENGINES)),
+        precision=config.text("precision", PRECISIONS),
+        text=config.text("text"),
+        n_tokens=config.whole("n_tokens", least=1),
+        baselines={name: baselines.number(name) for name in baselines.fields},
+    )

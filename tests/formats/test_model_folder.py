@@ -1,0 +1,145 @@
+"""A model is saved whole, comes back as it was, and fits this machine or is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+import handgrad
+from handgrad import tree
+from handgrad.errors import UserError
+from handgrad.formats import model_folder, room, tensors
+from handgrad.formats.model_folder import CONFIG, MODEL, TOKENIZER, Model
+from handgrad.model.config import PRESETS, ModelConfig
+from handgrad.model.count import count
+from handgrad.model.init import init
+from handgrad.tokenizer import BPETokenizer, ByteTokenizer, CharacterTokenizer
+
+ALPHABET = CharacterTokenizer("\n abcßä")
+CONFIG_7 = ModelConfig(vocab_size=7, context_length=8, n_layers=2, n_heads=2, d_model=8)
+
+
+@pytest.fixture
+def model():
+    return Model(CONFIG_7, init(CONFIG_7, 3), ALPHABET)
+
+
+def test_a_saved_model_comes_back_as_it_was(model, tmp_path):
+    folder = handgrad.save(model, tmp_path / "model")
+    assert {path.name for path in folder.iterdir()} == {CONFIG, TOKENIZER, MODEL}
+    again = handgrad.load(folder)
+    assert again.config == model.config
+    assert again.tokenizer.characters == ALPHABET.characters
+    for one, other in zip(tree.leaves(model.weights), tree.leaves(again.weights), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert handgrad.generate(again, "ab") == handgrad.generate(model, "ab")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_counted_as_it_is_saved(preset, tmp_path):
+    config = PRESETS[preset].replace(vocab_size=7, context_length=8, n_layers=2, d_model=12, d_ff=None)
+    model = handgrad.load(handgrad.save(Model(config, init(config)), tmp_path / "model"))
+    assert tree.size(model.weights) == count(config).parameters
+    assert model.tokenizer is None
+
+
+@pytest.mark.parametrize(
+    "tokenizer", [ByteTokenizer(), BPETokenizer.train(["abcabc abc"], 260)], ids=["bytes", "bpe"]
+)
+def test_every_tokenizer_comes_back(tokenizer, tmp_path):
+    config = CONFIG_7.replace(vocab_size=tokenizer.vocab_size)
+    again = handgrad.load(handgrad.save(Model(config, init(config), tokenizer), tmp_path / "model"))
+    np.testing.assert_array_equal(again.tokenizer.encode("abc ä"), tokenizer.encode("abc ä"))
+
+
+def test_a_model_is_saved_whole_or_not_at_all(model, tmp_path, monkeypatch):
+    def break_off(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(tensors, "write", break_off)
+    with pytest.raises(RuntimeError):
+        handgrad.save(model, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_saved_before_is_not_overwritten(model, tmp_path):
+    folder = handgrad.save(model, tmp_path / "model")
+    before = (folder / MODEL).read_bytes()
+    with pytest.raises(UserError, match="not empty"):
+        handgrad.save(Model(CONFIG_7, init(CONFIG_7, 4), ALPHABET), folder)
+    assert (folder / MODEL).read_bytes() == before
+
+
+def test_what_load_would_refuse_is_not_saved(model, tmp_path):
+    with pytest.raises(UserError, match="it has 256, the model 7"):
+        handgrad.save(Model(CONFIG_7, model.weights, ByteTokenizer()), tmp_path / "model")
+    with pytest.raises(UserError, match="another model's"):
+        handgrad.save(Model(CONFIG_7.replace(n_layers=3), model.weights), tmp_path / "model")
+    nan = tree.map(lambda w: np.full_like(w, np.nan), model.weights)
+    with pytest.raises(UserError, match="finite"):
+        handgrad.save(Model(CONFIG_7, nan), tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_weights_is_said(model, tmp_path):
+    folder = handgrad.save(model, tmp_path / "model")
+    (folder / MODEL).unlink()
+    with pytest.raises(UserError, match=r"no weights in .*: no model\.safetensors, best"):
+        handgrad.load(folder)
+
+
+@pytest.mark.parametrize(("n_layers", "words"), [(1, "describes one of"), (3, "describes one of")])
+def test_weights_of_another_depth_are_not_half_of_a_model(model, tmp_path, n_layers, words):
+    folder = handgrad.save(model, tmp_path / "model")
+    data = json.loads((folder / CONFIG).read_text())
+    data["model"]["n_layers"] = n_layers
+    (folder / CONFIG).write_text(json.dumps(data))
+    with pytest.raises(UserError, match=words):
+        handgrad.load(folder)
+
+
+def test_where_there_is_no_model_those_nearby_are_named(model, tmp_path):
+    handgrad.save(model, tmp_path / "model")
+    with pytest.raises(UserError, match=rf"There is no run in .*other.*{tmp_path.name}/model"):
+        handgrad.load(tmp_path / "other")
+    with pytest.raises(UserError, match="Cannot look at"):
+        handgrad.load("a\0b")
+    with pytest.raises(UserError, match="Cannot look at"):
+        handgrad.load("a" * 5000)
+
+
+CGROUP_FILES = [
+    ("0::/a/b", "a/b/memory.max"),
+    ("0::/a/b", "a/memory.max"),
+    ("0::/a/b", "memory.max"),
+    ("4:cpu,memory:/a/b", "memory/a/b/memory.limit_in_bytes"),
+    ("4:memory:/not/here", "memory/memory.limit_in_bytes"),
+]
+
+
+@pytest.mark.parametrize(("line", "file"), CGROUP_FILES)
+def test_a_containers_limit_counts_as_the_machines_memory(tmp_path, monkeypatch, line, file):
+    monkeypatch.setattr(room, "CGROUPS", tmp_path)
+    monkeypatch.setattr(room, "OWN_GROUPS", tmp_path / "cgroup")
+    whole = room.available()
+    (tmp_path / "cgroup").write_text(f"12:pids:/\n{line}\n")
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("max\n")
+    assert room.available() == whole
+    (tmp_path / file).write_text("12345678\n")
+    assert room.available() == 12345678
+    with pytest.raises(UserError, match=r"It needs 2\.0 GB of memory, and this machine has 0\.0 GB"):
+        room.require(2_000_000_000, "It")
+
+
+def test_where_the_system_says_nothing_nothing_is_refused(monkeypatch):
+    monkeypatch.setattr(room, "_limits", lambda: iter(()))
+    room.require(10**30, "It")
+
+
+def test_a_model_that_does_not_fit_is_not_loaded(model, tmp_path, monkeypatch):
+    folder = handgrad.save(model, tmp_path / "model")
+    monkeypatch.setattr(room, "available", lambda: count(CONFIG_7).weight_bytes - 1)
+    monkeypatch.setattr(model_folder, "blank", lambda _: pytest.fail("it was allocated"))
+    with pytest.raises(UserError, match=r"needs .* GB of memory"):
+        handgrad.load(folder)
