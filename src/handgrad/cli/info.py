@@ -27,6 +27,7 @@ class Shown(NamedTuple):
     recipe: Recipe | None = None
     """None for a model that was saved without."""
     preset: str | None = None
+    engine: str = "cpu"
     run: About | None = None
 
 
@@ -44,7 +45,7 @@ def info(
     """
     what = _found(run)
     cost = count(what.model)
-    memory = engines.get("cpu").memory(what.model, what.recipe.batch_size) if what.recipe else None
+    memory = engines.get(what.engine).memory(what.model, what.recipe.batch_size) if what.recipe else None
     if as_json:
         needed = {**memory._asdict(), "total": memory.total} if memory else None
         print(json.dumps({**_as_json(what), "cost": dataclasses.asdict(cost), "memory": needed}))
@@ -64,7 +65,8 @@ def _found(name: str) -> Shown:
     if "recipe" not in config.fields:
         return Shown(model_folder.model_config(config))
     about = runs.about(name)
-    return Shown(about.config.model, about.config.recipe, about.config.preset, about)
+    run = about.config
+    return Shown(run.model, run.recipe, run.preset, run.engine, about)
 
 
 def _as_json(what: Shown) -> dict[str, Any]:

@@ -161,15 +161,16 @@ class Training:
         settings, moments = self.settings, self.moments
 
         def run(place: slice) -> None:
-            self.flat[place], updated = adamw.update(
-                self.flat[place],
-                gradient[place],
-                adamw.State(moments.mean[place], moments.square[place], moments.step),
-                learning_rate=learning_rate,
-                beta1=settings.beta1,
-                beta2=settings.beta2,
-                weight_decay=self.decay[place],
-            )
+            with np.errstate(all="ignore"):  # the next loss shows it
+                self.flat[place], updated = adamw.update(
+                    self.flat[place],
+                    gradient[place],
+                    adamw.State(moments.mean[place], moments.square[place], moments.step),
+                    learning_rate=learning_rate,
+                    beta1=settings.beta1,
+                    beta2=settings.beta2,
+                    weight_decay=self.decay[place],
+                )
             moments.mean[place], moments.square[place] = updated.mean, updated.square
 
         places = [slice(i, i + UPDATE_SLICE) for i in range(0, self.flat.size, UPDATE_SLICE)]

@@ -7,6 +7,7 @@ validation text's.
 
 import numpy as np
 
+NAMES = ("uniform", "unigram", "bigram")
 N_TOKENS = 1 << 20
 LARGEST_BIGRAM_TABLE = 1024
 

@@ -9,6 +9,7 @@ from handgrad import engines
 from handgrad.formats import model_folder
 from handgrad.formats.tables import Table
 from handgrad.model.config import ModelConfig
+from handgrad.training import baselines
 from handgrad.training.recipe import Recipe
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -45,7 +46,7 @@ def read(folder: Path) -> RunConfig:
 def from_table(config: Table) -> RunConfig:
     """The run that config.json describes; `UserError` where it is none."""
     model = model_folder.model_config(config)
-    baselines = config.table("baselines")
+    losses = config.table("baselines")
     return RunConfig(
         model=model,
         recipe=config.table("recipe").make(Recipe),
@@ -55,5 +56,7 @@ def from_table(config: Table) -> RunConfig:
         precision=config.text("precision", PRECISIONS),
         text=config.text("text"),
         n_tokens=config.whole("n_tokens", least=1),
-        baselines={name: baselines.number(name) for name in baselines.fields},
+        baselines={
+            name: losses.number(name, 0.0, 100.0) for name in baselines.NAMES if name in losses.fields
+        },
     )
