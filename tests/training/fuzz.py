@@ -154,7 +154,15 @@ def _structured(name: str, content: bytes, rng: random.Random) -> bytes | None:
         if name in (BEST, LAST):
             return _tensors(content, rng)
         return _json(content, rng)
-    except (ValueError, RecursionError, IndexError, struct.error, AttributeError, TypeError, KeyError):
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        struct.error,
+    ):
         return None
 
 
