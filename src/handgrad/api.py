@@ -32,7 +32,7 @@ def from_named(config: ModelConfig, arrays: Mapping[str, Any], tokenizer: Tokeni
     dtype = np.result_type(*found.values())
     names = iter([name for name, _ in tree.named_leaves(shapes(config))])
     weights = tree.map(lambda _: np.array(found[next(names)], dtype), shapes(config))
-    return Model(config, weights, tokenizer)  # type: ignore[arg-type]
+    return Model(config, weights, tokenizer)
 
 
 def logits(
