@@ -11,6 +11,7 @@ from handgrad import tree
 from handgrad.errors import UserError
 from handgrad.model.cases import SMALL
 from handgrad.model.config import PRESETS
+from handgrad.tokenizer import ByteTokenizer
 
 NANO = PRESETS["nano"].replace(**SMALL)
 IDS = [[1, 2, 3], [4, 5, 6]]
@@ -73,6 +74,11 @@ def test_a_long_list_of_names_is_cut_short():
 def test_what_is_no_array_of_numbers_is_refused_by_name(array):
     with pytest.raises(UserError, match=r"norm\.gamma must be"):
         handgrad.from_named(NANO, named(NANO) | {"norm.gamma": array})
+
+
+def test_a_tokenizer_of_another_size_is_refused():
+    with pytest.raises(UserError, match="as many tokens as the model"):
+        handgrad.from_named(NANO, named(NANO), ByteTokenizer())
 
 
 def test_weights_by_name_are_a_dictionary():

@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_verdicts():
 
 @pytest.mark.parametrize("seed", [-1, 1.5, None])
 def test_a_seed_that_is_none_is_refused(seed):
-    with pytest.raises(UserError, match="whole number from 0"):
+    with pytest.raises(UserError, match="seed must be a whole number from 0"):
         check_model(small("nano"), seed=seed)
 
 

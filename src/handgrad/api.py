@@ -9,7 +9,7 @@ from handgrad import convert, engines, tree
 from handgrad import parameters as p
 from handgrad.engines import OptimizerSettings, State, Training
 from handgrad.errors import UserError
-from handgrad.formats.model_folder import Model
+from handgrad.formats.model_folder import Model, require_fitting
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import require_shapes_of, require_weights_of, shapes
 from handgrad.model.inputs import require_batch, require_token_ids
@@ -23,10 +23,11 @@ def from_named(config: ModelConfig, arrays: Mapping[str, Any], tokenizer: Tokeni
     """A model from its weights by dotted name, such as `blocks.0.attention.query.weight`.
 
     Arrays may be NumPy's, PyTorch's or nested lists; the widest of their types is the type of all. Raises
-    `UserError` where names are missing, names are too many, or shapes are not those of `config`.
+    `UserError` where names or shapes are not those of `config`, or the tokenizer has more or fewer tokens.
     """
     if not isinstance(arrays, Mapping):
         raise UserError(f"Weights by name are a dictionary; got {type(arrays).__name__}. Or make a Model.")
+    require_fitting(tokenizer, config, "The tokenizer")
     found = {name: convert.numbers(array, name) for name, array in arrays.items()}
     require_shapes_of(config, {name: array.shape for name, array in found.items()})
     dtype = np.result_type(*found.values())

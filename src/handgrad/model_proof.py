@@ -16,13 +16,14 @@ import numpy as np
 
 from handgrad import gradcheck, tree
 from handgrad import parameters as p
-from handgrad.data import batches, token_file
+from handgrad.data import batches, files, token_file
 from handgrad.engines import OptimizerSettings, State, reference
 from handgrad.formats.model_folder import Model, load
 from handgrad.model.cases import generator
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import require_weights_of
 from handgrad.model.transformer import LanguageModel, Transformer
+from handgrad.training.run import TOKENS
 
 PROVED_TOKENS = 64
 """Tokens of the loss that is differentiated: few, because every array takes four forwards."""
@@ -39,8 +40,6 @@ SMALLEST = 1e-9
 """A gradient, clipped, that surely moves a weight: AdamW divides by its size, plus 1e-8."""
 ZERO = 1e-12
 """Of the whole gradient's norm: what rounding leaves of a gradient that is zero."""
-
-TOKENS = "tokens.bin"
 
 
 class WeightProof(NamedTuple):
@@ -126,7 +125,7 @@ def _batch(
 
 def _text(folder: Path, config: ModelConfig) -> np.ndarray | None:
     path = folder / TOKENS
-    return token_file.read(path, config.vocab_size) if path.exists() else None
+    return token_file.read(path, config.vocab_size) if files.exists(path) else None
 
 
 def _unmoved(

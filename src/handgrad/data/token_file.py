@@ -49,5 +49,5 @@ def read(path: Path, vocab_size: int, n_tokens: int | None = None) -> np.ndarray
 
 
 def _encoded(corpus: Corpus, tokenizer: Tokenizer) -> Iterator[np.ndarray]:
-    for piece in corpus.pieces():
-        yield tokenizer.encode(piece).astype(dtype(tokenizer.vocab_size))
+    for token_ids in tokenizer.encode_iterable(corpus.pieces()):
+        yield token_ids.astype(dtype(tokenizer.vocab_size))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handgrad import ops, tree
-from handgrad.errors import UserError, require_known
+from handgrad.errors import require_known, require_whole
 from handgrad.model.block import Block
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
@@ -47,8 +47,7 @@ def names() -> list[str]:
 
 def generator(seed: int) -> np.random.Generator:
     """Random numbers for a proof; `UserError` where `seed` is no whole number from 0."""
-    if not isinstance(seed, int) or seed < 0:
-        raise UserError(f"A seed is a whole number from 0; got {seed!r}. Leave it out to take 0.")
+    require_whole("seed", seed)
     return np.random.default_rng(seed)
 
 
