@@ -14,6 +14,7 @@ from _generate import pages
 MODULES = {
     "handgrad": "What `import handgrad` gives.",
     "handgrad.gradcheck": "The [proof](../proof.md), for an op of your own too.",
+    "handgrad.parameters": "The types of weights, and of their gradients.",
     "handgrad.model.transformer": "The model as a function of its weights, and its backward.",
     "handgrad.foundations.descent": "Walking downhill.",
     "handgrad.foundations.perceptron": "The first learning rule.",

@@ -12,7 +12,7 @@
 The formulas are in `handgrad.ops`, one file each; where the story starts is `handgrad.foundations`.
 """
 
-from handgrad import parameters
+from handgrad import parameters as parameters
 from handgrad.api import from_named, logits, loss_and_gradients
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model, load, save
@@ -41,7 +41,6 @@ __all__ = [
     "load",
     "logits",
     "loss_and_gradients",
-    "parameters",
     "preset",
     "resume",
     "save",
