@@ -18,9 +18,11 @@ from handgrad import gradcheck, tree
 from handgrad import parameters as p
 from handgrad.data import batches, files, token_file
 from handgrad.engines import OptimizerSettings, State, reference
+from handgrad.formats import room
 from handgrad.formats.model_folder import Model, load
 from handgrad.model.cases import generator
 from handgrad.model.config import ModelConfig
+from handgrad.model.count import count
 from handgrad.model.init import require_weights_of
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.training.run import TOKENS
@@ -35,6 +37,9 @@ TRIES = 6
 
 BATCH_TOKENS = 1024
 """Tokens in which every weight should take part."""
+BYTES_A_WEIGHT = 64
+"""What the proof needs at its peak: weights and gradients in float64, several times, and a training step."""
+
 LEARNING_RATE = 1e-3
 SMALLEST = 1e-9
 """A gradient, clipped, that surely moves a weight: AdamW divides by its size, plus 1e-8."""
@@ -80,6 +85,7 @@ def weight_proofs(model: Model | str | Path, seed: int = 0) -> Iterator[WeightPr
     if not isinstance(model, Model):
         folder, model = Path(model), load(model)
         tokens = _text(folder, model.config)
+    room.require(BYTES_A_WEIGHT * count(model.config).parameters, "The proof of this model")
     require_weights_of(model.config, model.weights)
     config = model.config.replace(dropout=0.0)
     weights = tree.map(lambda leaf: leaf.astype(np.float64), model.weights)

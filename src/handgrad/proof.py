@@ -1,7 +1,7 @@
-"""The proof of everything: every op, every block, every preset, gathered into one verdict an input.
+"""The proof of all that is here: every op, every kind of block, every preset, one verdict an input.
 
-An array that occurs in several cases of an op is judged by its worst; blocks and presets, which have many
-arrays, are judged by input and say which array was the worst.
+An op's input is judged by the worst of the op's cases. The weights of a block or a preset are one input of
+many arrays: the verdict is that of the worst array, and names it.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import numpy as np
 
 from handgrad import gradcheck
 from handgrad.gradcheck import TOLERANCE, ElementProof
-from handgrad.model.cases import Case, every_case, generator
+from handgrad.model.cases import Case, Kind, every_case, generator
 
 
 class Result(NamedTuple):
@@ -19,11 +19,11 @@ class Result(NamedTuple):
 
     name: str
     """Of the op, block or preset."""
-    kind: str
+    kind: Kind
     input: str
     relative_error: float
     worst: str = ""
-    """Of an input that is a tree of arrays, the one with this error."""
+    """The array with this error, where the input is a tree of arrays."""
     elements: ElementProof | None = None
     """Every derivative, where every one was measured."""
 

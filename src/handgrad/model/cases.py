@@ -1,12 +1,13 @@
 """All that is proved: ops on their own cases, blocks of every kind, every preset made small."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from handgrad import ops, tree
 from handgrad.errors import require_known, require_whole
+from handgrad.gradcheck import Op
 from handgrad.model.block import Block
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
@@ -31,12 +32,16 @@ BLOCKS: dict[str, dict[str, Any]] = {
 }
 
 
+Weights = TypeVar("Weights")
+Kind = Literal["op", "block", "preset"]
+
+
 class Case(NamedTuple):
     """Something with a forward and a backward, and inputs to prove it on."""
 
     name: str
-    kind: str
-    op: Any
+    kind: Kind
+    op: Op
     inputs: dict[str, Any]
 
 
@@ -71,8 +76,8 @@ def _small(config: ModelConfig) -> ModelConfig:
     return config.replace(**SMALL, n_kv_heads=1 if config.kv_heads < config.n_heads else None)
 
 
-def _lively(weights: Any, rng: np.random.Generator) -> Any:
-    """Weights of ordinary size: biases of zero would hide an error in what uses them."""
+def _lively(weights: Weights, rng: np.random.Generator) -> Weights:
+    """Weights of ordinary size: a bias of zero would hide an error in what uses it."""
     return tree.map(lambda w: w + 0.3 * rng.normal(size=w.shape), weights)
 
 
