@@ -57,6 +57,10 @@ def public(module: Any) -> list[str]:
 
 
 def entry(module: str, name: str, thing: Any) -> str:
+    if inspect.ismodule(thing):
+        rows = [[f"`{name}.{part}`", first_paragraph(getattr(thing, part))] for part in public(thing)]
+        table = pages.cards(pages.table(["what it defines", "what that is"], rows))
+        return f"### {name}\n\n{inspect.getdoc(thing)}\n\n{table}"
     if not callable(thing):
         kind = type(next(iter(thing.values()))).__name__
         return f"### {name}\n\nA `{kind}` by name: " + ", ".join(f"`{key}`" for key in thing) + "."

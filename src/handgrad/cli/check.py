@@ -33,7 +33,10 @@ def check(
     seed: Annotated[int, typer.Option(help="Draws the inputs and directions.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row.")] = False,
 ) -> None:
-    """Prove every hand-derived gradient against central differences; exit with 1 if one fails.
+    """Compare every hand-derived gradient with central differences; exit with 1 if one fails.
+
+    "Proved" means: the two agree at the inputs tried, along random directions. How sharp that is, in figures:
+    python -m pydoc handgrad.gradcheck
 
     Of a model, every weight must also have a gradient, and be moved by a step of training.
 
