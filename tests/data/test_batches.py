@@ -71,7 +71,7 @@ def test_ids_take_two_bytes_where_they_fit(vocab_size, expected):
 
 @pytest.mark.parametrize("kind", ["characters", "bytes"])
 def test_a_token_file_holds_the_text_and_is_mapped(tmp_path, kind):
-    text = corpus.from_text("Grüße aus Wien.\n" * 30)
+    text = corpus.Corpus("text", text="Grüße aus Wien.\n" * 30)
     tokenizer = CharacterTokenizer.train(text.pieces()) if kind == "characters" else ByteTokenizer()
     n_tokens = token_file.write(tmp_path / "tokens.bin", text, tokenizer)
     tokens = token_file.read(tmp_path / "tokens.bin", tokenizer.vocab_size)

@@ -97,5 +97,3 @@ def test_what_is_missing_is_named(tmp_path):
         corpus.open_corpus([tmp_path])
     with pytest.raises(UserError, match="read alone"):
         corpus.open_corpus(["-", "a.txt"])
-    with pytest.raises(UserError, match="holds none"):
-        corpus.from_text("  ")

@@ -50,6 +50,14 @@ def test_the_run_works_as_long_as_nobody_damages_it(tiny_run):
     assert run.about(tiny_run).steps_done == 4
 
 
+def test_the_best_weights_are_loaded_or_others_by_name(tiny_run):
+    best, last, default = (handgrad.load(tiny_run, name).weights.embedding for name in (BEST, LAST, None))
+    np.testing.assert_array_equal(default, best)
+    assert np.any(default != last)
+    with pytest.raises(UserError, match="There is no checkpoint"):
+        handgrad.load(tiny_run, "worst.safetensors")
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "words"),
     [
@@ -218,9 +226,10 @@ def test_a_run_goes_on_without_its_metrics(tiny_run):
         ('{"step": 1e99, "best_loss": 1.0, "seconds": 1.0}', "step must be a whole number"),
         ('{"step": 3, "best_loss": NaN, "seconds": 1.0}', "best_loss must be a number"),
         ('{"step": 3, "best_loss": null, "seconds": 1.0}', "best_loss must be a number"),
+        ('{"step": 3, "best_loss": 1%s, "seconds": 1.0}' % ("0" * 400), "best_loss must be a number"),
         ('{"step": 3, "best_loss": 1.0, "seconds": []}', "seconds must be a number"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 @pytest.mark.parametrize("open_run", [info, resume])
 def test_the_text_beside_the_weights_is_checked(tiny_run, open_run, progress, words):

@@ -52,3 +52,4 @@ def test_a_run_killed_ten_times_ends_with_the_weights_of_an_uninterrupted_one(te
 def wait_until(process, happened):
     while not happened():
         assert process.is_alive()
+        time.sleep(1e-4)

@@ -163,7 +163,6 @@ class _Race:
         self.config, self.n_steps, self.limit, self.report = config, n_steps, limit, report
         self._stack = stack
         self._runners: list[tuple[Entry, Worker, int]] = []
-        self._rates: dict[str, list[float]] = {}
 
     def enter(self, entry: Entry) -> None:
         """Start a variant and warm it up."""

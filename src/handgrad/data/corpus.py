@@ -61,11 +61,6 @@ def open_corpus(sources: Sequence[str | Path] = ()) -> Corpus:
     return _not_empty(Corpus(name, files=files))
 
 
-def from_text(text: str) -> Corpus:
-    """The corpus of a string."""
-    return _not_empty(Corpus("text", text=text))
-
-
 def _standard_input() -> Iterator[bytes]:
     if sys.stdin is None:
         raise UserError('Standard input ("-") is closed. Name a file, or pipe a text into it.')

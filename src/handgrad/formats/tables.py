@@ -44,9 +44,14 @@ class Table:
     def number(self, name: str, least: float = -math.inf, most: float = 1e39) -> float:
         """The number `name`, from `least` to `most`."""
         value = self._get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        try:
+            number = float(value) if is_number else math.nan
+        except OverflowError:
+            number = math.nan
+        if not least <= number <= most:
             raise self.error(f"{name} must be a number from {least:g} to {most:g}; got {shown(value)}.")
-        return float(value)
+        return number
 
     def text(self, name: str, choices: Sequence[str] = ()) -> str:
         """The text `name`, one of `choices` where there are any."""
