@@ -41,7 +41,7 @@ class Table:
             raise self.error(str(error)) from error
         return value
 
-    def number(self, name: str, least: float = -math.inf, most: float = 1e39) -> float:
+    def number(self, name: str, least: float = -math.inf, most: float = 1e300) -> float:
         """The number `name`, from `least` to `most`."""
         value = self._get(name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -12,6 +12,8 @@ from handgrad.formats.tables import Table
 
 METRICS = "metrics.jsonl"
 LONGEST_LINE = 1 << 20
+LARGEST_LOSS = 1e39
+"""Beyond what float32 holds."""
 REMEDY = "Mend the line, or move the file away: training goes on without it."
 
 
@@ -107,13 +109,15 @@ class Writer:
 def _row(table: Table) -> Row:
     step = table.whole("step")
     if "loss" in table.fields:
-        numbers = (
-            table.number(name, 0.0) for name in ("learning_rate", "gradient_norm", "tokens_per_second")
-        )
-        return StepRow(step, table.number("loss"), *numbers)
-    train_loss = None if table.fields.get("train_loss") is None else table.number("train_loss")
-    validation_loss, seconds = table.number("validation_loss"), table.number("seconds", 0.0)
+        names = ("learning_rate", "gradient_norm", "tokens_per_second")
+        return StepRow(step, _loss(table, "loss"), *(table.number(name, 0.0) for name in names))
+    train_loss = None if table.fields.get("train_loss") is None else _loss(table, "train_loss")
+    validation_loss, seconds = _loss(table, "validation_loss"), table.number("seconds", 0.0)
     return EvaluationRow(step, validation_loss, train_loss, seconds, table.text("sample"))
+
+
+def _loss(table: Table, name: str) -> float:
+    return table.number(name, most=LARGEST_LOSS)
 
 
 def _line(row: Row) -> str:
