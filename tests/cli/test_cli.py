@@ -108,6 +108,24 @@ def test_info_tells_how_far_a_run_is(handgrad_, trained):
     assert row["cost"]["parameters"] > 0
 
 
+def test_a_saved_model_needs_no_run(handgrad_, trained, tmp_path):
+    folder = handgrad.save(handgrad.load(trained), tmp_path / "model")
+    code, out, _ = handgrad_("info", folder)
+    assert code == 0
+    assert "parameters" in out
+    assert "recipe" not in out
+    row = json.loads(handgrad_("info", folder, "--json")[1])
+    assert row.keys() == {"model", "cost", "memory"}
+    assert handgrad_("generate", folder, "3", "--max-tokens", "5")[0] == 0
+    code, _, err = handgrad_("train", "--resume", "--out", folder)
+    assert code == 2
+    assert "has no recipe" in err
+    (folder / "tokenizer.json").unlink()
+    code, _, err = handgrad_("generate", folder, "3")
+    assert code == 2
+    assert "needs a tokenizer" in err
+
+
 def test_info_knows_presets(handgrad_):
     _, out, _ = handgrad_("info", "gpt2")
     assert "124,439,808" in out

@@ -200,7 +200,12 @@ def test_a_default_run_gets_the_first_free_number(text_file, tmp_path, small, mo
         ({"beta2": 1.0}, "beta2 must be"),
         ({"schedule": "linear"}, "choose one of constant, cosine"),
         ({"seed": -1}, "seed must be"),
+        ({"seed": 1 << 63}, "seed must be"),
         ({"tokenizer": "words"}, "choose one of characters"),
+        ({"engine": "gpu"}, "There is no engine 'gpu'"),
+        ({"engine": "reference", "precision": "float8"}, "There is no precision 'float8'"),
+        ({"steps": 10**20}, "steps must be a whole number"),
+        ({"learning_rate": 10**400}, "learning_rate must be above zero"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(text_file, tmp_path, small, options, words):

@@ -1,4 +1,4 @@
-"""What one sees of a training run: a live line on a terminal, plain lines in a pipe, or JSON."""
+"""What a training run prints: a live line on a terminal, plain lines in a pipe, or JSON."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ SAMPLE_LINES = 6
 
 @contextlib.contextmanager
 def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
-    """A function to report events to, while a display for them is open."""
+    """Opens a display; yields the function that events are reported to."""
     about = run.about(folder)
     if as_json:
         print(json.dumps({"event": "start", "folder": str(folder), **_head(about)}), flush=True)

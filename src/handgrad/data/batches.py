@@ -1,4 +1,4 @@
-"""What a model sees: the split, random batches to learn from, fixed ones to be judged by."""
+"""Batches: the text is split; random batches to train on, fixed ones to evaluate."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from handgrad.errors import UserError
 VALIDATION_SHARE = 0.1
 
 Batch = tuple[np.ndarray, np.ndarray]
-"""Token ids and, one place further on, their targets; both (B, T)."""
+"""Token ids and targets, both (B, T). A target is the token that follows."""
 
 
 def split(tokens: np.ndarray, context_length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -26,14 +26,14 @@ def split(tokens: np.ndarray, context_length: int) -> tuple[np.ndarray, np.ndarr
 
 
 def draw(tokens: np.ndarray, batch_size: int, context_length: int, rng: np.random.Generator) -> Batch:
-    """A batch of windows that begin anywhere, drawn from `rng`."""
+    """A batch of windows; `rng` draws where each begins."""
     return _windows(tokens, rng.integers(len(tokens) - context_length, size=batch_size), context_length)
 
 
 def spread(
     tokens: np.ndarray, batch_size: int, context_length: int, n_windows: int | None = None
 ) -> Iterator[Batch]:
-    """Batches of windows side by side, spread evenly over `tokens`: always the same, `n_windows` at most."""
+    """Batches of at most `n_windows` windows, always the same, spread evenly over `tokens`."""
     n_fitting = (len(tokens) - 1) // context_length
     n_windows = n_fitting if n_windows is None else min(n_windows, n_fitting)
     starts = np.arange(n_windows) * n_fitting // n_windows * context_length

@@ -2,10 +2,10 @@ r"""From logits to the next token: temperature, top-k, top-p, and the draw.
 
 $$p_i \propto e^{z_i/\tau}$$
 
-At temperature $\tau = 1$ these are the model's own probabilities; below, the likely become likelier; at 0
-only the likeliest is left (greedy). Top-k keeps the k likeliest tokens, top-p the fewest that together have
-probability p (Holtzman et al., "The curious case of neural text degeneration", 2019, arXiv:1904.09751); the
-rest get zero, what is left sums to one.
+At temperature $\tau = 1$ these are the model's own probabilities. Below 1 the likely tokens become likelier;
+at 0 only the likeliest is left (greedy). Top-k keeps the k likeliest tokens. Top-p keeps the fewest tokens
+that together have probability p (Holtzman et al., "The curious case of neural text degeneration", 2019,
+arXiv:1904.09751). All others get zero, and the rest is scaled to sum to one.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-r"""What a loss is worth: the losses, in nats a token, of writers that know little.
+r"""Losses to compare with, in nats a token: those of models that know little.
 
-Uniform: every token alike, $\log V$. Unigram: the tokens' frequencies. Bigram: the frequencies after the
-token before. The frequencies are the training text's, one added to each count (Laplace), and the losses the
-validation text's.
+Uniform: every token is as likely, $\log V$. Unigram: tokens have their frequencies. Bigram: tokens have their
+frequencies after the token before. Frequencies are counted in the training text, with one added to each count
+(Laplace); losses are measured on the validation text.
 """
 
 import numpy as np

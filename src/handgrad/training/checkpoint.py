@@ -1,7 +1,7 @@
-"""All that training needs to go on as if it had never stopped, in one file that is whole or absent.
+"""Checkpoints: all that training needs to go on as if it had never stopped, in one file.
 
-Weights under their names, Adam's two moments flat, and beside them the step and the best validation loss so
-far. Schedule, batches and dropout follow from the step and the run's seed.
+The file holds the weights under their names, Adam's two moments flat, the step, and the best validation loss
+so far. Schedule, batches and dropout follow from the step and the run's seed.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Where a number that is not finite began: the first array, forward or backward, that holds one."""
+"""Finds where a number that is not finite began: the first array, forward or backward, that holds one."""
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from handgrad.model.transformer import LanguageModel, Transformer
 def first_not_finite(
     config: ModelConfig, weights: p.Transformer, token_ids: np.ndarray, targets: np.ndarray
 ) -> str:
-    """The first such array, in the order of computation: the forward pass at blocks.2.attention.output.x.
+    """The first such array in the order of computation, as "the forward pass at blocks.2.attention.output.x".
 
-    The batch is run again by the formulas themselves, without dropout.
+    The formulas themselves run the batch again, without dropout.
     """
     model = LanguageModel(Transformer(config))
     with np.errstate(all="ignore"):

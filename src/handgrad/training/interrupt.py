@@ -1,4 +1,4 @@
-"""Ctrl-C and a polite kill, heard but not obeyed at once: a step that has begun is finished, then saved."""
+"""Ctrl-C and SIGTERM wait until the step that has begun is finished; then the run is saved."""
 
 import contextlib
 import signal
@@ -11,9 +11,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Within, the first SIGINT or SIGTERM only makes the yielded function True; a second acts as usual.
+    """Within, the first SIGINT or SIGTERM makes the yielded function return True; a second acts as usual.
 
-    Outside the main thread signals cannot be caught, and nothing is changed.
+    Python catches signals in the main thread only; in others nothing changes.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

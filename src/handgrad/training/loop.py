@@ -1,4 +1,4 @@
-"""The training loop: draw, step, now and then evaluate and save; stop when done, asked, or broken."""
+"""The training loop: draw a batch, make a step, now and then evaluate and save."""
 
 import itertools
 import math
@@ -23,7 +23,7 @@ from handgrad.training.metrics import EvaluationRow, StepRow
 from handgrad.training.recipe import Recipe
 
 SAVE_SECONDS = 300.0
-"""The most time between two checkpoints, so that little is lost where evaluations are far apart."""
+"""The most time between two checkpoints where evaluations are further apart."""
 
 SAMPLE_TOKENS = 160
 
@@ -32,7 +32,7 @@ BATCH, DROPOUT, SAMPLE = range(3)
 
 
 class StepDone(NamedTuple):
-    """A step was made."""
+    """A training step is done."""
 
     step: int
     loss: float
@@ -40,11 +40,11 @@ class StepDone(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """The model was judged, and saved."""
+    """The model is evaluated and saved."""
 
     step: int
     train_loss: float | None
-    """Mean over the steps since the last evaluation; none before the first."""
+    """The mean over the steps since the last evaluation; None before the first step."""
     validation_loss: float
     is_best: bool
     is_final: bool
@@ -72,7 +72,7 @@ Event = Compiling | StepDone | Evaluated
 
 @dataclass
 class Run:
-    """One run in motion: where it is kept, what it learns from, how, and how far it is."""
+    """A run that is training: its folder, model, texts, recipe and progress."""
 
     folder: Path
     recipe: Recipe

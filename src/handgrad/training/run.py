@@ -1,4 +1,4 @@
-"""A training run: made whole as a folder, set in motion, taken up again as if it had never stopped."""
+"""A training run: its folder is made, trained in, and resumed as if training had never stopped."""
 
 import dataclasses
 import itertools
@@ -21,7 +21,7 @@ from handgrad.model.init import init
 from handgrad.training import baselines, checkpoint, loop, metrics, run_config
 from handgrad.training.metrics import EvaluationRow
 from handgrad.training.recipe import RECIPES, Recipe
-from handgrad.training.run_config import RunConfig
+from handgrad.training.run_config import PRECISIONS, RunConfig
 
 TOKENS, PLOT = "tokens.bin", "loss.png"
 RUNS = Path("runs")
@@ -96,6 +96,7 @@ def create(
 ) -> Path:
     """Make the folder of a new run, ready for its first step: all of it, or nothing."""
     model, recipe = _configured(preset_name, options)
+    require_known("precision", precision, PRECISIONS)
     engines.get(engine).require(precision)
     require_whole("seed", seed)
     folder = _new_folder(out, preset_name)
@@ -136,7 +137,7 @@ def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print
 
 
 def _train(folder: Path, config: RunConfig, report: Callable[[loop.Event], object]) -> bool:
-    """All of it but the picture; the memory that training takes is free again when this returns."""
+    """`resume` without the picture; the memory that training takes is free again when this returns."""
     model, recipe = config.model, config.recipe
     _require_room(model, recipe, config.engine, config.precision)
     model_folder.require_parameters(folder / LAST, model)

@@ -46,10 +46,11 @@ def read(folder: Path) -> RunConfig:
 def from_table(config: Table) -> RunConfig:
     """The run that config.json describes; `UserError` where it is none."""
     model = model_folder.model_config(config)
+    recipe = config.table("recipe").make(Recipe)
     losses = config.table("baselines")
     return RunConfig(
         model=model,
-        recipe=config.table("recipe").make(Recipe),
+        recipe=recipe,
         preset=config.text("preset"),
         seed=config.whole("seed"),
         engine=config.text("engine", tuple(engines.ENGINES)),
