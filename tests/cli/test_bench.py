@@ -9,7 +9,7 @@ import pytest
 from handgrad import cli
 from handgrad.benchmark import against, profile, worker, workload
 from handgrad.errors import UserError
-from handgrad.kernels import cache
+from handgrad.kernels import peaks
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import count
 
@@ -27,8 +27,6 @@ class Broken(against.Variant):
 @pytest.fixture
 def bench(monkeypatch, capfd):
     """Run `handgrad bench` on a tiny nano, measured as briefly as can be; exit code, output, error output."""
-    with cache.here():
-        from handgrad.kernels import peaks
     monkeypatch.setattr(peaks, "SECONDS", 1e-4)
     monkeypatch.setattr(peaks, "MEMORY_BYTES", 1 << 20)
     monkeypatch.setitem(PRESETS, "nano", TINY)

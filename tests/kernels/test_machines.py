@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
+from handgrad.kernels import cache
+
 COMPARE = """
+import hashlib
 import numpy as np
 from handgrad.api import loss_and_gradients
 from handgrad.engines import cpu
@@ -20,15 +23,23 @@ rng = np.random.default_rng(0)
 size = {"context_length": 50, "n_layers": 2, "d_model": 36, "n_heads": 2}
 config = PRESETS["nano"].replace(**size, bias=True)
 batch = rng.integers(65, size=(2, 3, 50))
-names = []
-cpu.compile_kernels(config, "auto", names.append)
-training = cpu.Training(config, State(init(config)), OptimizerSettings())
-loss, found = training.loss_and_gradients(*batch)
-expected, gradients = loss_and_gradients(config, init(config, dtype=np.float64), *batch)
-scale = {n: np.abs(g).max() for n, g in gradients.items() if "key.bias" not in n}  # which has none
-ours = dict(tree.named_leaves(found))
-error = max(np.abs(ours[n] - gradients[n]).max() / scale[n] for n in scale)
-print(machine.LANES, machine.TILE_ROWS, machine.AMX, abs(loss - expected) < 1e-5, error < 2e-5, len(names))
+names, bits = [], hashlib.sha256()
+for precision in ("float32",) if machine.AMX == "none" else ("float32", "bfloat16"):
+    cpu.compile_kernels(config, precision, names.append)
+    training = cpu.Training(config, State(init(config)), OptimizerSettings(), precision=precision)
+    loss, found = training.loss_and_gradients(*batch)
+    if precision == "float32":
+        expected, gradients = loss_and_gradients(config, init(config, dtype=np.float64), *batch)
+        scale = {n: np.abs(g).max() for n, g in gradients.items() if "key.bias" not in n}  # which has none
+        ours = dict(tree.named_leaves(found))
+        error = max(np.abs(ours[n] - gradients[n]).max() / scale[n] for n in scale)
+        right = abs(loss - expected) < 1e-5 and error < 2e-5
+    config_dropped, state = config.replace(dropout=0.1), State(init(config))
+    dropped = cpu.Training(config_dropped, state, OptimizerSettings(), precision=precision)
+    dropped.step(*batch, 1e-3, rng)
+    for array in (*tree.leaves(found), *tree.leaves(dropped.state().weights)):
+        bits.update(np.ascontiguousarray(array))
+print(machine.LANES, machine.TILE_ROWS, right, bits.hexdigest(), len(names))
 """
 
 TILES = """
@@ -58,7 +69,9 @@ for kernel, signature in (
     (code,) = kernel.inspect_asm().values()
     names = r"\\b(tdpbf16ps|tileloadd|tilestored|ldtilecfg|tilerelease)\\b"
     found = collections.Counter(re.findall(names, code))
-    print(sorted(found), found["tdpbf16ps"] >= 4)
+    (ir,) = kernel.inspect_llvm().values()
+    weak = re.findall(r"^define linkonce_odr .*@(_ZN8handgrad\\w+)", ir, re.MULTILINE)
+    print(sorted(found), found["tdpbf16ps"] >= 4, weak)
 """
 
 
@@ -70,25 +83,70 @@ def python(script: str, cache: object, **environment: str) -> subprocess.Complet
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("lanes", "rows"), [("4", "6"), ("16", "12")])
-def test_other_vectors_compute_the_same(lanes, rows, tmp_path):
-    result = python(COMPARE, tmp_path, HANDGRAD_LANES=lanes, HANDGRAD_AMX="off")
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout.split()[:5] == [lanes, rows, "none", "True", "True"]
-
-
-def test_kernels_are_compiled_once_and_then_loaded(tmp_path):
-    first, second = (python(COMPARE, tmp_path, HANDGRAD_AMX="off") for _ in range(2))
+@pytest.mark.parametrize(("lanes", "rows", "amx"), [("4", "6", "off"), ("16", "12", "auto")])
+def test_other_vectors_compute_the_same_and_loaded_kernels_the_same_bits(lanes, rows, amx, tmp_path):
+    machine = {"HANDGRAD_LANES": lanes, "HANDGRAD_AMX": amx}
+    first, second = (python(COMPARE, tmp_path, **machine) for _ in range(2))
     assert first.returncode == second.returncode == 0, first.stderr[-2000:] + second.stderr[-2000:]
-    assert int(first.stdout.split()[-1]) > 20
-    assert int(second.stdout.split()[-1]) == 0
+    *compiled, n_compiled = first.stdout.split()
+    *loaded, n_loaded = second.stdout.split()
+    assert compiled[:3] == [lanes, rows, "True"]
+    assert loaded == compiled
+    assert int(n_compiled) > 20
+    assert int(n_loaded) == 0
 
 
-def test_a_cache_that_cannot_be_written_to_is_no_obstacle(tmp_path):
+NOTHING_KEPT = """
+import numpy as np
+from handgrad.kernels import cache, elementwise
+x = np.ones(3, np.float32)
+elementwise.add_to(x, x)
+print(*x, cache.folder())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit on the size of files")
+def test_a_full_disk_is_no_obstacle_the_second_time_either(tmp_path):
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8))\n"  # bytes a file may have
+    for _ in range(2):
+        result = python(full + NOTHING_KEPT, tmp_path)
+        assert result.returncode == 0, result.stderr[-2000:]
+        assert result.stdout.split()[:3] == ["2.0", "2.0", "2.0"]
+    assert not list(tmp_path.rglob("*.nbc"))
+
+
+def test_kernels_are_compiled_where_no_folder_can_be_made(tmp_path):
     (tmp_path / "handgrad").write_text("a file where the folder should be")
-    result = python("import handgrad.kernels.cache as c; print(c.folder())", tmp_path)
+    (tmp_path / f"handgrad-{os.getuid()}").write_text("here too")
+    result = python(NOTHING_KEPT, tmp_path, TMPDIR=str(tmp_path))
     assert result.returncode == 0, result.stderr[-2000:]
-    assert str(tmp_path) not in result.stdout
+    assert result.stdout == "2.0 2.0 2.0 None\n"
+
+
+def test_a_user_without_a_home_has_a_folder_all_the_same(monkeypatch, tmp_path):
+    def nobody(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(cache.Path, "expanduser", nobody)
+    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert cache.folder.__wrapped__().is_relative_to(tmp_path)
+
+
+def test_folders_of_versions_used_long_ago_are_removed(monkeypatch, tmp_path):
+    old = [tmp_path / "handgrad" / f"kernels-{i}" for i in range(20)]
+    for i, path in enumerate(old):
+        path.mkdir(parents=True)
+        os.utime(path, (i, i))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ours = cache.folder.__wrapped__()
+    left = set((tmp_path / "handgrad").iterdir())
+    assert left == {ours, *old[-cache.MOST_FOLDERS + 1 :]}
+
+
+def test_without_a_compiler_a_sentence_says_so(tmp_path):
+    result = python("import handgrad.engines.cpu", tmp_path, NUMBA_DISABLE_JIT="1")
+    assert "UserError: The kernels need Numba's compiler" in result.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="AMX is asked for on Linux")
@@ -97,7 +155,7 @@ def test_kernels_of_bfloat16_compile_to_tile_instructions(tmp_path):
     machine = {"NUMBA_CPU_NAME": "sapphirerapids", "NUMBA_CPU_FEATURES": features, "HANDGRAD_LANES": "16"}
     result = python(TILES, tmp_path, **machine)
     assert result.returncode == 0, result.stderr[-2000:]
-    tiles = "['ldtilecfg', 'tdpbf16ps', 'tileloadd', 'tilerelease', 'tilestored'] True"
+    tiles = "['ldtilecfg', 'tdpbf16ps', 'tileloadd', 'tilerelease', 'tilestored'] True []"
     assert result.stdout.splitlines() == [tiles] * 4
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from handgrad.benchmark import ours, worker
 from handgrad.benchmark.profile import Profile, profile
 from handgrad.engines import cpu, parallel
-from handgrad.kernels import cache, machine
+from handgrad.kernels import machine
 from handgrad.kernels import precision as precisions
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
@@ -86,8 +86,8 @@ def measure(
 
 def machine_peaks(report: Callable[[str], object] = lambda what: None) -> "Peaks":
     """What this machine can do at most."""
-    with cache.here():  # imported by those who measure: its kernels are no part of training
-        from handgrad.kernels import peaks
+    from handgrad.kernels import peaks  # imported by those who measure: its kernels are no part of training
+
     return peaks.measure(parallel.n_cores(), report)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from handgrad.benchmark import ours
 from handgrad.engines import parallel
-from handgrad.kernels import optimizer
+from handgrad.kernels import jit
 from handgrad.model.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 BETWEEN = "Python between kernels"
 SCRATCH = "scratch"
-KERNEL = type(optimizer.adamw)
-"""The type of every compiled function."""
 ATTENTION_PRODUCTS = {"forward": 2, "backward": 5}
 """Scores, and what they gather of the values; backward the scores again, and four gradients."""
 
@@ -111,11 +109,11 @@ def one_thread() -> Iterator[None]:
 
 
 def kernels() -> Iterator[tuple[Any, str, Any]]:
-    """Every kernel that Python calls, with each module and name it is known by: those kept on disk."""
+    """Every kernel that Python calls, with each module and name it is known by."""
     for module_name, module in sorted(sys.modules.items()):
         if module_name.startswith("handgrad."):
             for name, value in list(vars(module).items()):
-                if isinstance(value, KERNEL) and value.stats.cache_path is not None:
+                if jit.is_kernel(value):
                     yield module, name, value
 
 

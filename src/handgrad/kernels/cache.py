@@ -3,49 +3,97 @@
 Numba looks at a function's own file to see whether it changed, not at what it calls nor at the constants it
 was built from. So the folder's name is a digest of all kernels' sources and of the numbers they are built
 from: what could make a compiled kernel wrong gives it another folder.
+
+Where nothing can be kept (a full disk, no folder that can be written to), every process compiles for itself.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
+import pickle
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numba
 from numba import config
 from numba.core import event
+from numba.core.caching import FunctionCache
 
 from handgrad.kernels import machine
 
+MOST_FOLDERS = 8
+"""Folders that are kept: those of other versions, and of other vectors, that were used last."""
 
-def folder() -> Path:
-    """The folder of this version's kernels for this machine; one that can be written to, if there is any."""
+
+@functools.cache
+def folder() -> Path | None:
+    """The folder of this version's kernels for this machine; None where none can be written to."""
     digest = hashlib.sha256(f"{numba.__version__} {machine.LANES} {machine.AMX}".encode())
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
-    name = f"kernels-{digest.hexdigest()[:16]}"
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handgrad"
-    for parent in (
-        base,
-        Path(tempfile.gettempdir()) / f"handgrad-{os.getuid() if hasattr(os, 'getuid') else ''}",
-    ):
-        with contextlib.suppress(OSError):
-            (parent / name).mkdir(parents=True, exist_ok=True)
-            if os.access(parent / name, os.W_OK):
-                return parent / name
-    return base / name
+    for place in (_of_the_user, _for_the_time_being):
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: a user without a home
+            chosen = place() / f"kernels-{digest.hexdigest()[:16]}"
+            chosen.mkdir(parents=True, exist_ok=True)
+            if os.access(chosen, os.W_OK):
+                os.utime(chosen)  # used last
+                _forget_all_but(MOST_FOLDERS, chosen.parent)
+                return chosen
+    return None
 
 
-@contextlib.contextmanager
-def here() -> Iterator[None]:
-    """Functions decorated within keep their machine code in `folder()`; others are left alone."""
-    before = config.CACHE_DIR
-    config.CACHE_DIR = str(folder())
+def _of_the_user() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handgrad"
+
+
+def _for_the_time_being() -> Path:
+    """A folder under the system's for temporary files, which is ours: code is loaded from it."""
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    place = Path(tempfile.gettempdir()) / f"handgrad-{user}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and place.stat().st_uid != user:
+        raise PermissionError(f"{place} belongs to someone else")
+    return place
+
+
+def _forget_all_but(n: int, parent: Path) -> None:
+    by_use = sorted(parent.glob("kernels-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in by_use[n:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class _Kept(FunctionCache):
+    """Numba's cache of one function; what it cannot read is compiled, what it cannot write is not kept."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+            super().save_overload(sig, data)
+
+
+def keep(dispatcher: Any) -> None:
+    """Keep this function's machine code in `folder()`."""
+    place = folder()
+    if place is None:
+        return
+    before, config.CACHE_DIR = config.CACHE_DIR, str(place)  # Numba asks it once, here
     try:
-        yield
+        kept = _Kept(dispatcher.py_func)
+    except RuntimeError:  # "no locator available": the disk has become full
+        return
     finally:
         config.CACHE_DIR = before
+    if Path(kept.cache_path).is_relative_to(place):  # else Numba's second choice, beside the source
+        dispatcher._cache = kept
 
 
 class _Compiling(event.Listener):
