@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from handgrad.kernels import functions
+from handgrad.kernels import activations, functions, loss
 from handgrad.kernels.random import Counted, draw, threshold, uniform
 
 EPS = float(np.finfo(np.float32).eps)
@@ -38,11 +38,57 @@ def test_exp_at_and_beyond_its_ends():
     np.testing.assert_array_equal(mapped(functions.exp, x), [0, 0, 0, np.inf, np.inf, np.inf, np.nan])
 
 
+def whole_range(n=2001):
+    """float32 of every size and both signs, denormal numbers and zeros among them."""
+    sizes = np.concatenate([[0.0], np.geomspace(1e-45, 3e38, n), np.linspace(0, 20, n)]).astype(np.float32)
+    return np.concatenate([sizes, -sizes])
+
+
+def test_tanh_is_exact_to_some_roundings_of_itself():
+    x = whole_range()
+    smallest = float(np.finfo(np.float32).smallest_subnormal)
+    expected = np.tanh(x.astype(np.float64))
+    np.testing.assert_allclose(mapped(functions.tanh, x), expected, rtol=4 * EPS, atol=smallest)
+    ends = np.array([np.inf, -np.inf, np.nan], np.float32)
+    np.testing.assert_array_equal(mapped(functions.tanh, ends), [1, -1, np.nan])
+
+
+def test_gelu_tanh_is_exact_in_its_tail_too():
+    x = np.concatenate([np.linspace(-6, 6, 999), np.geomspace(1e-30, 1, 99)]).astype(np.float32)
+    y = np.empty_like(x)
+    activations.gelu_tanh(y, x)
+    exact = x.astype(np.float64)
+    u = math.sqrt(2 / math.pi) * (exact + 0.044715 * exact**3)
+    # 2 u is rounded: at x = -6 it is -24.7, of which 25 eps are 25 eps of the exponential
+    np.testing.assert_allclose(y, exact / (1 + np.exp(-2 * u)), rtol=100 * EPS)
+
+
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 100])
+def test_the_largest_of_a_row(n, rng):
+    @njit
+    def largest(x):
+        return functions.largest(x)
+
+    for x in (rng.normal(size=n), -np.abs(rng.normal(size=n)), np.zeros(n), np.full(n, -np.inf)):
+        x = x.astype(np.float32)
+        assert largest(x) == x.max()
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n", [1, 17, 40])
+def test_a_logit_that_is_not_a_number_reaches_the_loss_wherever_it_stands(value, n, rng):
+    for place in range(n):
+        row = rng.normal(size=(1, n)).astype(np.float32)
+        row[0, place] = value
+        found = loss.cross_entropy(row, np.array([place]), -1, np.float32(1.0), True)
+        assert not np.isfinite(found)
+        assert np.isfinite(row).all() == (value == -np.inf and n > 1)  # its gradient is -1 then, and finite
+
+
 @pytest.mark.parametrize(
     ("name", "exact"),
     [
         ("sigmoid", lambda x: 1 / (1 + math.exp(-x))),
-        ("tanh", math.tanh),
         ("bell", lambda x: math.exp(-x * x / 2)),
     ],
 )

@@ -1,8 +1,8 @@
 """Activations and their derivatives, a row of numbers at a time: one pass, no array between.
 
-For each name there is `NAME(y, x)` and `NAME_backward(dy, x)`, of flat arrays, which turns dy into dx in its
-place: were dx an argument of its own and the same array, the compiler could not tell, and would use no
-vectors. The parametric ReLU has its slopes besides. The formulas are those of the ops of these names.
+For each name there is `NAME(y, x)` and `NAME_backward(dy, x)`, of flat arrays; the latter turns dy into dx in
+its place. (With dx as an argument of its own the compiler could not tell that it is the same array, and
+would use no vectors.) The parametric ReLU takes its slopes besides. The formulas are those of the ops.
 """
 
 import math
@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from handgrad.kernels import functions as f
-from handgrad.kernels.functions import HALF, ONE, TWO, ZERO
+from handgrad.kernels.functions import ONE, TWO, ZERO
 from handgrad.kernels.jit import kernel
 
 LEAK = np.float32(0.01)
@@ -99,16 +99,16 @@ def gelu_backward(dy, x):
 def gelu_tanh(y, x):
     for i in range(x.size):
         u = SLOPE * (x[i] + CUBIC * x[i] * x[i] * x[i])
-        y[i] = HALF * x[i] * (ONE + f.tanh(u))
+        y[i] = x[i] * f.sigmoid(TWO * u)  # (1 + tanh u) / 2, which cancels where u is negative
 
 
 @kernel
 def gelu_tanh_backward(dy, x):
     for i in range(x.size):
         u = SLOPE * (x[i] + CUBIC * x[i] * x[i] * x[i])
-        t = f.tanh(u)
+        s = f.sigmoid(TWO * u)
         du = SLOPE + SLOPE_3CUBIC * x[i] * x[i]
-        dy[i] *= HALF * ((ONE + t) + x[i] * (ONE - t * t) * du)
+        dy[i] *= s + TWO * x[i] * (s * (ONE - s)) * du
 
 
 @kernel

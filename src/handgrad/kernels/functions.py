@@ -1,4 +1,4 @@
-r"""Elementary functions of one float32, made so that loops of them run in vectors.
+r"""Elementary functions of one float32, without branches: loops of them run in vectors.
 
 $$e^x = 2^n e^r,\qquad n = \operatorname{round}(x/\ln2),\quad |r| = |x - n\ln2| \le \tfrac12\ln2$$
 
@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from handgrad.kernels.jit import inner
-from handgrad.kernels.vector import larger, power_of_two, rounded
+from handgrad.kernels.vector import bits, from_bits, power_of_two, rounded
 from handgrad.ops.erf import P_FLOAT32
 
 ZERO, ONE, TWO, HALF = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(0.5)
@@ -24,18 +24,26 @@ LN2_LOW = np.float32(math.log(2.0) - 0.693359375)
 T3, T4, T5, T6, T7 = (np.float32(1.0 / math.factorial(n)) for n in range(3, 8))
 E0, E1, E2, E3, E4, E5, E6, E7, E8, E9, E10 = (np.float32(c) for c in P_FLOAT32)
 THREE = np.float32(3.0)
+LEAST = np.int32(-(1 << 31))
 SQRT_HALF = np.float32(math.sqrt(0.5))
 INVERSE_SQRT_TWO_PI = np.float32(1.0 / math.sqrt(2.0 * math.pi))
 
 
 @inner
 def exp(x):
+    power, r, p = _reduced(x)
+    return (p * r * r + r + ONE) * power
+
+
+@inner
+def _reduced(x):
+    """2^n, r, and the p of e^r = 1 + r + p r^2. A NaN stays one in r, but n is a number even then."""
     x = LOWEST if x < LOWEST else x
     x = HIGHEST if x > HIGHEST else x
-    n = rounded(x * INVERSE_LN2)
+    n = rounded((x if x > LOWEST else LOWEST) * INVERSE_LN2)
     r = (x - n * LN2_HIGH) - n * LN2_LOW
     p = ((((T7 * r + T6) * r + T5) * r + T4) * r + T3) * r + HALF
-    return (p * r * r + r + ONE) * power_of_two(n)
+    return power_of_two(n), r, p
 
 
 @inner
@@ -45,18 +53,22 @@ def sigmoid(x):
 
 @inner
 def tanh(x):
-    return ONE - TWO / (exp(TWO * x) + ONE)
+    """From e^(-2|x|) - 1, which is 2^n (e^r - 1) + (2^n - 1): exact to some roundings near zero, too."""
+    power, r, p = _reduced(-TWO * (x if x > ZERO else -x))
+    e = (p * r * r + r) * power + (power - ONE)
+    t = e / (e + TWO)
+    return t if x < ZERO else -t
 
 
 @inner
 def bell(x):
-    """exp(-x^2 / 2), from which both of the following are made."""
+    """exp(-x^2 / 2), of which `normal_cdf` and `normal_density` are made."""
     return exp(-HALF * x * x)
 
 
 @inner
 def normal_cdf(x, bell_x):
-    """The chance that a standard normal number is below x, from the tail: erfc(|x| / sqrt 2) / 2."""
+    """The probability that a standard normal number is below x, by the tail: erfc(|x| / sqrt 2) / 2."""
     z = (x if x > ZERO else -x) * SQRT_HALF
     t = THREE / (THREE + z)
     s = TWO * t - ONE
@@ -73,8 +85,18 @@ def normal_density(bell_x):
 
 @inner
 def largest(x):
-    """The largest of x. A NaN may be passed over: whoever goes on with the rest of x will meet it."""
-    top = x[0]
+    """The largest of x. It may ignore a NaN; later arithmetic on x propagates it.
+
+    Compared are integers, whose order is that of the numbers: a loop of them runs in vectors, while one of
+    float32 does so only under a promise that none is a NaN.
+    """
+    top = LEAST
     for i in range(x.size):
-        top = larger(top, x[i])
-    return top
+        top = max(top, _ordered(np.int32(bits(x[i]))))
+    return from_bits(np.uint32(_ordered(top)))
+
+
+@inner
+def _ordered(pattern):
+    """A float32's bits as an integer, negative numbers turned round; its own inverse."""
+    return np.int32(pattern ^ (np.int32(pattern >> np.int32(31)) & np.int32(0x7FFFFFFF)))

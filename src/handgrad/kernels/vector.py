@@ -3,7 +3,7 @@
 Addresses are integers, in bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -22,24 +22,24 @@ def i64(value: int) -> ir.Constant:
     return ir.Constant(I64, value)
 
 
-def at_address(builder: Any, address: Any, offset: int, kind: Any) -> Any:
+def at_address(builder: ir.IRBuilder, address: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
     """A pointer to `kind` at address + offset."""
     return builder.inttoptr(builder.add(address, i64(offset)) if offset else address, kind.as_pointer())
 
 
-def load_vector(builder: Any, address: Any, offset: int = 0) -> Any:
+def load_vector(builder: ir.IRBuilder, address: ir.Value, offset: int = 0) -> ir.Value:
     """The vector at address + offset."""
     return builder.load(at_address(builder, address, offset, VECTOR), align=4)
 
 
-def broadcast(builder: Any, address: Any, offset: int) -> Any:
+def broadcast(builder: ir.IRBuilder, address: ir.Value, offset: int) -> ir.Value:
     """A vector with the number at address + offset in every lane."""
     number = builder.load(at_address(builder, address, offset, F32), align=4)
     first = builder.insert_element(UNDEFINED, number, ir.Constant(I32, 0))
     return builder.shuffle_vector(first, UNDEFINED, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
 
 
-def emit_prefetch(builder: Any, address: Any, *, to_write: bool) -> None:
+def emit_prefetch(builder: ir.IRBuilder, address: ir.Value, *, to_write: bool) -> None:
     """Ask for the cache line at an address."""
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
@@ -49,7 +49,7 @@ def emit_prefetch(builder: Any, address: Any, *, to_write: bool) -> None:
     )
 
 
-def multiply_adder(builder: Any) -> Callable[[Any, Any, Any], Any]:
+def multiply_adder(builder: ir.IRBuilder) -> Callable[[ir.Value, ir.Value, ir.Value], ir.Value]:
     """The function a b + c of vectors, rounded once where the processor can."""
     kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
     function = builder.module.declare_intrinsic(f"llvm.fmuladd.v{LANES}f32", (), kind)
@@ -57,9 +57,12 @@ def multiply_adder(builder: Any) -> Callable[[Any, Any, Any], Any]:
 
 
 def counted_loop(
-    builder: Any, count: Any, state: list[Any], body: Callable[[list[Any]], list[Any]]
-) -> list[Any]:
-    """`state = body(state)`, `count` times, the state in registers."""
+    builder: ir.IRBuilder,
+    count: ir.Value,
+    state: list[ir.Value],
+    body: Callable[[list[ir.Value]], list[ir.Value]],
+) -> list[ir.Value]:
+    """`state = body(state)`, `count` times. A phi for each part of the state keeps it in a register."""
     before, function = builder.block, builder.function
     head, inside, after = (function.append_basic_block(name) for name in ("head", "body", "after"))
     builder.branch(head)
@@ -86,7 +89,7 @@ def transpose_block(
 ) -> Any:
     """Transpose LANES x LANES numbers: stage s exchanges bit s of the row with bit s of the column."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         target, target_stride, source, source_stride = args
         rows = [
             load_vector(builder, builder.add(source, builder.mul(source_stride, i64(i))))
@@ -113,7 +116,7 @@ def transpose_block(
 def prefetch(typing_context: Any, address: Any) -> Any:
     """Ask for the cache line at an address; nothing happens where there is none."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         emit_prefetch(builder, args[0], to_write=False)
         return context.get_dummy_value()
 
@@ -124,7 +127,7 @@ def prefetch(typing_context: Any, address: Any) -> Any:
 def load(typing_context: Any, address: Any) -> Any:
     """The float32 at an address."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         return builder.load(at_address(builder, args[0], 0, F32), align=4)
 
     return types.float32(types.int64), emit
@@ -134,7 +137,7 @@ def load(typing_context: Any, address: Any) -> Any:
 def store(typing_context: Any, address: Any, number: Any) -> Any:
     """Write a float32 to an address."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         builder.store(args[1], at_address(builder, args[0], 0, F32), align=4)
         return context.get_dummy_value()
 
@@ -143,9 +146,9 @@ def store(typing_context: Any, address: Any, number: Any) -> Any:
 
 @intrinsic
 def move(typing_context: Any, target: Any, source: Any) -> Any:
-    """Copy one vector from address to address: addresses may overlap, so a loop of numbers stays one."""
+    """Copy one vector. (LLVM makes no vectors of a loop of copies between addresses, which may overlap.)"""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         target, source = args
         builder.store(load_vector(builder, source), at_address(builder, target, 0, VECTOR), align=4)
         return context.get_dummy_value()
@@ -154,21 +157,10 @@ def move(typing_context: Any, target: Any, source: Any) -> Any:
 
 
 @intrinsic
-def larger(typing_context: Any, x: Any, y: Any) -> Any:
-    """The larger of two float32; either, where one is NaN. Sums of it, so to speak, run in vectors."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        function = builder.module.declare_intrinsic("llvm.maxnum.f32", (), ir.FunctionType(F32, [F32, F32]))
-        return builder.call(function, args, fastmath=("nnan", "nsz"))
-
-    return types.float32(types.float32, types.float32), emit
-
-
-@intrinsic
 def rounded(typing_context: Any, x: Any) -> Any:
     """The nearest whole number, as a float32."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         function = builder.module.declare_intrinsic("llvm.rint.f32", (), ir.FunctionType(F32, [F32]))
         return builder.call(function, args)
 
@@ -179,7 +171,7 @@ def rounded(typing_context: Any, x: Any) -> Any:
 def power_of_two(typing_context: Any, n: Any) -> Any:
     """2^n for a whole number n from -127 (which gives 0) to 127, put together from its bits."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         exponent = builder.add(builder.fptosi(args[0], I32), ir.Constant(I32, 127))
         return builder.bitcast(builder.shl(exponent, ir.Constant(I32, 23)), F32)
 
@@ -190,7 +182,7 @@ def power_of_two(typing_context: Any, n: Any) -> Any:
 def bits(typing_context: Any, x: Any) -> Any:
     """The bits of a float32."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         return builder.bitcast(args[0], I32)
 
     return types.uint32(types.float32), emit
@@ -200,7 +192,7 @@ def bits(typing_context: Any, x: Any) -> Any:
 def from_bits(typing_context: Any, pattern: Any) -> Any:
     """The float32 of these bits."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         return builder.bitcast(args[0], F32)
 
     return types.float32(types.uint32), emit
