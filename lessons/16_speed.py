@@ -157,7 +157,7 @@ from handgrad.benchmark import measurement
 from handgrad.kernels.arena import aligned
 
 this_machine = measurement.machine_peaks()  # at most: multiply-adds, bytes from the cache and from memory
-from handgrad.kernels import peaks  # now that their compiled code has its place
+from handgrad.kernels import peaks
 
 
 def caches():
@@ -289,11 +289,11 @@ for name, rate in {**found, "A @ B, a BLAS": whole}.items():
     print(f"{name:22}{rate / 1e9:9.3f} GFLOP/s{rate / P:9.2%} of the peak")
 
 # %%
-from handgrad.kernels import machine, tile
+from handgrad.kernels import machine, microkernel
 
-r, c = machine.TILE_ROWS, machine.TILE_COLUMNS
-print(f"operations a byte: {r * c / (2 * (r + c)):.2f} in a tile of {r} x {c}; 0.25 in a single sum")
-source.show(tile._multiply_step)
+r, c = machine.MICRO_ROWS, machine.MICRO_COLUMNS
+print(f"operations a byte: {r * c / (2 * (r + c)):.2f} in a microkernel of {r} x {c}; 0.25 in a single sum")
+source.show(microkernel._multiply_step)
 
 # %% [markdown]
 # ## Where a training step's time goes
@@ -328,12 +328,13 @@ plots.shares({**named, "all others": step.seconds - sum(named.values())}, notes)
 # ## Fusion: what is not written need not be read
 #
 # Done formula by formula, attention writes a $T\times T$ matrix of probabilities for each head, and keeps it
-# for backward. But the probabilities of row $i$ follow from its scores and from one number, $\ell_i$:
+# for backward. But the probabilities of row $i$ follow from its scores and two numbers: the largest score
+# $m_i$, and the reciprocal $z_i$ of the sum,
 #
-# $$\ell_i = \log\sum_j e^{s_{ij}},\qquad p_{ij} = e^{s_{ij} - \ell_i},\qquad
+# $$z_i = 1\Big/\sum_j e^{s_{ij} - m_i},\qquad p_{ij} = z_i\,e^{s_{ij} - m_i},\qquad
 # ds_{ij} = p_{ij}\Big(dp_{ij} - \sum_k dp_{ik}\,p_{ik}\Big)$$
 #
-# So the twin takes a few queries at a time, whose scores fit into the cache, and keeps $T$ numbers in place
+# So the twin takes a few queries at a time, whose scores fit into the cache, and keeps $2T$ numbers in place
 # of $T^2$; backward multiplies queries with keys once more. More arithmetic, fewer bytes (Rabe & Staats,
 # "Self-attention does not need O(n²) memory", 2021; Dao et al., "FlashAttention", 2022). Does it compute the
 # same?
@@ -381,13 +382,13 @@ from handgrad.kernels import loss
 source.show(loss.cross_entropy.py_func)
 
 # %%
-from handgrad.kernels.twins.layers import logit_rows
+from handgrad.kernels.twins.next_token_loss import logit_rows
 
 T, V = 2 ** np.arange(6, 15), 2 ** np.arange(8, 17)
 buffers = [4 * logit_rows(1024, int(size)) * int(size) for size in V]
 plots.kept(
     {
-        "attention, kept for a head": ("length of the context", T, {"by formulas": 4 * T**2, "fused": 4 * T}),
+        "attention, kept for a head": ("length of the context", T, {"by formulas": 4 * T**2, "fused": 8 * T}),
         "logits of 1,024 tokens": ("vocabulary", V, {"by formulas": 4 * 1024 * V, "fused": buffers}),
     }
 )

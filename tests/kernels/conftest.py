@@ -24,22 +24,22 @@ def zeros(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     return array
 
 
-def weight(value: np.ndarray, made: ModuleType = products, allocate: Allocate = zeros) -> Weight:
+def weight(value: np.ndarray, kernels: ModuleType = products, allocate: Allocate = zeros) -> Weight:
     """`value` as a twin takes it: packed, with a gradient of zeros."""
     own = allocate(value.shape)
     own[...] = value
     if value.ndim != 2:
         return Weight(own, allocate(value.shape), NONE, NONE)
     K, N = value.shape
-    panels, transposed = (allocate(made.packed_shape(*shape), made.DTYPE) for shape in ((K, N), (N, K)))
-    for first in range(0, K, 32):  # piece by piece, as the optimizer does
-        made.pack(panels, transposed, own, first, min(first + 32, K))
+    panels, transposed = (allocate(kernels.packed_shape(*shape), kernels.DTYPE) for shape in ((K, N), (N, K)))
+    for first in range(0, K, 32):  # some rows at a time, as after an update
+        kernels.pack(panels, transposed, own, first, min(first + 32, K))
     return Weight(own, allocate(value.shape), panels, transposed)
 
 
-def weights(values: Any, made: ModuleType = products, allocate: Allocate = zeros) -> Any:
+def weights(values: Any, kernels: ModuleType = products, allocate: Allocate = zeros) -> Any:
     """A whole tree of them."""
-    return tree.map(lambda value: weight(value, made, allocate), values)
+    return tree.map(lambda value: weight(value, kernels, allocate), values)
 
 
 @pytest.fixture

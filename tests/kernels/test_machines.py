@@ -39,7 +39,7 @@ for precision in ("float32",) if machine.AMX == "none" else ("float32", "bfloat1
     dropped.step(*batch, 1e-3, rng)
     for array in (*tree.leaves(found), *tree.leaves(dropped.state().weights)):
         bits.update(np.ascontiguousarray(array))
-print(machine.LANES, machine.TILE_ROWS, right, bits.hexdigest(), len(names))
+print(machine.LANES, machine.MICRO_ROWS, right, bits.hexdigest(), len(names))
 """
 
 TILES = """
@@ -55,15 +55,18 @@ machine.AMX = "hardware"  # compiled for, never run
 sys.modules["handgrad.kernels.machine"] = machine
 from numba import types
 from handgrad.kernels import attention_bfloat16, products_bfloat16
+from handgrad.kernels.attention import Heads
+from handgrad.kernels.dropout import Dropping
 kinds = ((types.float32, 2), (types.float32, 1), (types.uint32, 3))
 floats, vector, words = (types.Array(kind, n, "C") for kind, n in kinds)
-draw = types.uint32, types.uint32, types.uint32, types.float32
-settings = types.int64, types.int64, types.int64, types.float32, types.boolean, *draw, vector
+heads = types.NamedTuple((types.int64, types.int64, types.int64, types.float32, types.boolean), Heads)
+dropping = types.NamedTuple((types.uint32, types.uint32, types.uint32, types.float32), Dropping)
+settings = floats, heads, dropping, vector
 for kernel, signature in (
     (products_bfloat16.affine, (floats, floats, words, vector, types.boolean, vector)),
     (products_bfloat16.add_gradient, (floats, floats, floats, vector)),
-    (attention_bfloat16.forward, (floats, vector, *[floats] * 3, *settings)),
-    (attention_bfloat16.backward, (*[floats] * 4, vector, *settings)),
+    (attention_bfloat16.forward, (floats, floats, floats, floats, *settings)),  # y, sums, q, k; v ...
+    (attention_bfloat16.backward, (floats, floats, floats, floats, *settings)),  # q, k, v, dy; sums ...
 ):
     kernel.compile(signature)
     (code,) = kernel.inspect_asm().values()

@@ -165,16 +165,17 @@ def _operations(name: str, given: dict[str, Any]) -> float:
         return 2.0 * given["x"].size * given["dy"].shape[1]
     module, _, function = name.partition(".")
     if module.startswith("attention") and function in ATTENTION_PRODUCTS:
-        d_head = given["q"].shape[1] // given["H"]
+        d_head = given["q"].shape[1] // given["heads"].n_heads
         return ATTENTION_PRODUCTS[function] * 2.0 * _pairs(given) * d_head
     return 0.0
 
 
 def _pairs(given: dict[str, Any]) -> int:
     """Queries and the keys that each may see, of all heads."""
-    B, H = given["B"], given["H"]
+    heads = given["heads"]
+    B, H = heads.n_sequences, heads.n_heads
     T, S = len(given["q"]) // B, len(given["k"]) // B
-    return B * H * (T * (T + 1) // 2 + T * (S - T) if given["causal"] else T * S)
+    return B * H * (T * (T + 1) // 2 + T * (S - T) if heads.causal else T * S)
 
 
 def _bytes(given: dict[str, Any]) -> float:
@@ -192,6 +193,6 @@ def _bytes(given: dict[str, Any]) -> float:
 
 
 def _part(array: np.ndarray, given: dict[str, Any]) -> float:
-    """A weight's rows, which its panels share; or the numbers of flat gradients, one a lane."""
+    """A weight's rows, which its panels share; or the numbers of flat gradients, one a worker."""
     n = given["weight"].shape[0] if "weight" in given else array.shape[-1]
     return (given["last"] - given["first"]) / n

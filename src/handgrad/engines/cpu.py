@@ -258,7 +258,7 @@ class Training:
             decay = settings.weight_decay if ndims[part.name] >= 2 else 0.0  # biases and norms do not decay
             arrays = (self.flat, self.gradient, moments.mean, moments.square)
             numbers = (factor, learning_rate, decay, settings.beta1, settings.beta2, EPSILON, *corrections)
-            optimizer.adamw(*(a[part.place] for a in arrays), *map(np.float32, numbers))
+            optimizer.adamw(*(a[part.place] for a in arrays), optimizer.AdamW(*map(np.float32, numbers)))
             self._pack(part)
 
         self._over_slices(run)

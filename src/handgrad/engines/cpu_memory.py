@@ -9,7 +9,7 @@ from handgrad import tree
 from handgrad.engines.engine import Memory
 from handgrad.kernels.arena import padded
 from handgrad.kernels.precision import Kernels, kernels_for
-from handgrad.kernels.twins.layers import logit_rows
+from handgrad.kernels.twins.next_token_loss import logit_rows
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count, matrix_shapes
 
@@ -34,7 +34,7 @@ def arena_size(config: ModelConfig, batch_size: int, n_positions: int) -> int:
         block += stream + 2 * padded(n * H) + keys + 2 * padded(n * config.kv_heads)
     if config.position == "rope":
         block += 2 * (stream + keys)  # turned, and turned back
-    block += 2 * stream + padded(n * H)  # attention, its log-sums, the output projection
+    block += 2 * stream + padded(2 * n * H)  # attention, two sums a row of scores, the output projection
     block += (4 if config.gated else 2) * inside + stream  # up, activation; gate and product; down
 
     ends = stream + 2 * dropped  # embedding, dropout and its gradient

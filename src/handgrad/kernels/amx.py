@@ -1,10 +1,11 @@
-"""One 32 x 32 block of a bfloat16 product: on AMX tiles, or, for tests on other machines, computed without.
+"""One 32 x 32 block of a bfloat16 product, on AMX tiles; for tests on other machines, without them.
 
-Two neighbouring bfloat16 numbers of the summed axis make a word of 32 bits, the first in its lower half; both
-operands are arrays of such words. The block takes four tiles of 16 x 16 accumulators (0 to 3), two of A (4,
-5) and two of B (6, 7): four multiplications for four loads.
+Operands are arrays of words: 32 bits, which hold two neighbouring bfloat16 numbers of the summed axis, the
+first in the lower half. The block takes four tiles of 16 x 16 accumulators (0 to 3), two of A (4, 5) and two
+of B (6, 7): four multiplications for four loads, each of which is used twice.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def _tile_instruction(name: str, *tiles: int, with_address: bool = False) -> Any
     """The LLVM intrinsic `name` on these tile registers, and on an address and a stride in bytes."""
     kind = ir.FunctionType(VOID, [I8] * len(tiles) + ([POINTER, I64] if with_address else []))
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         rest = [builder.inttoptr(args[0], POINTER), args[1]] if with_address else []
         function = builder.module.declare_intrinsic(f"llvm.x86.{name}", (), kind)
         builder.call(function, [*(ir.Constant(I8, tile) for tile in tiles), *rest])
@@ -49,7 +50,7 @@ def _tile_instruction(name: str, *tiles: int, with_address: bool = False) -> Any
 
 @intrinsic
 def load_config(typing_context: Any, address: Any) -> Any:
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         function = builder.module.declare_intrinsic(
             "llvm.x86.ldtilecfg", (), ir.FunctionType(VOID, [POINTER])
         )
@@ -149,5 +150,5 @@ HAS_TILES = machine.AMX == "hardware"
 configure = _configure_tiles if HAS_TILES else _configure_nothing
 finish = _release_tiles if HAS_TILES else _release_nothing
 multiply_block = _multiply_on_tiles if HAS_TILES else _multiply_without_tiles
-"""c (32, 32) float32 = a (32, words) @ b (words, 32), or, with `add`, that much more; words is a multiple of
-16. The rows of c and of a may lie apart."""
+"""c (32, 32) float32 = a (32, words) @ b (words, 32); with `add`, c += a @ b. `words` is a multiple of 16.
+The rows of c and of a may lie apart."""

@@ -1,8 +1,10 @@
-"""One block of memory for all activations of a micro-batch, handed out piece by piece and reused for ever."""
+"""One block of memory for all activations of a micro-batch: arrays are taken from it, and it is reused."""
 
 import math
 
 import numpy as np
+
+from handgrad.kernels.jit import shared
 
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector."""
@@ -16,13 +18,19 @@ def aligned(n: int, dtype: type = np.float32) -> np.ndarray:
     return raw[start : start + n * size].view(dtype)
 
 
+@shared
+def round_up(n: int, multiple: int) -> int:
+    """The least multiple that is not less than n."""
+    return (n + multiple - 1) // multiple * multiple
+
+
 def padded(n: int) -> int:
-    """n float32 numbers and what is lost behind them, so that the next array is aligned."""
-    return -(-n // (ALIGNMENT // 4)) * (ALIGNMENT // 4)
+    """n float32 numbers, rounded up so that the next array is aligned."""
+    return round_up(n, ALIGNMENT // 4)
 
 
 class Arena:
-    """Takes are given back all at once, by `reset`. What does not fit gets a block of its own, once."""
+    """`reset` takes all arrays back at once. What does not fit gets a block of its own, once."""
 
     def __init__(self, capacity: int):
         self.blocks = [aligned(capacity)]
@@ -34,7 +42,7 @@ class Arena:
         return self._before + self._position
 
     def reset(self) -> None:
-        """Take everything back."""
+        """Take all arrays back: their memory is handed out anew."""
         if len(self.blocks) > 1:
             self.blocks = [aligned(sum(block.size for block in self.blocks))]
         self._position = self._before = 0

@@ -1,51 +1,137 @@
 r"""Causal attention without a T x T matrix: `ROWS` queries at a time meet all keys they may see.
 
 The scores of so few rows stay in the second-level cache, where softmax finds each row whole; blocks of keys
-that no query of the rows may see are never touched. Forward keeps each row's $\ell=\log\sum_j e^{s_j}$, from
-which backward makes the probabilities again, $p_j = e^{s_j-\ell}$; a dropout mask is drawn again by counting.
+that no query of the rows may see are never touched. Forward keeps two numbers of each row, its largest
+score $m$ and the reciprocal $z$ of its sum. Backward computes the scores again, and from them the same
+probabilities:
+
+$$p_j = z\,e^{c(s_j - m)},\qquad z = 1 \Big/ \sum_j e^{c(s_j - m)},\qquad c = 1/\sqrt{d_{head}}$$
+
+(One number, $\log\sum_j e^{c s_j}$, would do where scores are small: at 50,000, float32 rounds it to 0.004.)
+A dropout mask is drawn again by counting.
 
 Queries are (B T, H K), keys and values (B S, G K): the layouts the projections write, heads side by side.
 """
 
-import math
+from typing import NamedTuple
 
 import numpy as np
 
-from handgrad.kernels.elementwise import kept
+from handgrad.kernels.arena import round_up
+from handgrad.kernels.dropout import dropped, factor
 from handgrad.kernels.functions import exp, largest
-from handgrad.kernels.jit import inner, kernel, reduction
-from handgrad.kernels.machine import TILE_COLUMNS, TILE_ROWS
+from handgrad.kernels.jit import inner, kernel, reduction, shared
+from handgrad.kernels.machine import MICRO_COLUMNS, MICRO_ROWS
 from handgrad.kernels.products import (
-    EDGE,
     FLOAT,
+    ROOM,
     STEP,
+    Matrix,
+    Panels,
     add_product,
-    multiply_rows,
+    multiply,
     pack_panels,
     pack_transposed,
+    room,
 )
 
 ROWS = 24
+"""Queries at a time: what to tune. More of them compute more scores that are masked; 48 are slower by a tenth
+at 256 keys."""
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
+class Heads(NamedTuple):
+    """What attention is told besides its arrays."""
+
+    n_sequences: int
+    """B"""
+    n_heads: int
+    """H"""
+    n_kv_heads: int
+    """G"""
+    scale: np.float32
+    """1 / sqrt(d_head)"""
+    causal: bool
+
+
+class Places(NamedTuple):
+    """Where arrays begin in scratch, in float32 numbers; `width` is S, rounded up to whole panels."""
+
+    keys_across: int
+    """Panels of K^T: (width, d_head)."""
+    values_across: int
+    """Panels of V^T."""
+    down: int
+    """Panels of V (forward) or K (backward): (S, d_head)."""
+    queries: int
+    """Panels of ROWS rows of Q."""
+    dy: int
+    """And of dY."""
+    probs: int
+    """(ROWS, width): S, then P; as the next two."""
+    dscores: int
+    """dP, then dS."""
+    dropped: int
+    """P after dropout."""
+    end: int
+
+
+@shared
+def places(n_keys, d_head):
+    """The one description of scratch: its size, and its use by both kernels."""
+    width, head = round_up(n_keys, MICRO_COLUMNS), round_up(d_head, MICRO_COLUMNS)
+    keys_across = ROOM
+    values_across = keys_across + width * d_head
+    down = values_across + width * d_head
+    queries = down + n_keys * head
+    dy = queries + ROWS * head
+    probs = dy + ROWS * head
+    dscores = probs + ROWS * width
+    dropped = dscores + ROWS * width
+    end = dropped + ROWS * width + 2 * MICRO_COLUMNS  # microkernels read on after the last row
+    return Places(keys_across, values_across, down, queries, dy, probs, dscores, dropped, end)
+
+
 def scratch_size(n_keys: int, d_head: int) -> int:
-    """float32 numbers that `forward` and `backward` want to work in."""
-    width, head_width = (-(-n // TILE_COLUMNS) * TILE_COLUMNS for n in (n_keys, d_head))
-    packed = 2 * width * d_head + n_keys * head_width + 2 * ROWS * head_width
-    return 2 * EDGE + packed + 3 * ROWS * width + 2 * TILE_COLUMNS
+    """float32 numbers that `forward` and `backward` work in."""
+    return places(n_keys, d_head).end
 
 
 @inner
-def up(n):
-    """n, or the next multiple of a panel's width."""
-    return (n + TILE_COLUMNS - 1) // TILE_COLUMNS * TILE_COLUMNS
+def rows_at(scratch, start, width):
+    """The array (ROWS, width) that starts there."""
+    return scratch[start : start + ROWS * width].reshape(ROWS, width)
+
+
+class Part(NamedTuple):
+    """Some queries of one head, and the keys they may see."""
+
+    first: int
+    """The first query's position among T."""
+    n_rows: int
+    n_keys: int
+    n_wide: int
+    """Keys, rounded up to whole panels: columns of scores that are computed."""
+    number: int
+    """The first query's number among all (B H T)."""
+    n_past: int
+    """S - T: keys that come before the first of all queries."""
+    S: int
 
 
 @inner
-def n_seen(query, T, S, causal):
-    """How many of S keys a query may see; the T queries are the last positions."""
-    return min(S, query + 1 + S - T) if causal else S
+def part_from(first, most, multiple, head, T, S, causal):
+    """At most `most` queries of head number `head` among (B H); columns come in multiples of `multiple`."""
+    n_rows = min(most, T - first)
+    n_keys = min(S, first + n_rows + S - T) if causal else S
+    return Part(first, n_rows, n_keys, round_up(n_keys, multiple), head * T + first, S - T, S)
+
+
+@inner
+def n_seen(i, part, causal):
+    """How many keys the part's query i may see; the queries are the last positions."""
+    return min(part.S, part.first + i + 1 + part.n_past) if causal else part.S
 
 
 @reduction
@@ -60,196 +146,138 @@ def numerators(row, n, scale, top):
 
 
 @inner
-def softmax(row, n, scale):
-    """row's first n scores become probabilities; the log of their sum."""
-    top = largest(row[:n])
-    total = numerators(row, n, scale, top)
-    factor = ONE / total
-    for j in range(n):
-        row[j] *= factor
-    return top * scale + np.float32(math.log(total))
+def softmax_forward(probs, sums, part, heads, dropping):
+    """Scores become probabilities, dropped out; `sums` keeps each row's largest score and reciprocal sum.
 
-
-@inner
-def drop_row(row, n, number, low, high, limit, keep_scale):
-    """Dropout on a row of probabilities, the first of which is the draw's number `number`."""
-    for j in range(n):
-        row[j] = row[j] * keep_scale if kept(number + j, low, high, limit) else ZERO
-
-
-@inner
-def softmax_forward(
-    probs, log_sums, n_wide, number, first, T, S, causal, scale, low, high, limit, keep_scale
-):
-    """Of the queries from `first`, the draw's from `number`: `probs` holds scores and becomes probabilities,
-    dropped out; of its `n_wide` columns those that a query does not see become zero.
+    What a query does not see becomes zero.
     """
-    for i in range(log_sums.size):
-        n = n_seen(first + i, T, S, causal)
-        log_sums[i] = softmax(probs[i], n, scale)
-        if limit:
-            drop_row(probs[i], n, (number + i) * S, low, high, limit, keep_scale)
-        probs[i, n:n_wide] = ZERO
+    for i in range(part.n_rows):
+        row, n = probs[i], n_seen(i, part, heads.causal)
+        top = largest(row[:n])
+        z = ONE / numerators(row, n, heads.scale, top)
+        for j in range(n):
+            row[j] *= z
+        if dropping.limit:
+            index = (part.number + i) * part.S
+            for j in range(n):
+                row[j] = dropped(row[j], index + j, dropping)
+        row[n : part.n_wide] = ZERO
+        sums[part.number + i, 0], sums[part.number + i, 1] = top, z
 
 
 @kernel
-def forward(y, log_sums, q, k, v, B, H, G, scale, causal, low, high, limit, keep_scale, scratch):
-    """y (B T, H K), and the log of each row's sum (B H T,). `limit` 0 drops nothing."""
+def forward(y, sums, q, k, v, heads, dropping, scratch):
+    """y (B T, H K); `sums` (B H T, 2) is what `backward` needs of each row of scores."""
+    B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
     T, S, K = q.shape[0] // B, k.shape[0] // B, k.shape[1] // G
-    width = up(S)
-    q_stride, k_stride, stride = FLOAT * H * K, FLOAT * G * K, FLOAT * width
-    scratch[:TILE_COLUMNS] = ZERO
-    zeros = scratch.ctypes.data
-    edge = zeros + FLOAT * EDGE
-    keys = edge + FLOAT * EDGE
-    values = keys + FLOAT * width * K
-    at = 2 * EDGE + width * K + S * up(K)
-    probs = scratch[at : at + ROWS * width].reshape(ROWS, width)
-    p = probs.ctypes.data
+    width, at, base = round_up(S, MICRO_COLUMNS), places(S, K), scratch.ctypes.data
+    q_stride, k_stride = FLOAT * H * K, FLOAT * G * K
+    spare = room(scratch)
+    probs = rows_at(scratch, at.probs, width)
+    p = Matrix(probs.ctypes.data, FLOAT * width)
+    keys = Panels(base + FLOAT * at.keys_across, K * STEP, STEP)
+    values = Panels(base + FLOAT * at.down, S * STEP, STEP)
     for b in range(B):
         for g in range(G):
             kv = (b * S * G + g) * K * FLOAT
-            pack_transposed(keys, k.ctypes.data + kv, k_stride, S, K)
-            pack_panels(values, S * STEP, v.ctypes.data + kv, k_stride, S, K)
+            pack_transposed(keys.at, Matrix(k.ctypes.data + kv, k_stride), S, K)
+            pack_panels(values.at, values.panel, Matrix(v.ctypes.data + kv, k_stride), S, K)
             for h in range(g * (H // G), (g + 1) * (H // G)):
                 for first in range(0, T, ROWS):
-                    n_rows = min(ROWS, T - first)
-                    n_keys = n_seen(first + n_rows - 1, T, S, causal)
-                    n_wide = up(n_keys)
+                    part = part_from(first, ROWS, MICRO_COLUMNS, b * H + h, T, S, heads.causal)
                     here = ((b * T + first) * H + h) * K * FLOAT
-                    queries, out = q.ctypes.data + here, y.ctypes.data + here
-                    multiply_rows(
-                        p, stride, queries, q_stride, keys, K * STEP, n_rows, n_wide, K, zeros, edge
-                    )
-                    number = (b * H + h) * T + first
-                    softmax_forward(
-                        probs, log_sums[number : number + n_rows], n_wide, number, first, T, S,
-                        causal, scale, low, high, limit, keep_scale,
-                    )  # fmt: skip
-                    multiply_rows(out, q_stride, p, stride, values, S * STEP, n_rows, K, n_keys, zeros, edge)
+                    queries = Matrix(q.ctypes.data + here, q_stride)
+                    out = Matrix(y.ctypes.data + here, q_stride)
+                    # 1. S = Q K^T
+                    multiply(p, queries, keys, (part.n_rows, part.n_wide, K), spare)
+                    # 2. P = dropout(softmax(c S))
+                    softmax_forward(probs, sums, part, heads, dropping)
+                    # 3. Y = P V
+                    multiply(out, p, values, (part.n_rows, K, part.n_keys), spare)
 
 
 @reduction
-def row_gradient(scores, dprobs, n, scale, log_sum):
-    """scores becomes the probabilities; returns their sum with dprobs."""
+def row_gradient(scores, dprobs, n, scale, top, z):
+    """scores becomes the probabilities; their sum with dprobs."""
     s = ZERO
     for j in range(n):
-        p = exp(scores[j] * scale - log_sum)
+        p = exp((scores[j] - top) * scale) * z
         scores[j] = p
-        s += p * dprobs[j]
-    return s
-
-
-@reduction
-def row_gradient_dropped(scores, dprobs, dropped, n, scale, log_sum, number, low, high, limit, keep_scale):
-    """The same under dropout, which dprobs passes here; `dropped` becomes what met the values."""
-    s = ZERO
-    for j in range(n):
-        p = exp(scores[j] * scale - log_sum)
-        factor = keep_scale if kept(number + j, low, high, limit) else ZERO
-        scores[j] = p
-        dropped[j] = p * factor
-        dprobs[j] *= factor
         s += p * dprobs[j]
     return s
 
 
 @inner
-def softmax_backward(
-    probs,
-    dscores,
-    dropped,
-    log_sums,
-    n_wide,
-    number,
-    first,
-    T,
-    S,
-    causal,
-    scale,
-    low,
-    high,
-    limit,
-    keep_scale,
-):
-    """The same backward: `probs` holds scores and becomes probabilities, `dscores` holds the gradient of
-    what met the values (`dropped`) and becomes that of the scores.
+def softmax_backward(probs, dscores, met, sums, part, heads, dropping):
+    """`probs` holds S and becomes P, `dscores` holds the gradient of what met the values and becomes dS.
+
+    `met` becomes what met the values, P after dropout; without dropout it is the same array as `probs`.
     """
-    for i in range(log_sums.size):
-        n = n_seen(first + i, T, S, causal)
-        row, drow = probs[i], dscores[i]
-        if limit:
-            place = (number + i) * S
-            along = row_gradient_dropped(
-                row, drow, dropped[i], n, scale, log_sums[i], place, low, high, limit, keep_scale
-            )
-            dropped[i, n:n_wide] = ZERO
-        else:
-            along = row_gradient(row, drow, n, scale, log_sums[i])
+    for i in range(part.n_rows):
+        n = n_seen(i, part, heads.causal)
+        row, drow, dropped_row = probs[i], dscores[i], met[i]
+        if dropping.limit:  # the mask comes first, as it needs no probabilities; then dP passes it
+            index = (part.number + i) * part.S
+            for j in range(n):
+                kept = factor(index + j, dropping)
+                dropped_row[j] = kept
+                drow[j] *= kept
+        along = row_gradient(row, drow, n, heads.scale, sums[part.number + i, 0], sums[part.number + i, 1])
+        if dropping.limit:
+            for j in range(n):
+                dropped_row[j] *= row[j]
+            dropped_row[n : part.n_wide] = ZERO
         for j in range(n):
-            drow[j] = row[j] * (drow[j] - along) * scale
-        drow[n:n_wide] = ZERO
-        row[n:n_wide] = ZERO
+            drow[j] = row[j] * (drow[j] - along) * heads.scale
+        drow[n : part.n_wide] = ZERO
+        row[n : part.n_wide] = ZERO
 
 
 @kernel
-def backward(q, k, v, dy, log_sums, B, H, G, scale, causal, low, high, limit, keep_scale, scratch):
+def backward(q, k, v, dy, sums, heads, dropping, scratch):
     """q, k and v become their gradients: a head's keys and values are packed before any is overwritten."""
+    B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
     T, S, K = q.shape[0] // B, k.shape[0] // B, k.shape[1] // G
-    width = up(S)
-    q_stride, k_stride, stride = FLOAT * H * K, FLOAT * G * K, FLOAT * width
-    scratch[:TILE_COLUMNS] = ZERO
-    zeros = scratch.ctypes.data
-    edge = zeros + FLOAT * EDGE
-    keys_across = edge + FLOAT * EDGE
-    values_across = keys_across + FLOAT * width * K
-    keys_down = values_across + FLOAT * width * K
-    q_rows = keys_down + FLOAT * S * up(K)
-    dy_rows = q_rows + FLOAT * ROWS * up(K)
-    at = 2 * EDGE + 2 * width * K + S * up(K) + 2 * ROWS * up(K)
-    probs = scratch[at : at + ROWS * width].reshape(ROWS, width)
-    dscores = scratch[at + ROWS * width : at + 2 * ROWS * width].reshape(ROWS, width)
-    dropped = scratch[at + 2 * ROWS * width : at + 3 * ROWS * width].reshape(ROWS, width)
-    if not limit:
-        dropped = probs
-    p, ds, pd = probs.ctypes.data, dscores.ctypes.data, dropped.ctypes.data
+    width, at, base = round_up(S, MICRO_COLUMNS), places(S, K), scratch.ctypes.data
+    q_stride, k_stride = FLOAT * H * K, FLOAT * G * K
+    spare = room(scratch)
+    probs, dscores = rows_at(scratch, at.probs, width), rows_at(scratch, at.dscores, width)
+    met = rows_at(scratch, at.dropped if dropping.limit else at.probs, width)
+    p = Matrix(probs.ctypes.data, FLOAT * width)
+    ds = Matrix(dscores.ctypes.data, FLOAT * width)
+    keys_across = Panels(base + FLOAT * at.keys_across, K * STEP, STEP)
+    values_across = Panels(base + FLOAT * at.values_across, K * STEP, STEP)
+    keys_down = Panels(base + FLOAT * at.down, S * STEP, STEP)
+    # dS and P again, transposed: their columns, which lie side by side, are the rows of A
+    ds_turned = Panels(ds.at, MICRO_ROWS * FLOAT, ds.stride)
+    p_turned = Panels(met.ctypes.data, MICRO_ROWS * FLOAT, ds.stride)
     for b in range(B):
         for g in range(G):
             kv = (b * S * G + g) * K * FLOAT
-            dk, dv = k.ctypes.data + kv, v.ctypes.data + kv
-            pack_transposed(keys_across, dk, k_stride, S, K)
-            pack_transposed(values_across, dv, k_stride, S, K)
-            pack_panels(keys_down, S * STEP, dk, k_stride, S, K)
+            dk, dv = Matrix(k.ctypes.data + kv, k_stride), Matrix(v.ctypes.data + kv, k_stride)
+            pack_transposed(keys_across.at, dk, S, K)
+            pack_transposed(values_across.at, dv, S, K)
+            pack_panels(keys_down.at, keys_down.panel, dk, S, K)
             k[b * S : (b + 1) * S, g * K : (g + 1) * K] = ZERO
             v[b * S : (b + 1) * S, g * K : (g + 1) * K] = ZERO
             for h in range(g * (H // G), (g + 1) * (H // G)):
                 for first in range(0, T, ROWS):
-                    n_rows = min(ROWS, T - first)
-                    n_keys = n_seen(first + n_rows - 1, T, S, causal)
-                    n_wide = up(n_keys)
+                    part = part_from(first, ROWS, MICRO_COLUMNS, b * H + h, T, S, heads.causal)
                     here = ((b * T + first) * H + h) * K * FLOAT
-                    queries, outer = q.ctypes.data + here, dy.ctypes.data + here
-                    panel = K * STEP
-                    multiply_rows(
-                        p, stride, queries, q_stride, keys_across, panel, n_rows, n_wide, K, zeros, edge
-                    )
-                    multiply_rows(
-                        ds, stride, outer, q_stride, values_across, panel, n_rows, n_wide, K, zeros, edge
-                    )
-                    number = (b * H + h) * T + first
-                    softmax_backward(
-                        probs, dscores, dropped, log_sums[number : number + n_rows], n_wide, number, first,
-                        T, S, causal, scale, low, high, limit, keep_scale,
-                    )  # fmt: skip
-                    pack_panels(q_rows, n_rows * STEP, queries, q_stride, n_rows, K)
-                    pack_panels(dy_rows, n_rows * STEP, outer, q_stride, n_rows, K)
-                    multiply_rows(
-                        queries, q_stride, ds, stride, keys_down, S * STEP, n_rows, K, n_keys, zeros, edge
-                    )  # dQ = dS K, where Q was
-                    panel = TILE_ROWS * FLOAT
-                    add_product(
-                        dk, k_stride, ds, panel, stride, q_rows, n_rows * STEP, n_keys, K, n_rows, edge
-                    )  # dK += dS^T Q
-                    add_product(
-                        dv, k_stride, pd, panel, stride, dy_rows, n_rows * STEP, n_keys, K, n_rows, edge
-                    )  # dV += P^T dY
+                    queries = Matrix(q.ctypes.data + here, q_stride)
+                    outer = Matrix(dy.ctypes.data + here, q_stride)
+                    q_rows = Panels(base + FLOAT * at.queries, part.n_rows * STEP, STEP)
+                    dy_rows = Panels(base + FLOAT * at.dy, part.n_rows * STEP, STEP)
+                    # 1. S = Q K^T, as in forward 1
+                    multiply(p, queries, keys_across, (part.n_rows, part.n_wide, K), spare)
+                    # 2. dP = dY V^T, which undoes forward 3, Y = P V
+                    multiply(ds, outer, values_across, (part.n_rows, part.n_wide, K), spare)
+                    # 3. P again, and dS, which undoes forward 2, P = dropout(softmax(c S))
+                    softmax_backward(probs, dscores, met, sums, part, heads, dropping)
+                    pack_panels(q_rows.at, q_rows.panel, queries, part.n_rows, K)
+                    pack_panels(dy_rows.at, dy_rows.panel, outer, part.n_rows, K)
+                    # 4. dQ = dS K, in the place of Q, and dK += dS^T Q, which undo forward 1, S = Q K^T
+                    multiply(queries, ds, keys_down, (part.n_rows, K, part.n_keys), spare)
+                    add_product(dk, ds_turned, q_rows, (part.n_keys, K, part.n_rows), spare)
+                    # 5. dV += P^T dY, which undoes forward 3, Y = P V
+                    add_product(dv, p_turned, dy_rows, (part.n_keys, K, part.n_rows), spare)

@@ -1,55 +1,107 @@
 r"""Attention by bfloat16 products: what `attention` does, `SIDE` queries at a time.
 
-Rounded are the operands of its six products: Q, K, V and dY, the probabilities where they meet the values,
-and the gradient of the scores. Scores, softmax, its backward and all sums stay float32.
+The operands of its products are rounded: Q, K, V and dY, the probabilities where they meet the values, and
+the gradient of the scores. Scores, softmax, its backward and all sums stay float32.
 
 A head's keys and values become words (see `amx`) once for all queries. Their gradients are summed in scratch,
-over the queries of every head that shares them, and then take the places of keys and values.
+over the queries of every head that shares them, and then written into keys and values. The passes have the
+numbers of `attention`.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from handgrad.kernels.amx import SIDE, WORDS, configure, finish, multiply_block
-from handgrad.kernels.attention import n_seen, softmax_backward, softmax_forward
-from handgrad.kernels.jit import inner, kernel
+from handgrad.kernels.arena import round_up
+from handgrad.kernels.attention import part_from, softmax_backward, softmax_forward
+from handgrad.kernels.jit import inner, kernel, shared
 from handgrad.kernels.products_bfloat16 import BLOCK, CONFIG, pair_columns, pair_rows, transpose_words
 
 ZERO = np.float32(0.0)
 
 
+class Places(NamedTuple):
+    """Where arrays begin in scratch, in 32-bit numbers; `width` is S and `head` d_head, in whole tiles."""
+
+    block: int
+    """(SIDE, SIDE)"""
+    keys_across: int
+    """Panels of K^T: (width / SIDE, head / 2 words, SIDE)."""
+    values_across: int
+    """Panels of V^T."""
+    down: int
+    """Panels of V (forward) or K (backward): (head / SIDE, width / 2 words, SIDE)."""
+    dk: int
+    """(width, head)"""
+    dv: int
+    queries: int
+    """(SIDE, head / 2 words): rows of Q, or of dY."""
+    q_down: int
+    """Panels of SIDE rows of Q: (head / SIDE, WORDS, SIDE)."""
+    dy_down: int
+    probs: int
+    """(SIDE, width): S, then P; as the next two."""
+    dscores: int
+    """dP, then dS."""
+    dropped: int
+    """P after dropout."""
+    rows: int
+    """(SIDE, width / 2 words): P (forward) or dS (backward), rounded."""
+    upright: int
+    """(WORDS, width): their columns, in words along the queries."""
+    turned: int
+    """The same, transposed."""
+    end: int
+
+
+@shared
+def places(n_keys, d_head):
+    """The one description of scratch: its size, and its use by both kernels."""
+    width, head = round_up(n_keys, SIDE), round_up(d_head, SIDE)
+    block = CONFIG
+    keys_across = block + BLOCK
+    values_across = keys_across + width * head // 2
+    down = values_across + width * head // 2
+    dk = down + width * head // 2
+    dv = dk + width * head
+    queries = dv + width * head
+    q_down = queries + WORDS * head
+    dy_down = q_down + WORDS * head
+    probs = dy_down + WORDS * head
+    dscores = probs + SIDE * width
+    dropped = dscores + SIDE * width
+    rows = dropped + SIDE * width
+    upright = rows + WORDS * width
+    turned = upright + WORDS * width
+    return Places(
+        block, keys_across, values_across, down, dk, dv, queries, q_down, dy_down, probs, dscores, dropped,
+        rows, upright, turned, turned + WORDS * width,
+    )  # fmt: skip
+
+
 def scratch_size(n_keys: int, d_head: int) -> int:
-    """32-bit numbers that `forward` and `backward` want to work in."""
-    width, head_width = (-(-n // SIDE) * SIDE for n in (n_keys, d_head))
-    head = width * head_width
-    packed, sums, queries = 3 * (head // 2), 2 * head, 3 * WORDS * head_width
-    return CONFIG + BLOCK + packed + sums + queries + 3 * SIDE * width + 3 * WORDS * width
-
-
-@inner
-def up(n):
-    """n, or the next multiple of a tile's side."""
-    return (n + SIDE - 1) // SIDE * SIDE
+    """32-bit numbers that `forward` and `backward` work in."""
+    return places(n_keys, d_head).end
 
 
 @inner
 def numbers(scratch, start, n_rows, n_columns):
-    """An array in scratch, and where the next one starts."""
-    end = start + n_rows * n_columns
-    return scratch[start:end].reshape(n_rows, n_columns), end
+    """The array (n_rows, n_columns) that begins there."""
+    return scratch[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
 
 
 @inner
 def words(scratch, start, n_rows, n_columns):
     """The same of words."""
-    array, end = numbers(scratch, start, n_rows, n_columns)
-    return array.view(np.uint32), end
+    return numbers(scratch, start, n_rows, n_columns).view(np.uint32)
 
 
 @inner
 def panels(scratch, start, n_panels, n_words):
     """The same of panels: blocks of words, `SIDE` wide."""
     end = start + n_panels * n_words * SIDE
-    return scratch[start:end].view(np.uint32).reshape(n_panels, n_words, SIDE), end
+    return scratch[start:end].view(np.uint32).reshape(n_panels, n_words, SIDE)
 
 
 @inner
@@ -79,14 +131,15 @@ def pack_down(target, x, column):
 
 
 @inner
-def multiply(out, first, n_rows, column, K, a, b, n_words, block):
-    """`n_rows` rows of a head in `out` = a @ b, summed over `n_words` words."""
+def multiply(out, a, b, n_words, block):
+    """out = a @ b for some rows and all K columns of one head, summed over `n_words` words."""
+    n_rows, K = out.shape
     for panel in range(b.shape[0]):
         multiply_block(block, a, b[panel, :n_words], False)
-        start = column + panel * SIDE
-        width = min(SIDE, K - panel * SIDE)
+        start = panel * SIDE
+        width = min(SIDE, K - start)
         for i in range(n_rows):
-            out[first + i, start : start + width] = block[i, :width]
+            out[i, start : start + width] = block[i, :width]
 
 
 @inner
@@ -97,12 +150,12 @@ def multiply_across(out, n_panels, a, b):
 
 
 @inner
-def add_down(sums, x, pairs, across, n_wide, b):
-    """sums += x^T @ b, where x holds `SIDE` rows of n_wide numbers; `pairs` and `across` are worked in."""
-    upright = pairs[: WORDS * n_wide].reshape(WORDS, n_wide)
-    a = across[: WORDS * n_wide].reshape(n_wide, WORDS)
-    pair_rows(upright, x, 0, n_wide)
-    transpose_words(a, upright)
+def add_down(sums, x, upright, turned, n_wide, b):
+    """sums += x^T @ b, where x holds `SIDE` rows of n_wide numbers; `upright` and `turned` are worked in."""
+    pairs = upright[: WORDS * n_wide].reshape(WORDS, n_wide)
+    a = turned[: WORDS * n_wide].reshape(n_wide, WORDS)
+    pair_rows(pairs, x, 0, n_wide)  # words lie along the sum, here over queries: down x's columns
+    transpose_words(a, pairs)
     for row in range(0, n_wide, SIDE):
         for panel in range(b.shape[0]):
             column = panel * SIDE
@@ -111,63 +164,60 @@ def add_down(sums, x, pairs, across, n_wide, b):
 
 
 @kernel
-def forward(y, log_sums, q, k, v, B, H, G, scale, causal, low, high, limit, keep_scale, scratch):
-    """y (B T, H K), and the log of each row's sum (B H T,). `limit` 0 drops nothing."""
+def forward(y, sums, q, k, v, heads, dropping, scratch):
+    """y (B T, H K); `sums` (B H T, 2) is what `backward` needs of each row of scores."""
+    B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
     T, S, K = q.shape[0] // B, k.shape[0] // B, k.shape[1] // G
-    width, head_width = up(S), up(K)
+    width, head, at = round_up(S, SIDE), round_up(K, SIDE), places(S, K)
     configure(scratch[:CONFIG].view(np.uint8))
-    block, at = numbers(scratch, CONFIG, SIDE, SIDE)
-    keys, at = panels(scratch, at, width // SIDE, head_width // 2)
-    values, at = panels(scratch, at, head_width // SIDE, width // 2)
-    queries, at = words(scratch, at, SIDE, head_width // 2)
-    probs, at = numbers(scratch, at, SIDE, width)
-    probs_words, at = words(scratch, at, SIDE, width // 2)
+    block = numbers(scratch, at.block, SIDE, SIDE)
+    keys = panels(scratch, at.keys_across, width // SIDE, head // 2)
+    values = panels(scratch, at.down, head // SIDE, width // 2)
+    queries = words(scratch, at.queries, SIDE, head // 2)
+    probs = numbers(scratch, at.probs, SIDE, width)
+    p_rows = words(scratch, at.rows, SIDE, width // 2)
     for b in range(B):
         for g in range(G):
             pack_across(keys, k[b * S : (b + 1) * S], g * K, K, queries)
             pack_down(values, v[b * S : (b + 1) * S], g * K)
             for h in range(g * (H // G), (g + 1) * (H // G)):
                 for first in range(0, T, SIDE):
-                    n_rows = min(SIDE, T - first)
-                    n_wide = up(n_seen(first + n_rows - 1, T, S, causal))
-                    row = b * T + first
-                    pair_block(queries, q, row, row + n_rows, h * K, K)
-                    multiply_across(probs, n_wide // SIDE, queries, keys)
-                    number = (b * H + h) * T + first
-                    softmax_forward(
-                        probs, log_sums[number : number + n_rows], n_wide, number, first, T, S,
-                        causal, scale, low, high, limit, keep_scale,
-                    )  # fmt: skip
-                    for i in range(n_rows):
-                        pair_columns(probs_words[i, : n_wide // 2], probs[i, :n_wide])
-                    multiply(y, row, n_rows, h * K, K, probs_words, values, n_wide // 2, block)
+                    part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
+                    row, n_words = b * T + first, part.n_wide // 2
+                    # 1. S = Q K^T
+                    pair_block(queries, q, row, row + part.n_rows, h * K, K)
+                    multiply_across(probs, part.n_wide // SIDE, queries, keys)
+                    # 2. P = dropout(softmax(c S))
+                    softmax_forward(probs, sums, part, heads, dropping)
+                    # 3. Y = P V
+                    for i in range(part.n_rows):
+                        pair_columns(p_rows[i, :n_words], probs[i, : part.n_wide])
+                    to = y[row : row + part.n_rows, h * K : (h + 1) * K]
+                    multiply(to, p_rows, values, n_words, block)
     finish()
 
 
 @kernel
-def backward(q, k, v, dy, log_sums, B, H, G, scale, causal, low, high, limit, keep_scale, scratch):
+def backward(q, k, v, dy, sums, heads, dropping, scratch):
     """q, k and v become their gradients: what is needed of them is packed before they are overwritten."""
+    B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
     T, S, K = q.shape[0] // B, k.shape[0] // B, k.shape[1] // G
-    width, head_width = up(S), up(K)
+    width, head, at = round_up(S, SIDE), round_up(K, SIDE), places(S, K)
     configure(scratch[:CONFIG].view(np.uint8))
-    block, at = numbers(scratch, CONFIG, SIDE, SIDE)
-    keys_across, at = panels(scratch, at, width // SIDE, head_width // 2)
-    values_across, at = panels(scratch, at, width // SIDE, head_width // 2)
-    keys_down, at = panels(scratch, at, head_width // SIDE, width // 2)
-    dk, at = numbers(scratch, at, width, head_width)
-    dv, at = numbers(scratch, at, width, head_width)
-    queries, at = words(scratch, at, SIDE, head_width // 2)
-    q_down, at = panels(scratch, at, head_width // SIDE, WORDS)
-    dy_down, at = panels(scratch, at, head_width // SIDE, WORDS)
-    probs, at = numbers(scratch, at, SIDE, width)
-    dscores, at = numbers(scratch, at, SIDE, width)
-    dropped, at = numbers(scratch, at, SIDE, width)
-    scores_words, at = words(scratch, at, SIDE, width // 2)
-    flat, at = words(scratch, at, 1, WORDS * width)
-    turned, at = words(scratch, at, 1, WORDS * width)
-    pairs, across = flat[0], turned[0]
-    if not limit:
-        dropped = probs
+    block = numbers(scratch, at.block, SIDE, SIDE)
+    keys_across = panels(scratch, at.keys_across, width // SIDE, head // 2)
+    values_across = panels(scratch, at.values_across, width // SIDE, head // 2)
+    keys_down = panels(scratch, at.down, head // SIDE, width // 2)
+    dk, dv = numbers(scratch, at.dk, width, head), numbers(scratch, at.dv, width, head)
+    queries = words(scratch, at.queries, SIDE, head // 2)
+    q_down = panels(scratch, at.q_down, head // SIDE, WORDS)
+    dy_down = panels(scratch, at.dy_down, head // SIDE, WORDS)
+    probs = numbers(scratch, at.probs, SIDE, width)
+    dscores = numbers(scratch, at.dscores, SIDE, width)
+    met = numbers(scratch, at.dropped if dropping.limit else at.probs, SIDE, width)
+    ds_rows = words(scratch, at.rows, SIDE, width // 2)
+    upright = words(scratch, at.upright, 1, WORDS * width)[0]
+    turned = words(scratch, at.turned, 1, WORDS * width)[0]
     for b in range(B):
         keys, values = k[b * S : (b + 1) * S], v[b * S : (b + 1) * S]
         for g in range(G):
@@ -179,25 +229,25 @@ def backward(q, k, v, dy, log_sums, B, H, G, scale, causal, low, high, limit, ke
             dv[:] = ZERO
             for h in range(g * (H // G), (g + 1) * (H // G)):
                 for first in range(0, T, SIDE):
-                    n_rows = min(SIDE, T - first)
-                    n_wide = up(n_seen(first + n_rows - 1, T, S, causal))
-                    row = b * T + first
-                    pair_block(queries, q, row, row + n_rows, h * K, K)
-                    multiply_across(probs, n_wide // SIDE, queries, keys_across)
-                    pack_down(q_down, q[row : row + n_rows], h * K)
-                    pair_block(queries, dy, row, row + n_rows, h * K, K)
-                    multiply_across(dscores, n_wide // SIDE, queries, values_across)
-                    pack_down(dy_down, dy[row : row + n_rows], h * K)
-                    number = (b * H + h) * T + first
-                    softmax_backward(
-                        probs, dscores, dropped, log_sums[number : number + n_rows], n_wide, number, first,
-                        T, S, causal, scale, low, high, limit, keep_scale,
-                    )  # fmt: skip
-                    for i in range(n_rows):
-                        pair_columns(scores_words[i, : n_wide // 2], dscores[i, :n_wide])
-                    multiply(q, row, n_rows, h * K, K, scores_words, keys_down, n_wide // 2, block)
-                    add_down(dk, dscores[:n_rows], pairs, across, n_wide, q_down)
-                    add_down(dv, dropped[:n_rows], pairs, across, n_wide, dy_down)
+                    part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
+                    row, last, n_words = b * T + first, b * T + first + part.n_rows, part.n_wide // 2
+                    # 1. S = Q K^T, as in forward 1
+                    pair_block(queries, q, row, last, h * K, K)
+                    multiply_across(probs, part.n_wide // SIDE, queries, keys_across)
+                    pack_down(q_down, q[row:last], h * K)
+                    # 2. dP = dY V^T, which undoes forward 3, Y = P V
+                    pair_block(queries, dy, row, last, h * K, K)
+                    multiply_across(dscores, part.n_wide // SIDE, queries, values_across)
+                    pack_down(dy_down, dy[row:last], h * K)
+                    # 3. P again, and dS, which undoes forward 2, P = dropout(softmax(c S))
+                    softmax_backward(probs, dscores, met, sums, part, heads, dropping)
+                    # 4. dQ = dS K, in the place of Q, and dK += dS^T Q, which undo forward 1, S = Q K^T
+                    for i in range(part.n_rows):
+                        pair_columns(ds_rows[i, :n_words], dscores[i, : part.n_wide])
+                    multiply(q[row:last, h * K : (h + 1) * K], ds_rows, keys_down, n_words, block)
+                    add_down(dk, dscores[: part.n_rows], upright, turned, part.n_wide, q_down)
+                    # 5. dV += P^T dY, which undoes forward 3, Y = P V
+                    add_down(dv, met[: part.n_rows], upright, turned, part.n_wide, dy_down)
             keys[:, column : column + K] = dk[:S, :K]
             values[:, column : column + K] = dv[:S, :K]
     finish()

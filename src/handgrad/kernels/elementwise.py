@@ -1,29 +1,6 @@
-"""What is done to each number, and the sums of rows: embedding, positions, dropout, residuals."""
+"""What is done number by number, and to rows: sums, products, tables looked up, rotations."""
 
-import numpy as np
-
-from handgrad.kernels.jit import inner, kernel
-from handgrad.kernels.random import draw
-
-
-@inner
-def kept(index, low, high, limit):
-    """Whether dropout keeps number `index`."""
-    return draw(np.uint32(index), low, high) >= limit
-
-
-@kernel
-def drop(out, x, low, high, limit, scale):
-    """out = x / (1 - rate) where kept, else 0; `scale` is 1 / (1 - rate)."""
-    for i in range(x.size):
-        out[i] = x[i] * scale if kept(i, low, high, limit) else np.float32(0.0)
-
-
-@kernel
-def drop_and_add(h, x, low, high, limit, scale):
-    """h becomes x + dropout(h)."""
-    for i in range(x.size):
-        h[i] = x[i] + (h[i] * scale if kept(i, low, high, limit) else np.float32(0.0))
+from handgrad.kernels.jit import kernel
 
 
 @kernel
@@ -48,7 +25,7 @@ def multiply_by(product, x):
 
 @kernel
 def add_rows(out, x, table):
-    """out = x + table, the table's T rows over and over."""
+    """out = x + table, whose T rows repeat."""
     M, D = x.shape
     T = table.shape[0]
     for m in range(M):

@@ -1,7 +1,8 @@
 """How kernels are compiled: without Python's lock, each whole in itself, kept on disk.
 
 `kernel` is what Python calls, `inner` what kernels call, and `reduction` an inner function whose sums may be
-reordered, so that they run in vectors. No flag assumes that numbers are finite: a NaN must reach the loss.
+reordered, so that they run in vectors. `shared` is what both call: sizes and places. No flag assumes that
+numbers are finite: a NaN must reach the loss.
 
 Inner functions are always inlined. A function that is not becomes a weak symbol in every kernel that calls
 it: the process keeps whichever was compiled or loaded first, and two compilations of one sum add its numbers
@@ -13,6 +14,7 @@ from typing import Any
 
 from numba import config, njit
 from numba.core.dispatcher import Dispatcher
+from numba.extending import register_jitable
 
 from handgrad.errors import UserError
 from handgrad.kernels import cache
@@ -29,6 +31,7 @@ inner = njit(nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False,
 reduction = njit(
     nogil=True, error_model="numpy", fastmath={*FLAGS, "reassoc"}, boundscheck=False, forceinline=True
 )
+shared = register_jitable(nogil=True, error_model="numpy", forceinline=True)
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy on rows of logits that are in the cache: they become their own gradient."""
+"""Softmax cross-entropy on rows of logits, which become their own gradient while they are at hand."""
 
 import math
 
@@ -20,8 +20,8 @@ def exponentials(x, largest_x):
 
 
 @kernel
-def cross_entropy(logits, targets, ignore, share, with_gradient):
-    """The summed loss of the counted rows. With gradient, logits becomes (softmax - one-hot) share."""
+def cross_entropy(logits, targets, ignore, dloss, with_gradient):
+    """The summed loss of the counted rows. With gradient, logits becomes (softmax - one-hot) dloss."""
     loss = 0.0
     for m in range(logits.shape[0]):
         row, target = logits[m], targets[m]
@@ -35,8 +35,8 @@ def cross_entropy(logits, targets, ignore, share, with_gradient):
         sum_of_exp = exponentials(row, top)
         loss += math.log(sum_of_exp) - at_target
         if with_gradient:
-            factor = share / sum_of_exp
+            factor = dloss / sum_of_exp
             for i in range(row.size):
                 row[i] *= factor
-            row[target] -= share
+            row[target] -= dloss
     return loss

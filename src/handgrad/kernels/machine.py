@@ -61,10 +61,10 @@ def _request_tiles() -> bool:
 FEATURES = _features()
 LANES = _lanes(FEATURES)
 """float32 numbers in a vector register."""
-TILE_ROWS = 12 if LANES == 16 else 6
-TILE_COLUMNS = 2 * LANES
-"""A product is computed in tiles of so many rows and columns, which stay in registers: 12 accumulators of 16
-registers, or 24 of 32."""
+MICRO_ROWS = 12 if LANES == 16 else 6
+MICRO_COLUMNS = 2 * LANES
+"""A microkernel computes so many rows and columns of a product in registers: 12 accumulators of 16 registers,
+or 24 of 32."""
 AMX: Amx = _amx(FEATURES)
 """Whether bfloat16 products run on AMX tiles."""
 

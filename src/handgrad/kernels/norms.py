@@ -34,7 +34,7 @@ def weighted_sums(dy, gamma, x, mean, rstd):
 
 @kernel
 def forward(y, means, rstds, x, gamma, beta, eps, centred):
-    """`centred`: LayerNorm; otherwise RMSNorm, whose mean is zero. No beta has length 0."""
+    """LayerNorm where `centred`, else RMSNorm, whose mean is zero. No beta has length 0."""
     M, D = x.shape
     for m in range(M):
         row, out = x[m], y[m]
@@ -54,15 +54,15 @@ def backward(dy, dgamma, dbeta, x, gamma, means, rstds, centred):
     """dy becomes dx; dgamma and dbeta are added to."""
     M, D = x.shape
     for m in range(M):
-        row, up = x[m], dy[m]
+        row, dy_row = x[m], dy[m]
         mean, rstd = means[m], rstds[m]
-        plain, along = weighted_sums(up, gamma, row, mean, rstd)
+        plain, along = weighted_sums(dy_row, gamma, row, mean, rstd)
         plain = plain / np.float32(D) if centred else np.float32(0.0)
         along /= np.float32(D)
         if dbeta.size:
             for i in range(D):
-                dbeta[i] += up[i]
+                dbeta[i] += dy_row[i]
         for i in range(D):
             x_hat = (row[i] - mean) * rstd
-            dgamma[i] += up[i] * x_hat
-            up[i] = rstd * (gamma[i] * up[i] - plain - x_hat * along)
+            dgamma[i] += dy_row[i] * x_hat
+            dy_row[i] = rstd * (gamma[i] * dy_row[i] - plain - x_hat * along)

@@ -1,8 +1,28 @@
-"""The end of a step: the lanes' gradients summed and measured, then clipping and AdamW in one pass."""
+"""The end of a step: the workers' gradients summed and measured, then clipping and AdamW in one pass."""
+
+from typing import NamedTuple
 
 import numpy as np
 
 from handgrad.kernels.jit import kernel, reduction
+
+ROOM = 4096
+"""Numbers summed at a time: they stay in the first-level cache between the sum and its square."""
+
+
+class AdamW(NamedTuple):
+    """One update's numbers, float32."""
+
+    factor: np.float32
+    """Of the gradient: it clips."""
+    learning_rate: np.float32
+    decay: np.float32
+    beta1: np.float32
+    beta2: np.float32
+    eps: np.float32
+    correct1: np.float32
+    """1 / (1 - beta1^step)."""
+    correct2: np.float32
 
 
 @reduction
@@ -15,13 +35,13 @@ def square_sum(x):
 
 @kernel
 def collect(gradients, first, last):
-    """Sum the lanes' gradients (lanes, W) into lane 0, from `first` to `last`; return the sum's square."""
+    """Sum the workers' gradients (workers, W) into the first's, from `first` to `last`; the sum's square."""
     squares = 0.0
-    for start in range(first, last, 4096):
-        stop = min(start + 4096, last)
+    for start in range(first, last, ROOM):
+        stop = min(start + ROOM, last)
         total = gradients[0, start:stop]
-        for lane in range(1, gradients.shape[0]):
-            other = gradients[lane, start:stop]
+        for worker in range(1, gradients.shape[0]):
+            other = gradients[worker, start:stop]
             for i in range(total.size):
                 total[i] += other[i]
         squares += square_sum(total)
@@ -29,11 +49,10 @@ def collect(gradients, first, last):
 
 
 @kernel
-def adamw(
-    weight, gradient, mean, square, factor, learning_rate, decay, beta1, beta2, eps, correct1, correct2
-):
-    """AdamW on flat arrays, in place. `factor` clips; `correct` is 1 / (1 - beta^step)."""
+def adamw(weight, gradient, mean, square, update):
+    """AdamW on flat arrays, in place."""
     one = np.float32(1.0)
+    factor, learning_rate, decay, beta1, beta2, eps, correct1, correct2 = update
     for i in range(weight.size):
         g = factor * gradient[i]
         m = beta1 * mean[i] + (one - beta1) * g

@@ -9,7 +9,7 @@ import functools
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +52,8 @@ MOST_MEMORY_BYTES = 3 << 29
 CACHE_BYTES = 256 << 10
 """Of the three arrays of a thread: less than any second-level cache of today."""
 SUMS = 20 if platform.machine() in ("arm64", "aarch64") else 12
-"""Accumulators: enough to wait for none of them, few enough to stay in registers, of which ARM has more."""
+"""Accumulators: enough that no multiply-add waits for the one before, few enough to stay in registers, of
+which ARM has more."""
 TILE_CONFIG, TILE_ROW, TILE_BYTES = 64, 64, 1024
 FLOAT = 4
 
@@ -87,8 +88,8 @@ def measure(n_cores: int, report: Callable[[str], object] = lambda what: None) -
     report("cache bandwidth")
     cache = _measured(lambda: _adding(CACHE_BYTES), CACHE_BYTES, n_cores)
     report("memory bandwidth")
-    share = min(MEMORY_BYTES, MOST_MEMORY_BYTES // n_cores)
-    return Peaks(float32, bfloat16, cache, _measured(lambda: _adding(share), share, n_cores))
+    n_bytes = min(MEMORY_BYTES, MOST_MEMORY_BYTES // n_cores)
+    return Peaks(float32, bfloat16, cache, _measured(lambda: _adding(n_bytes), n_bytes, n_cores))
 
 
 def _measured(make: Callable[[], Callable[[int], object]], work: int, n_cores: int) -> Rate:
@@ -133,7 +134,7 @@ def _adding(n_bytes: int) -> Callable[[int], object]:
 def add_products(typing_context: Any, n: Any, factor: Any, to: Any) -> Any:
     """n times x = factor x + factor for each of SUMS vectors; their sum is written to the address `to`."""
 
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         n, factor, to = args
         multiply_add = multiply_adder(builder)
         first = builder.insert_element(UNDEFINED, factor, ir.Constant(I32, 0))
@@ -180,7 +181,7 @@ def multiply_tiles(n, room):
 
 @kernel
 def triad(n, a, b, c):
-    """n times a = b + s c, with another s each time, lest the rounds be taken for one."""
+    """n times a = b + s c, with another s each time: else the compiler would do one round only."""
     for k in range(n):
         s = np.float32(k)
         for i in range(a.size):

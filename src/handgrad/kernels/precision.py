@@ -10,7 +10,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 class Kernels(NamedTuple):
-    """Those that multiply matrices; all others are float32 everywhere."""
+    """The kernels that multiply matrices. All others compute in float32."""
 
     products: ModuleType
     attention: ModuleType

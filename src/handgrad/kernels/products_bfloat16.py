@@ -2,13 +2,15 @@ r"""bfloat16 matrix products: what `products` does, with operands rounded and su
 
 $$C = \operatorname{round}(A)\,\operatorname{round}(B),\qquad |C - AB| \le (2u + u^2)|A||B|,\ u = 2^{-8}$$
 
-bfloat16 keeps 8 bits of a number, so rounding to the nearest changes it by at most the share $u = 2^{-8}$;
-sums in float32 add nothing of that order. All that is not multiplied as a matrix stays float32: activations,
-norms, softmax, loss, gradients and weights, whose rounded panels are packed once per update.
+bfloat16 keeps 8 bits of a number: rounding to the nearest changes it by $u = 2^{-8}$ of itself at most, and
+sums in float32 add nothing of that order. Only operands of matrix products are rounded. Activations, norms,
+softmax, loss, gradients and weights stay float32; a weight's rounded panels are packed once per update.
 
 Operands are words of two bfloat16 numbers that follow each other along the summed axis (see `amx`). Edges
 are filled up with zeros to whole tiles.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,15 +21,24 @@ from handgrad.kernels.vector import bits, transpose_block
 
 DTYPE: type = np.uint32
 BYTES = 4
-A_ROWS = 128
-"""Rows of A that are rounded at a time."""
-SUM_ROWS = 512
-"""Rows that a weight's gradient sums at a time."""
-COLUMNS = 512
-"""Columns of dY that are rounded at a time."""
+
+
+class Blocks(NamedTuple):
+    """How much is rounded at a time, in multiples of `SIDE`: what to tune for another processor."""
+
+    a_rows: int
+    """Rows of A."""
+    sum_rows: int
+    """Rows of X and dY that a weight's gradient sums."""
+    columns: int
+    """Columns of dY."""
+
+
+BLOCKS = Blocks(a_rows=128, sum_rows=512, columns=512)
 BLOCK, CONFIG = SIDE * SIDE, 16
-HALF_SUM = SUM_ROWS // 2
-ROUND_UP, ONE_BIT, HIGH = np.uint32(0x7FFF), np.uint32(1), np.uint32(0xFFFF0000)
+"""Numbers of scratch for one block of C, and for the tiles' configuration."""
+SUM_WORDS = BLOCKS.sum_rows // 2
+HALF, ONE_BIT, HIGH = np.uint32(0x7FFF), np.uint32(1), np.uint32(0xFFFF0000)
 SHIFT = np.uint32(16)
 ZERO = np.float32(0.0)
 
@@ -43,16 +54,20 @@ def packed_shape(K: int, N: int) -> tuple[int, int, int]:
 
 
 def scratch_size(K: int) -> int:
-    """32-bit numbers that `affine` and `add_gradient` want to work in."""
-    return CONFIG + BLOCK + max(A_ROWS * _words(K), HALF_SUM * (COLUMNS + 2 * SIDE))
+    """32-bit numbers that `affine` and `add_gradient` work in."""
+    return CONFIG + BLOCK + max(BLOCKS.a_rows * _words(K), SUM_WORDS * (BLOCKS.columns + 2 * SIDE))
 
 
 @inner
 def word(first, second):
-    """Two numbers, rounded to the nearest bfloat16 (ties to even), as one word."""
+    """Two numbers, rounded to the nearest bfloat16 (ties to even), as one word.
+
+    A bfloat16 is the upper half of a float32. Adding just under half of its last place carries where it must,
+    and the one bit more that an odd last place adds sends ties to even.
+    """
     low, high = bits(first), bits(second)
-    low = np.uint32(low + ROUND_UP + np.uint32(np.uint32(low >> SHIFT) & ONE_BIT))
-    high = np.uint32(high + ROUND_UP + np.uint32(np.uint32(high >> SHIFT) & ONE_BIT))
+    low = np.uint32(low + HALF + np.uint32(np.uint32(low >> SHIFT) & ONE_BIT))
+    high = np.uint32(high + HALF + np.uint32(np.uint32(high >> SHIFT) & ONE_BIT))
     return np.uint32(np.uint32(low >> SHIFT) | np.uint32(high & HIGH))
 
 
@@ -116,19 +131,19 @@ def pack(panels, transposed, weight, first, last):
 
 @kernel
 def affine(out, x, panels, bias, add, scratch):
-    """out (M, N) = x (M, K) @ W + bias, or, with `add`, that much more; no bias has length 0."""
+    """out (M, N) = x (M, K) @ W + bias; with `add`, out += x @ W. No bias has length 0."""
     M = x.shape[0]
     N = out.shape[1]
     n_words = panels.shape[1]
     configure(scratch[:CONFIG].view(np.uint8))
     block = scratch[CONFIG : CONFIG + BLOCK].reshape(SIDE, SIDE)
     start = CONFIG + BLOCK
-    a = scratch[start : start + A_ROWS * n_words].view(np.uint32).reshape(A_ROWS, n_words)
-    for m in range(0, M, A_ROWS):
-        n_rows = min(A_ROWS, M - m)
+    a = scratch[start : start + BLOCKS.a_rows * n_words].view(np.uint32).reshape(BLOCKS.a_rows, n_words)
+    for m in range(0, M, BLOCKS.a_rows):
+        n_rows = min(BLOCKS.a_rows, M - m)
         for i in range(n_rows):
             pair_columns(a[i], x[m + i])
-        for i in range(n_rows, min(A_ROWS, (n_rows + SIDE - 1) // SIDE * SIDE)):
+        for i in range(n_rows, min(BLOCKS.a_rows, (n_rows + SIDE - 1) // SIDE * SIDE)):
             a[i, :] = np.uint32(0)
         for panel in range(panels.shape[0]):
             n = panel * SIDE
@@ -157,16 +172,16 @@ def add_gradient(dweight, x, dy, scratch):
     configure(scratch[:CONFIG].view(np.uint8))
     block = scratch[CONFIG : CONFIG + BLOCK].reshape(SIDE, SIDE)
     at = CONFIG + BLOCK
-    across = scratch[at : at + HALF_SUM * SIDE].view(np.uint32)
-    at += HALF_SUM * SIDE
-    down = scratch[at : at + HALF_SUM * SIDE].view(np.uint32)
-    at += HALF_SUM * SIDE
-    right = scratch[at : at + HALF_SUM * COLUMNS].view(np.uint32)
-    for m in range(0, M, SUM_ROWS):
-        n_rows = min(SUM_ROWS, M - m)
+    across = scratch[at : at + SUM_WORDS * SIDE].view(np.uint32)
+    at += SUM_WORDS * SIDE
+    down = scratch[at : at + SUM_WORDS * SIDE].view(np.uint32)
+    at += SUM_WORDS * SIDE
+    right = scratch[at : at + SUM_WORDS * BLOCKS.columns].view(np.uint32)
+    for m in range(0, M, BLOCKS.sum_rows):
+        n_rows = min(BLOCKS.sum_rows, M - m)
         n_words = (n_rows + SIDE - 1) // SIDE * WORDS
-        for n in range(0, N, COLUMNS):
-            n_panels = (min(COLUMNS, N - n) + SIDE - 1) // SIDE
+        for n in range(0, N, BLOCKS.columns):
+            n_panels = (min(BLOCKS.columns, N - n) + SIDE - 1) // SIDE
             panels = right[: n_panels * n_words * SIDE].reshape(n_panels, n_words, SIDE)
             for panel in range(n_panels):
                 pair_rows(panels[panel], dy[m : m + n_rows], n + panel * SIDE, SIDE)

@@ -1,7 +1,7 @@
 r"""Random numbers by counting: the n-th number of a draw follows from the draw's key and n alone.
 
-So a mask that dropout drew in the forward pass is drawn again in the backward pass, and never stored; and a
-kernel may draw in any order, on any number of threads. A number's position is mixed twice with a hash that
+So backward draws forward's dropout mask again instead of keeping it, and kernels may draw in any order, on
+any number of workers. A number's position is mixed twice with a hash that
 changes every bit of its result with probability one half when any bit of its input changes (Wellons,
 "Prospecting for hash functions", 2018, lowbias32), the key's two halves entering before each.
 """
@@ -20,7 +20,7 @@ UNIT = 2.0**-24
 class Counted:
     """Draws of uniform numbers, one key a draw: a `UniformSource` for the ops, keys for the kernels.
 
-    Whoever takes keys and whoever takes numbers from the same seed sees the same numbers.
+    From the same seed, kernels draw by key the numbers that ops are given.
     """
 
     def __init__(self, seed: int):

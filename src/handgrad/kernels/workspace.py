@@ -1,13 +1,11 @@
-"""What twins compute with: weights, a place for arrays, and draws of dropout masks."""
+"""What twins compute with: weights, and memory for arrays."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from handgrad.kernels.arena import Arena, aligned
 from handgrad.kernels.precision import FLOAT32, Kernels
-from handgrad.kernels.random import Counted, threshold
 
 NONE = np.empty(0, np.float32)
 """Stands for an array that is not there."""
@@ -26,30 +24,9 @@ class Weight:
     """And for dy @ W^T."""
 
 
-class Dropping(NamedTuple):
-    """One draw of a dropout mask: what kernels need to draw it, now and again."""
-
-    low: np.uint32
-    high: np.uint32
-    limit: np.uint32
-    scale: np.float32
-
-
-KEEP_ALL = Dropping(np.uint32(0), np.uint32(0), np.uint32(0), np.float32(1.0))
-
-
-def dropping(rate: float, rng: Counted | None) -> Dropping:
-    """The next draw; without numbers or a rate, one that keeps all."""
-    if rng is None or rate == 0.0:
-        return KEEP_ALL
-    key = rng.key()
-    low, high = np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32)
-    return Dropping(low, high, np.uint32(threshold(rate)), np.float32(1.0 / (1.0 - rate)))
-
-
 @dataclass
 class Workspace:
-    """Where the twins of one thread compute."""
+    """Where the twins of one worker compute."""
 
     arena: Arena
     scratch: np.ndarray
@@ -72,10 +49,10 @@ def rows(x: np.ndarray) -> np.ndarray:
 
 
 def value_of(weight: Weight | None) -> np.ndarray:
-    """Its value, or what kernels take for none."""
+    """Its value; `NONE` where there is no weight."""
     return NONE if weight is None else weight.value
 
 
 def gradient_of(weight: Weight | None) -> np.ndarray:
-    """Its gradient, or what kernels take for none."""
+    """Its gradient; `NONE` where there is no weight."""
     return NONE if weight is None else weight.gradient

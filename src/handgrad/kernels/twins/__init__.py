@@ -1,40 +1,39 @@
 """The ops' names and signatures, computed by kernels: what a model is handed in place of `handgrad.ops`.
 
-A twin takes four liberties. Its weights are `Weight`s, packed for the kernels and paired with the buffer
-their gradient is added into, so what its backward returns for them has been summed already. Its arrays come
-from an arena and live until that is reset. Where an array has served its purpose its place is taken, so that
-memory stays small and in the cache: a residual's sum takes the place of the layer's output, a gradient that
-of its input or of the gradient it was made from; `saved` therefore serves one backward. And its random
-numbers are counted: backward draws them again.
+A twin differs from its op in four ways.
+
+- Its weights are `Weight`s: packed for the kernels, and paired with the buffer that their gradient is added
+  into. What its backward returns for a weight is that buffer: the sum so far.
+- Its arrays come from an arena and live until that is reset.
+- Twins overwrite: residual.forward writes into h, a backward into x or dy (each says which). So memory stays
+  small, and in the processor's cache; and `saved` serves one backward.
+- Random numbers are counted: backward draws them again.
 """
 
-from handgrad.kernels.twins.formulas import (
-    ActivationTwin,
-    DropoutTwin,
-    EmbeddingTwin,
-    LearnedPositionTwin,
-    LinearTwin,
-    NormTwin,
-    ResidualTwin,
-    SinusoidalPositionTwin,
-    UnembeddingTwin,
-)
-from handgrad.kernels.twins.layers import (
-    AttentionTwin,
-    FeedForwardTwin,
-    MultiHeadAttentionTwin,
-    NextTokenLossTwin,
-)
+from handgrad.kernels.twins.activation import ActivationTwin
+from handgrad.kernels.twins.attention import AttentionTwin
+from handgrad.kernels.twins.dropout import DropoutTwin
+from handgrad.kernels.twins.embedding import EmbeddingTwin
+from handgrad.kernels.twins.feed_forward import FeedForwardTwin
+from handgrad.kernels.twins.layer_norm import LayerNormTwin
+from handgrad.kernels.twins.learned_position import LearnedPositionTwin
+from handgrad.kernels.twins.linear import LinearTwin
+from handgrad.kernels.twins.multi_head_attention import MultiHeadAttentionTwin
+from handgrad.kernels.twins.next_token_loss import NextTokenLossTwin
+from handgrad.kernels.twins.residual import ResidualTwin
+from handgrad.kernels.twins.rms_norm import RMSNormTwin
+from handgrad.kernels.twins.sinusoidal_position import SinusoidalPositionTwin
+from handgrad.kernels.twins.unembedding import UnembeddingTwin
 from handgrad.kernels.workspace import Workspace
 
 
 class Twins:
-    """All twins of one thread, by the ops' names."""
+    """All twins of one worker, by the ops' names."""
 
     def __init__(self, workspace: Workspace):
         self.linear = LinearTwin(workspace)
-        self.layer_norm = NormTwin(workspace, centred=True)
-        self.rms_norm = NormTwin(workspace, centred=False)
+        self.layer_norm = LayerNormTwin(workspace)
+        self.rms_norm = RMSNormTwin(workspace)
         self.residual = ResidualTwin(workspace)
         self.dropout = DropoutTwin(workspace)
         self.embedding = EmbeddingTwin(workspace)

@@ -1,19 +1,22 @@
-"""A tile of a float32 product, held in registers: C[rows, columns] = A[rows, K] @ B[K, columns] + start.
+"""The microkernel: a block of a float32 product, in registers.
 
-B is packed, so that a step of K is one contiguous run of `TILE_COLUMNS` numbers. There are two kinds of A:
+    C[rows, columns] = A[rows, K] @ B[K, columns] + start
 
-- `tile_of_rows`: A[i, k] lies at a + i stride + 4 k, as in a row-major array;
-- `tile_of_columns`: A[i, k] lies at a + k stride + 4 i, as in a transposed one, or in one packed for it.
+B is packed: a step of K reads `MICRO_COLUMNS` numbers that lie side by side, and multiplies them with one
+number of each row of A, broadcast to all lanes. A comes in two kinds:
+
+- `microkernel_of_rows`: A[i, k] lies at a + i stride + 4 k, as in a row-major array;
+- `microkernel_of_columns`: A[i, k] lies at a + k stride + 4 i, as in a transposed array, or a packed one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from handgrad.kernels.machine import LANES, TILE_ROWS
+from handgrad.kernels.machine import LANES, MICRO_ROWS
 from handgrad.kernels.vector import (
     VECTOR,
     at_address,
@@ -27,14 +30,14 @@ from handgrad.kernels.vector import (
 
 UNROLL = 4
 N_VECTORS = 2
-"""Vectors in a row of a tile."""
+"""Vectors in a row of the block."""
 VECTOR_BYTES = 4 * LANES
-Steps = Callable[[list[Any]], list[Any]]
-"""Some steps of K. The state: how far A has been read, where B is, the accumulators."""
+Steps = Callable[[list[ir.Value]], list[ir.Value]]
+"""Some steps of K. The state: how far A has been read, where B is, the accumulators (all in registers)."""
 
 
-def _steps_along_rows(builder: Any, rows: list[Any], n: int) -> Steps:
-    def body(state: list[Any]) -> list[Any]:
+def _steps_along_rows(builder: ir.IRBuilder, rows: list[ir.Value], n: int) -> Steps:
+    def body(state: list[ir.Value]) -> list[ir.Value]:
         at, b, *sums = state
         for step in range(n):
             factors = (broadcast(builder, builder.add(row, at), 4 * step) for row in rows)
@@ -44,11 +47,11 @@ def _steps_along_rows(builder: Any, rows: list[Any], n: int) -> Steps:
     return body
 
 
-def _steps_along_columns(builder: Any, stride: Any, n: int) -> Steps:
-    def body(state: list[Any]) -> list[Any]:
+def _steps_along_columns(builder: ir.IRBuilder, stride: ir.Value, n: int) -> Steps:
+    def body(state: list[ir.Value]) -> list[ir.Value]:
         at, b, *sums = state
         for step in range(n):
-            factors = (broadcast(builder, at, 4 * i) for i in range(TILE_ROWS))
+            factors = (broadcast(builder, at, 4 * i) for i in range(MICRO_ROWS))
             sums = _multiply_step(builder, factors, b, step, sums)
             at = builder.add(at, stride)
         return [at, builder.add(b, i64(VECTOR_BYTES * N_VECTORS * n)), *sums]
@@ -56,7 +59,9 @@ def _steps_along_columns(builder: Any, stride: Any, n: int) -> Steps:
     return body
 
 
-def _multiply_step(builder: Any, factors: Any, b: Any, step: int, sums: list[Any]) -> list[Any]:
+def _multiply_step(
+    builder: ir.IRBuilder, factors: Iterable[ir.Value], b: ir.Value, step: int, sums: list[ir.Value]
+) -> list[ir.Value]:
     """sums + factors (rows) times a row of B: one step of K."""
     multiply_add = multiply_adder(builder)
     offsets = (VECTOR_BYTES * (N_VECTORS * step + j) for j in range(N_VECTORS))
@@ -65,27 +70,29 @@ def _multiply_step(builder: Any, factors: Any, b: Any, step: int, sums: list[Any
     return [multiply_add(*product, total) for product, total in zip(products, sums, strict=True)]
 
 
-def _row_addresses(builder: Any, a: Any, stride: Any, last_row: Any) -> list[Any]:
-    """Where the rows begin; those after the last are taken to be that one."""
+def _row_addresses(
+    builder: ir.IRBuilder, a: ir.Value, stride: ir.Value, last_row: ir.Value
+) -> list[ir.Value]:
+    """Where the rows begin. Rows after the last are read as the last: no branch, nothing outside A."""
 
-    def row(i: Any) -> Any:
+    def row(i: ir.Value) -> ir.Value:
         within = builder.icmp_signed("<", i, last_row)
         return builder.add(a, builder.mul(stride, builder.select(within, i, last_row)))
 
-    return [row(i64(i)) for i in range(TILE_ROWS)]
+    return [row(i64(i)) for i in range(MICRO_ROWS)]
 
 
-def _tile(by_columns: bool) -> Any:
+def _microkernel(by_columns: bool) -> Any:
     @intrinsic
-    def tile(
+    def microkernel(
         typing_context: Any, c: Any, c_stride: Any, start: Any, start_stride: Any, a: Any, a_stride: Any,
         last_row: Any, b: Any, n_steps: Any,
     ) -> Any:  # fmt: skip
-        """C = A @ B + start, for one tile; rows of A after `last_row` are read as that row."""
+        """C = A @ B + start, for one block; rows of A after `last_row` are read as that row."""
 
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
             c, c_stride, start, start_stride, a, a_stride, last_row, b, n_steps = args
-            for i in range(TILE_ROWS):
+            for i in range(MICRO_ROWS):  # C is written last: asked for now, it is there by then
                 emit_prefetch(builder, builder.add(c, builder.mul(c_stride, i64(i))), to_write=True)
             rows = [] if by_columns else _row_addresses(builder, a, a_stride, last_row)
 
@@ -95,7 +102,7 @@ def _tile(by_columns: bool) -> Any:
                 return _steps_along_rows(builder, rows, n)
 
             zero = ir.Constant(VECTOR, [0.0] * LANES)
-            state = [a if by_columns else i64(0), b, *([zero] * (TILE_ROWS * N_VECTORS))]
+            state = [a if by_columns else i64(0), b, *([zero] * (MICRO_ROWS * N_VECTORS))]
             state = counted_loop(builder, builder.sdiv(n_steps, i64(UNROLL)), state, steps(UNROLL))
             _, _, *sums = counted_loop(builder, builder.srem(n_steps, i64(UNROLL)), state, steps(1))
             for number, total in enumerate(sums):
@@ -107,8 +114,8 @@ def _tile(by_columns: bool) -> Any:
 
         return types.void(*[types.int64] * 9), emit
 
-    return tile
+    return microkernel
 
 
-tile_of_rows = _tile(by_columns=False)
-tile_of_columns = _tile(by_columns=True)
+microkernel_of_rows = _microkernel(by_columns=False)
+microkernel_of_columns = _microkernel(by_columns=True)

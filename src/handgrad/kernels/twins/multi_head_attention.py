@@ -1,0 +1,130 @@
+"""The twin of `ops.multi_head_attention`: heads stay side by side, as the projections write them."""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from handgrad.kernels import elementwise
+from handgrad.kernels.random import Counted
+from handgrad.kernels.twins.attention import AttentionTwin
+from handgrad.kernels.twins.linear import LinearTwin
+from handgrad.kernels.twins.rms_norm import RMSNormTwin
+from handgrad.kernels.workspace import Workspace, rows
+from handgrad.ops import rope
+from handgrad.parameters import Linear, RMSNorm
+
+Angles = tuple[np.ndarray, np.ndarray]
+"""Cosines and sines."""
+
+
+class MultiHeadAttentionTwin:
+    class Saved(NamedTuple):
+        query: LinearTwin.Saved
+        key: LinearTwin.Saved
+        value: LinearTwin.Saved
+        query_norm: RMSNormTwin.Saved | None
+        key_norm: RMSNormTwin.Saved | None
+        angles: Angles | None
+        attention: AttentionTwin.Saved
+        output: LinearTwin.Saved
+
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
+        self.linear, self.attention = LinearTwin(workspace), AttentionTwin(workspace)
+        self.rms_norm = RMSNormTwin(workspace)
+
+    def forward(
+        self,
+        x: np.ndarray,
+        query: Linear,
+        key: Linear,
+        value: Linear,
+        output: Linear,
+        query_norm: RMSNorm | None = None,
+        key_norm: RMSNorm | None = None,
+        *,
+        n_heads: int,
+        n_kv_heads: int,
+        norm_eps: float = 1e-5,
+        rope_base: float | None = None,
+        causal: bool = True,
+        past: tuple[np.ndarray, np.ndarray] | None = None,
+        dropout: float = 0.0,
+        rng: Counted | None = None,
+    ) -> tuple[np.ndarray, Saved]:
+        """`past` holds the keys and values (B, G, P, K) of earlier positions, as in the op: constants."""
+        q, saved_q = self.linear.forward(x, *query)
+        k, saved_k = self.linear.forward(x, *key)
+        v, saved_v = self.linear.forward(x, *value)
+        q_norm = k_norm = angles = None
+        if query_norm is not None and key_norm is not None:
+            q, q_norm = self._norm_heads(q, query_norm, n_heads, norm_eps)
+            k, k_norm = self._norm_heads(k, key_norm, n_kv_heads, norm_eps)
+        if rope_base is not None:
+            offset = 0 if past is None else past[0].shape[2]
+            angles = _angles(x.shape[-2], q.shape[-1] // n_heads, offset, rope_base)
+            q, k = self._turned(q, angles, n_heads, 1), self._turned(k, angles, n_kv_heads, 1)
+        if past is not None:
+            k, v = self._after(past[0], k), self._after(past[1], v)
+        y, saved_a = self.attention.forward(
+            q, k, v, n_heads=n_heads, n_kv_heads=n_kv_heads, causal=causal, dropout=dropout, rng=rng
+        )
+        y, saved_o = self.linear.forward(y, *output)
+        return y, self.Saved(saved_q, saved_k, saved_v, q_norm, k_norm, angles, saved_a, saved_o)
+
+    def backward(self, dy: np.ndarray, saved: Saved) -> tuple[Any, ...]:
+        """dx is written into x."""
+        dy, *doutput = self.linear.backward(dy, saved.output)
+        dq, dk, dv = self.attention.backward(dy, saved.attention)
+        heads = saved.attention.heads
+        dk, dv = self._newest(dk, dq.shape[1]), self._newest(dv, dq.shape[1])
+        if saved.angles is not None:
+            dq = self._turned(dq, saved.angles, heads.n_heads, -1)
+            dk = self._turned(dk, saved.angles, heads.n_kv_heads, -1)
+        dq_norm = dk_norm = None
+        if saved.query_norm is not None and saved.key_norm is not None:
+            dq, dq_norm = self._norm_heads_backward(dq, saved.query_norm)
+            dk, dk_norm = self._norm_heads_backward(dk, saved.key_norm)
+        layers = [(dq, saved.query), (dk, saved.key), (dv, saved.value)]
+        dx, projections = self.linear.backward_of_several(layers)
+        return (dx, *(Linear(*d) for d in projections), Linear(*doutput), dq_norm, dk_norm)
+
+    def _norm_heads(
+        self, x: np.ndarray, norm: RMSNorm, n_heads: int, eps: float
+    ) -> tuple[np.ndarray, RMSNormTwin.Saved]:
+        y, saved = self.rms_norm.forward(x.reshape(-1, x.shape[-1] // n_heads), *norm, eps=eps)
+        return y.reshape(x.shape), saved
+
+    def _norm_heads_backward(self, dy: np.ndarray, saved: RMSNormTwin.Saved) -> tuple[np.ndarray, RMSNorm]:
+        dx, *dgamma = self.rms_norm.backward(dy.reshape(saved.x.shape), saved)
+        return dx.reshape(dy.shape), RMSNorm(*dgamma)
+
+    def _turned(self, x: np.ndarray, angles: Angles, n_heads: int, sign: int) -> np.ndarray:
+        y = self.workspace.like(x)
+        elementwise.turn(rows(y), rows(x), *angles, n_heads, np.float32(sign))
+        return y
+
+    def _after(self, past: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """past (B, G, P, K), then x (B, T, G K), as one array (B, P + T, G K)."""
+        B, T, width = x.shape
+        P = past.shape[2]
+        both = self.workspace.arena.take(B, P + T, width)
+        both[:, :P] = past.swapaxes(1, 2).reshape(B, P, width)
+        both[:, P:] = x
+        return both
+
+    def _newest(self, dx: np.ndarray, T: int) -> np.ndarray:
+        """The last T positions: of what attention saw, the past is constant."""
+        B, S, width = dx.shape
+        if S == T:
+            return dx
+        newest = self.workspace.arena.take(B, T, width)
+        newest[:] = dx[:, -T:]
+        return newest
+
+
+@functools.lru_cache(maxsize=4)
+def _angles(T: int, K: int, offset: int, base: float) -> Angles:
+    _, saved = rope.forward(np.zeros((T, K), np.float32), offset=offset, base=base)
+    return saved.cos, saved.sin

@@ -1,0 +1,29 @@
+"""The twin of `ops.unembedding`: the tied output head, by the panels of the table's transpose."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from handgrad.kernels.twins.linear import LinearTwin
+from handgrad.kernels.workspace import Weight, Workspace
+
+
+class UnembeddingTwin:
+    class Saved(NamedTuple):
+        x: np.ndarray
+        weight: Weight
+
+    def __init__(self, workspace: Workspace):
+        self.workspace, self.linear = workspace, LinearTwin(workspace)
+
+    def forward(self, x: np.ndarray, weight: Weight) -> tuple[np.ndarray, Saved]:
+        logits = self.workspace.arena.take(*x.shape[:-1], weight.value.shape[0])
+        self.linear.product(logits, x, weight.transposed)
+        return logits, self.Saved(x, weight)
+
+    def backward(self, dz: np.ndarray, saved: Saved) -> tuple[np.ndarray, np.ndarray]:
+        """dx is written into x."""
+        x, weight = saved
+        self.linear.add_gradient(weight.gradient, dz, x)
+        self.linear.product(x, dz, weight.panels)
+        return x, weight.gradient
