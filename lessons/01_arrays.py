@@ -29,7 +29,7 @@ import numpy as np
 
 from handgrad import gradcheck, ops, shapes
 from handgrad.lessons import exercise, knobs, source
-from handgrad.plots import arrays as plots
+from handgrad.lessons.pictures import arrays as pictures
 
 # %% [markdown]
 # ## Numbers with a shape
@@ -74,7 +74,7 @@ indices = {
 
 def taken(index):
     part = texts[indices[index]]
-    return plots.selection(texts, indices[index], title=f"{index}   shape {part.shape}")
+    return pictures.selection(texts, indices[index], title=f"{index}   shape {part.shape}")
 
 
 knobs.turn(taken, index=list(indices))
@@ -107,7 +107,7 @@ print("a > 2 =\n", a > 2)
 # went, so the means of the rows are 2 and 5.
 
 # %%
-plots.sums(a, name="a")
+pictures.sums(a, name="a")
 
 # %% [markdown]
 # With `keepdims=True` the axis stays, with size 1; without it, the same sums come in the shapes $(2,)$ and
@@ -155,7 +155,7 @@ for first, second in [
 
 # %%
 def aligned(pair):
-    return plots.broadcast(*pair)
+    return pictures.broadcast(*pair)
 
 
 knobs.turn(
@@ -197,7 +197,7 @@ print(sum(numpys == "does not fit" for _, numpys in answers), "of them do not fi
 
 # %%
 column, row = np.array([[0.0], [10.0]]), np.array([1.0, 2.0, 3.0])
-plots.stretch(column, row)
+pictures.stretch(column, row)
 
 # %% [markdown]
 # The dashed copies are never made: no memory is filled with them, the stored number is read again.
@@ -214,7 +214,7 @@ plots.stretch(column, row)
 
 # %%
 def element(row, column):
-    return plots.product(row=row, column=column)
+    return pictures.product(row=row, column=column)
 
 
 knobs.turn(element, row=[0, 1], column=[0, 1])
@@ -343,7 +343,7 @@ print("two pixels of 8 bits, added:", pixels[:1] + pixels[1:])
 # numbers in their order and only counts them off anew.
 
 # %%
-plots.reshape_or_transpose(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+pictures.reshape_or_transpose(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
 
 # %% [markdown]
 # In a transformer this mistake has a place of its own. Each position's $D$ numbers are cut into $H$ heads of
@@ -407,7 +407,7 @@ print(f"with loops {1e3 * slow:.1f} ms, with @ {1e3 * fast:.4f} ms: {slow / fast
 # **What was copied going forward is summed coming back.**
 
 # %%
-plots.copied_and_summed()
+pictures.copied_and_summed()
 
 # %% [markdown]
 # Check the picture with pencil: $1+4=5$, $-2+5=3$, $3-1=2$. Then check the rule by measuring. As the loss we
@@ -470,7 +470,7 @@ for proof in gradcheck.check(ops.linear, inputs, rng):
 # one that can be written there is a gap, and the gap grows with the number.
 
 # %%
-plots.gaps_between_floats()
+pictures.gaps_between_floats()
 
 # %% [markdown]
 # The gap at 1 is called $\epsilon$: $2^{-52}$ for float64, $2^{-23}$ for float32. At $2^{24}$ the staircase

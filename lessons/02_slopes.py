@@ -25,7 +25,7 @@ import numpy as np
 
 from handgrad.foundations import descent
 from handgrad.lessons import exercise, knobs, source
-from handgrad.plots import slopes as plots
+from handgrad.lessons.pictures import slopes as pictures
 
 # %% [markdown]
 # ## The slope at a point
@@ -50,7 +50,7 @@ def square(x):
 
 
 def secant(h):
-    return plots.secant(square, x=1.0, h=h, window=(-0.5, 2.6))
+    return pictures.secant(square, x=1.0, h=h, window=(-0.5, 2.6))
 
 
 knobs.turn(secant, h=[1.5, 1.0, 0.5, 0.2, 0.05])
@@ -73,7 +73,7 @@ knobs.turn(secant, h=[1.5, 1.0, 0.5, 0.2, 0.05])
 # where it is $e$, both ways, from $h = 1$ down to $10^{-16}$. Read it from right to left.
 
 # %%
-plots.error_of_differences(np.exp, np.exp, x=1.0)
+pictures.error_of_differences(np.exp, np.exp, x=1.0)
 
 # %% [markdown]
 # Errors fall as the formula says, and then *rise* again. A float64 carries about 16 digits. When $h$ is
@@ -103,7 +103,7 @@ source.show(descent.central_differences)
 # as a map, with its gradients as arrows. Where the arrows vanish the ground is level.
 
 # %%
-plots.gradient_field(descent.two_valleys, descent.two_valleys_gradient, window=((-1.2, 1.2), (-1.2, 1.2)))
+pictures.gradient_field(descent.two_valleys, descent.two_valleys_gradient, window=((-1.2, 1.2), (-1.2, 1.2)))
 
 # %% [markdown]
 # The arrows cross every line of equal height at a right angle: along such a line the height does not change,

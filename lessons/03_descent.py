@@ -30,9 +30,9 @@ import numpy as np
 from handgrad.foundations import descent
 from handgrad.foundations.descent import two_valleys, two_valleys_gradient
 from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons.pictures import learning_rates as pictures
 from handgrad.optim import adam, gradient_descent, momentum
 from handgrad.plots import descent as maps
-from handgrad.plots import learning_rates as plots
 
 # %% [markdown]
 # ## One step
@@ -195,7 +195,7 @@ for path in walks.values():
 
 # %%
 def on_a_parabola(learning_rate):
-    return plots.parabola(learning_rate=learning_rate)
+    return pictures.parabola(learning_rate=learning_rate)
 
 
 knobs.turn(on_a_parabola, learning_rate=[0.1, 0.5, 1.0, 1.5, 1.9, 2.0, 2.2])
@@ -215,7 +215,7 @@ knobs.turn(on_a_parabola, learning_rate=[0.1, 0.5, 1.0, 1.5, 1.9, 2.0, 2.2])
 # For us $\eta = 2/5$, which leaves $3/5$; the limit is $1/2$.
 
 # %%
-plots.factors((1.0, 4.0))
+pictures.factors((1.0, 4.0))
 
 # %% [markdown]
 # So would 0.4 have been forty times as fast as 0.01? In the valley even faster, since
@@ -286,7 +286,7 @@ source.show(momentum.update)
 
 # %%
 def left_after_a_step(narrowness, beta):
-    return plots.factors((1.0, narrowness), beta=beta)
+    return pictures.factors((1.0, narrowness), beta=beta)
 
 
 knobs.turn(left_after_a_step, narrowness=[4.0, 25.0, 100.0], beta=[0.0, 0.5, 0.7, 0.9])
@@ -422,7 +422,7 @@ def borders(learning_rate):
     with np.errstate(all="ignore"):  # some fly away
         for _ in range(300):
             points = points - learning_rate * (two_valleys_gradient(points) + tilt)
-    return plots.basins(points, minima, window=window, function=descent.tilted_valleys)
+    return pictures.basins(points, minima, window=window, function=descent.tilted_valleys)
 
 
 knobs.turn(borders, learning_rate=[0.05, 0.2, 0.3])

@@ -31,8 +31,8 @@ from sklearn.linear_model import Perceptron
 
 from handgrad.foundations import perceptron
 from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons.pictures import perceptron_steps as steps
 from handgrad.plots import perceptron as plots
-from handgrad.plots import perceptron_steps as steps
 
 # %% [markdown]
 # ## Score and threshold

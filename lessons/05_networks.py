@@ -29,9 +29,9 @@ from sklearn.datasets import load_digits
 from handgrad import gradcheck, tree
 from handgrad.foundations import descent, mlp
 from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons.pictures import networks as pictures
 from handgrad.ops import linear, linear_stack
 from handgrad.parameters import Linear
-from handgrad.plots import networks as plots
 
 # %% [markdown]
 # ## XOR from three perceptrons
@@ -60,7 +60,7 @@ w2, b2 = np.array([2, 2]), -3
 hidden = step(inputs @ w1 + b1)
 for x, h, y in zip(inputs, hidden, step(hidden @ w2 + b2), strict=True):
     print(f"x = {x}   OR, NAND = {h}   XOR = {y}")
-plots.hidden_space(inputs, xor, lambda x: step(x @ w1 + b1), (w2, b2), mesh=False)
+pictures.hidden_space(inputs, xor, lambda x: step(x @ w1 + b1), (w2, b2), mesh=False)
 
 # %% [markdown]
 # The right half shows how the certificate of Lesson 4 was broken. The hidden layer has *moved* the points:
@@ -99,7 +99,7 @@ print("gradient:", descent.central_differences(error_with_thresholds, v))
 # the curve is flat, a weight learns nothing.
 
 # %%
-knobs.turn(plots.squashing, steepness=[0.5, 1.0, 2.0, 4.0])
+knobs.turn(pictures.squashing, steepness=[0.5, 1.0, 2.0, 4.0])
 
 # %% [markdown]
 # ## A network in formulas
@@ -152,7 +152,7 @@ def two_paths(x):
 
 print("one path:  120, measured", *descent.central_differences(one_path, np.array([2.0])))
 print("two paths:  36, measured", *descent.central_differences(two_paths, np.array([2.0])))
-plots.paths({"u": (4, 6), "v": (3, 4)})
+pictures.paths({"u": (4, 6), "v": (3, 4)})
 
 # %% [markdown]
 # ## Backpropagation by hand
@@ -224,7 +224,7 @@ STAGES = ["inputs", "forward 1", "forward 2", "dy", "backward 2", "backward 1"]
 
 
 def passes(stage):
-    return plots.backpropagation(x[0], layers, target, stage=STAGES.index(stage))
+    return pictures.backpropagation(x[0], layers, target, stage=STAGES.index(stage))
 
 
 knobs.turn(passes, stage=STAGES)
@@ -309,7 +309,7 @@ start = mlp.init([2, 2, 1], np.random.default_rng(1))
 trained = mlp.train(start, rows, targets, n_epochs=300, learning_rate=0.03)
 print("before:", mlp.predict(start, rows).ravel().round(3) + 0.0)
 print("after: ", mlp.predict(trained.layers, rows).ravel().round(3) + 0.0)
-plots.training({"XOR": trained.losses})
+pictures.training({"XOR": trained.losses})
 
 # %% [markdown]
 # First the loss lies on a plateau: there all four answers are not far from one half, and no small change
@@ -325,7 +325,7 @@ def after(steps):
     if steps:
         layers = mlp.train(start, rows, targets, n_epochs=steps, learning_rate=0.03).layers
     (w1, b1), (w2, b2) = layers
-    return plots.hidden_space(inputs, xor, lambda x: np.tanh(x @ w1 + b1), (w2[:, 0], b2[0]), cut=0.5)
+    return pictures.hidden_space(inputs, xor, lambda x: np.tanh(x @ w1 + b1), (w2[:, 0], b2[0]), cut=0.5)
 
 
 knobs.turn(after, steps=[0, 20, 40, 60, 80, 100, 150, 300])
@@ -407,7 +407,7 @@ for name, training in trainings.items():
     print(accuracy(training.layers, held_out), "of the held-out ones")
     print(f"{'':16} first loss {training.losses[0]:.2f}, after 20 passes {training.losses[-29:].mean():.3f}")
 curves = {name: training.losses.reshape(20, -1).mean(axis=1) for name, training in trainings.items()}
-plots.training(curves, xlabel="pass over the images", ylabel="cross-entropy (nats)")
+pictures.training(curves, xlabel="pass over the images", ylabel="cross-entropy (nats)")
 
 # %% [markdown]
 # Both begin near the blind guess. Without a hidden layer, ten planes in a space of 64 dimensions read most
@@ -419,7 +419,7 @@ plots.training(curves, xlabel="pass over the images", ylabel="cross-entropy (nat
 reader = trainings["32 hidden"].layers
 answers = mlp.predict(reader, pixels[held_out]).argmax(axis=1)
 wrong = np.flatnonzero(answers != digits.target[held_out])[:12]
-plots.digits(
+pictures.digits(
     digits.images[held_out[wrong]],
     [f"{digits.target[held_out[i]]}, read as {answers[i]}" for i in wrong],
 )

@@ -38,6 +38,7 @@ import numpy as np
 from handgrad import gradcheck, ops
 from handgrad.foundations import mlp
 from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons.pictures import activations as pictures
 from handgrad.ops import gelu, gelu_tanh, linear, mse, prelu, relu, sigmoid, silu, softmax, tanh
 from handgrad.plots import activations as plots
 
@@ -126,7 +127,7 @@ def gradients_of_a_stack(activation):
 norms = {name: gradients_of_a_stack(name) for name in ("sigmoid", "tanh", "relu")}
 for name, lengths in norms.items():
     print(f"{name:8} first layer / last layer: {lengths[0] / lengths[-1]:.1e}")
-plots.gradients_by_layer(norms)
+pictures.gradients_by_layer(norms)
 
 # %% [markdown]
 # With sigmoids the first layer hears almost nothing of the mistake, and learns accordingly slowly. This is
@@ -190,7 +191,7 @@ def after_training(activation, first_rate):
     layers = train(activation, first_rate)
     z, _ = linear.forward(x, *layers[0])
     output = mlp.predict(layers, x, activation=activation)
-    return plots.reach(x[:, 0], z, target=target[:, 0], output=output[:, 0])
+    return pictures.reach(x[:, 0], z, target=target[:, 0], output=output[:, 0])
 
 
 knobs.turn(after_training, activation=["leaky_relu", "relu"], first_rate=[0.1, 0.2, 0.3, 0.4])
@@ -277,7 +278,7 @@ x = np.linspace(-4, 4, 80_001)
 for name, op in {"gelu": gelu, "silu": silu}.items():
     (slope,) = op.backward(np.ones_like(x), op.forward(x)[1])
     print(f"{name}: steepest at {x[slope.argmax()]:.3f}, with slope {slope.max():.4f}")
-plots.compare(["relu", "gelu", "silu"])
+pictures.compare(["relu", "gelu", "silu"])
 
 # %% [markdown]
 # Both slopes pass zero on the left and grow beyond one on the right: for the GELU
@@ -360,7 +361,7 @@ source.show(softmax.forward)
 
 # %%
 def shares(temperature):
-    return plots.temperature([2.0, 1.0, 0.5, 0.0, -1.0], temperature)
+    return pictures.temperature([2.0, 1.0, 0.5, 0.0, -1.0], temperature)
 
 
 knobs.turn(shares, temperature=[0.1, 0.3, 0.5, 1.0, 2.0, 5.0, 20.0])

@@ -31,6 +31,7 @@ import handgrad
 from handgrad import gradcheck
 from handgrad.foundations import descent
 from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons.pictures import losses as pictures
 from handgrad.ops import cross_entropy, mse, sigmoid, softmax, softmax_cross_entropy
 from handgrad.plots import losses as plots
 
@@ -70,7 +71,7 @@ def line(x):
     return 0.8 * x + 0.5
 
 
-plots.normal_noise(x, y, line, deviation=0.5)
+pictures.normal_noise(x, y, line, deviation=0.5)
 
 # %% [markdown]
 # Which predictions make what we saw the likeliest? Those with the largest product of all densities: *maximum
@@ -189,7 +190,7 @@ for vocab_size in (2, 65, 50_257):
 # which is what we asked of a loss. Turn the truth about a coin that shows heads with probability $p$:
 
 # %%
-knobs.turn(plots.divergence, p=[0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95])
+knobs.turn(pictures.divergence, p=[0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95])
 
 # %% [markdown]
 # Training lowers the cross-entropy; the entropy stays. When you compare models, differences are what counts,
@@ -297,7 +298,7 @@ source.show(softmax_cross_entropy.forward, softmax_cross_entropy.backward)
 # that undoes the saturation of its own softmax.
 
 # %%
-plots.through_sigmoid()
+pictures.through_sigmoid()
 
 # %% [markdown]
 # The dotted line counts mistakes, as at the beginning of this lesson. Now train both side by side, from the
@@ -327,7 +328,7 @@ def learn(slope, z, n_steps=200):
 
 def side_by_side(first_logit):
     slopes = {"squared error": slope_of_squared_error, "cross-entropy": slope_of_cross_entropy}
-    return plots.learning({name: learn(slope, np.array([first_logit])) for name, slope in slopes.items()})
+    return pictures.learning({name: learn(slope, np.array([first_logit])) for name, slope in slopes.items()})
 
 
 knobs.turn(side_by_side, first_logit=[-6.0, -4.0, -3.0, -2.0, -1.0])
@@ -357,7 +358,7 @@ walks = {
     name: descent.minimize(surface, (-5, 4), learning_rate=0.5, max_steps=100)
     for name, surface in maps.items()
 }
-plots.surfaces(maps, walks, window=((-7, 5), (-5, 6)), axes_names=("$w$", "$b$"))
+pictures.surfaces(maps, walks, window=((-7, 5), (-5, 6)), axes_names=("$w$", "$b$"))
 
 # %% [markdown]
 # ## Targets that do not count

@@ -27,6 +27,7 @@ import numpy as np
 
 from handgrad import gradcheck
 from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons.pictures import positions as pictures
 from handgrad.ops import attention, embedding, learned_position, rope, sinusoidal_position
 from handgrad.plots import positions as plots
 from handgrad.tokenizer.characters import CharacterTokenizer
@@ -83,7 +84,7 @@ plots.lookup(weight, token_ids, vocabulary=list(tokenizer.characters))
 
 # %%
 dy = np.array([[1.0, 0.0], [2.0, 1.0], [0.0, 3.0], [2.0, -1.0], [1.0, 1.0], [1.0, 0.0]])
-plots.scatter(dy, token_ids, vocabulary=list(tokenizer.characters))
+pictures.scatter(dy, token_ids, vocabulary=list(tokenizer.characters))
 
 # %% [markdown]
 # A token that does not occur gets a row of zeros: rare tokens learn rarely. And there is a trap here, into
@@ -183,7 +184,7 @@ print(f"with the mask, the last t by at most {np.max(np.abs(one['t'] - other['t'
 
 # %%
 def clocks(position):
-    return plots.clocks(position, d_model=8)
+    return pictures.clocks(position, d_model=8)
 
 
 d = 8
@@ -258,7 +259,7 @@ source.show(sinusoidal_position.table)
 # colour. On the right three of its rows, against the distance: one curve, the sum of cosines.
 
 # %%
-plots.similarity(64, 64)
+pictures.similarity(64, 64)
 
 # %% [markdown]
 # So much for the positions by themselves. What attention really multiplies is a query and a key, made of
@@ -349,7 +350,7 @@ def score(m, n):
 
 for m, n in ((7, 4), (107, 104), (5007, 5004), (7, 5)):
     print(f"query at {m}, key at {n}: {score(m, n):.12f}")
-plots.relative_scores()
+pictures.relative_scores()
 
 # %% [markdown]
 # This curve, unlike that of the sinusoids, is not the same forwards and backwards, and its hills may lie at

@@ -26,6 +26,7 @@ import numpy as np
 
 from handgrad import gradcheck
 from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons.pictures import attention as pictures
 from handgrad.ops import attention, softmax
 from handgrad.plots import attention as plots
 
@@ -93,7 +94,7 @@ one_hot = (letters[:, None] == np.unique(letters)).astype(float)
 def looking_for_equals(sharpness):
     q, k = sharpness * one_hot[None, None], one_hot[None, None]
     _, saved = attention.forward(q, k, k)
-    return plots.weights(saved.probs.y[0, 0, 0], text)
+    return plots.maps(saved.probs.y[0, 0, 0], text)
 
 
 knobs.turn(looking_for_equals, sharpness=[0, 3, 6, 10, 15, 30])
@@ -117,7 +118,7 @@ knobs.turn(looking_for_equals, sharpness=[0, 3, 6, 10, 15, 30])
 # %%
 def one_query(d):
     rng = np.random.default_rng(1)
-    return plots.scaling(rng.normal(size=d), rng.normal(size=(16, d)))
+    return pictures.scaling(rng.normal(size=d), rng.normal(size=(16, d)))
 
 
 rng = np.random.default_rng(0)
@@ -222,7 +223,7 @@ dq, dk = ds @ k / np.sqrt(2), ds.T @ q / np.sqrt(2)
 theirs = attention.backward(dy[None, None], saved)
 for name, ours, library in zip(("dq", "dk", "dv"), (dq, dk, dv), theirs, strict=True):
     print(name, ours.round(3).tolist(), f"off by {np.max(np.abs(ours - library[0, 0])):.0e}")
-plots.gradients(q, k, v, dy)
+pictures.gradients(q, k, v, dy)
 
 # %% [markdown]
 # ## A derivative with four indices
@@ -260,7 +261,7 @@ _, saved = attention.forward(q4[None, None], k4[None, None], v4[None, None])
 dq4, _, _ = attention.backward(dy4[None, None], saved)
 error = np.max(np.abs(np.einsum("ik,ikjl->jl", dy4, J) - dq4[0, 0]))
 print(f"contracted with dY, it is off dQ by {error:.0e}")
-plots.four_indices(J)
+pictures.four_indices(J)
 
 # %% [markdown]
 # The picture has a row for each number of $Y$ and a column for each of $Q$. Only the squares on the diagonal
@@ -333,7 +334,7 @@ else:
 # $4\cdot12\cdot2^{34}$ bytes: 768 GiB.
 
 # %%
-plots.cost(d_model=768, n_heads=12)
+pictures.cost(d_model=768, n_heads=12)
 
 # %% [markdown]
 # ## Never storing T x T

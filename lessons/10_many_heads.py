@@ -29,7 +29,9 @@ import numpy as np
 
 from handgrad import gradcheck, ops
 from handgrad.lessons import exercise, knobs, practice, source
+from handgrad.lessons.pictures import heads as pictures
 from handgrad.parameters import Linear
+from handgrad.plots import attention as attention_plots
 from handgrad.plots import heads as plots
 from handgrad.shapes import merge_heads, split_heads
 
@@ -67,7 +69,7 @@ for p in (1.0, 0.8, 0.5, 0.0):
 # %%
 one_back, two_back = np.eye(6, k=-1), np.eye(6, k=-2)
 one_back[0, 0] = two_back[0, 0] = two_back[1, 0] = 1  # the first ones have nowhere else to look
-plots.gallery(
+attention_plots.maps(
     np.array([(one_back + two_back) / 2, one_back, two_back]),
     list("asking"),
     titles=["one head, p = 0.5", "two heads: the first", "and the second"],
@@ -261,7 +263,7 @@ else:
 # `causal` is the mask of a model that writes. `mask=` adds one of your own, an array that is True where a
 # query may look: for sentences that were filled up with padding, say, or for a window of the last few
 # positions. Its shape is anything that fits $(B, G, R, T, S)$, with $G\cdot R$ heads, $T$ queries and $S$
-# keys. Here all heads share one mask; what it allows lies inside the outline. The dashes stand for padding.
+# keys. Here all heads share one mask; what it forbids is hatched. The dashes stand for padding.
 
 # %%
 tokens = ["we", "see", "the", "sea", "-", "-"]
@@ -282,7 +284,7 @@ def look(mask):
     settings = {"n_heads": H, "n_kv_heads": H, "causal": False, "mask": masks[mask]}
     _, saved = ops.multi_head_attention.forward(sentence, *weights, **settings)
     probs, names = saved.attention.probs.y[0, :, 0], [f"head {head}" for head in range(1, H + 1)]
-    return plots.gallery(probs, tokens, allowed=masks[mask], titles=names, columns=2)
+    return attention_plots.maps(probs, tokens, allowed=masks[mask], titles=names, columns=2)
 
 
 knobs.turn(look, mask=list(masks))
@@ -347,7 +349,7 @@ from handgrad.model.config import preset
 from handgrad.model.count import count
 
 gpt2 = preset("gpt2")
-plots.cache_memory(
+pictures.cache_memory(
     {
         g: gpt2.context_length * count(gpt2.replace(n_kv_heads=g)).kv_cache_bytes_per_token
         for g in (12, 6, 4, 3, 2, 1)
@@ -378,7 +380,7 @@ def look_inside(weights, token_ids):
 text = "if x in index:"
 names = [f"layer {layer}, head {head}" for layer in range(1, 5) for head in range(1, 5)]
 maps = look_inside(model.weights, model.tokenizer.encode(text)[None])
-plots.gallery(maps[:, :, 0].reshape(16, len(text), len(text)), list(text), titles=names)
+attention_plots.maps(maps[:, :, 0].reshape(16, len(text), len(text)), list(text), titles=names)
 
 # %% [markdown]
 # (The dots are spaces.) Look for lines along the diagonal: one cell below it is the character just before.
@@ -420,7 +422,7 @@ tops = {name: 1.1 * max(np.max(r[name]) for r in results.values()) for name in r
 
 
 def compare(weights):
-    return plots.scores_of_heads(results[weights], references=references, tops=tops)
+    return pictures.scores_of_heads(results[weights], references=references, tops=tops)
 
 
 knobs.turn(compare, weights=list(stages))

@@ -29,9 +29,9 @@ import numpy as np
 
 from handgrad import gradcheck, ops, tree
 from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons.pictures import depth as pictures
 from handgrad.optim import adam
 from handgrad.parameters import Linear
-from handgrad.plots import depth as plots
 from handgrad.shapes import average, sum_to
 
 # %% [markdown]
@@ -68,7 +68,7 @@ def fifty_products(gain):
         gradient.append(size(dx))
     powers = gain ** (np.arange(51) / 2)  # the root of a mean square
     measured, predicted = {"measured": (signal, gradient[::-1])}, {"": (powers, powers[::-1])}
-    return plots.gradients_by_layer(measured, predicted=predicted, limits=(1e-8, 1e8))
+    return pictures.gradients_by_layer(measured, predicted=predicted, limits=(1e-8, 1e8))
 
 
 knobs.turn(fifty_products, gain=[0.5, 0.8, 1.0, 1.25, 2.0])
@@ -139,7 +139,7 @@ source.show(ops.layer_norm.forward)
 # $\sqrt3$. Of three dimensions, one is left.
 
 # %%
-plots.geometry()
+pictures.geometry()
 
 # %% [markdown]
 # ## Its backward, step by step
@@ -220,7 +220,7 @@ source.show(ops.layer_norm.backward)
 # shows three rows, before and after.
 
 # %%
-plots.normalized()
+pictures.normalized()
 
 # %% [markdown]
 # ## A matter of digits
@@ -402,7 +402,7 @@ def thirty_layers(kind, gain):
 
 def five_ways(gain):
     measured = {name: thirty_layers(kind, gain)[1] for name, kind in STACKS.items()}
-    return plots.gradients_by_layer(measured, predicted=table(gain))
+    return pictures.gradients_by_layer(measured, predicted=table(gain))
 
 
 knobs.turn(five_ways, gain=[0.25, 1.0, 2.0])
@@ -461,7 +461,7 @@ def learn(kind, gain, learning_rate, n_steps=200, D=32):
 def race(learning_rate):
     runs = {f"{name}, gain 1": learn(kind, 1.0, learning_rate) for name, kind in STACKS.items()}
     runs["plain, gain 1/4"] = learn(STACKS["plain"], 0.25, learning_rate)
-    return plots.losses(runs, chance=np.log(2))
+    return pictures.losses(runs, chance=np.log(2))
 
 
 knobs.turn(race, learning_rate=[0.001, 0.003])

@@ -34,13 +34,13 @@ from handgrad import parameters as p
 from handgrad import tokenizer as tokenizers
 from handgrad.data import corpus
 from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons.pictures import block as block_pictures
+from handgrad.lessons.pictures import budget as budget_pictures
 from handgrad.model.block import Block
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import count
 from handgrad.model.init import init
 from handgrad.model.transformer import LanguageModel, Transformer
-from handgrad.plots import block as block_plots
-from handgrad.plots import budget as budget_plots
 
 # %% [markdown]
 # ## The feed-forward block
@@ -113,7 +113,7 @@ print("dW1", *dup.weight, "\ndW2", *ddown.weight)
 # way back.
 
 # %%
-block_plots.drawing("pre")
+block_pictures.drawing("pre")
 
 # %%
 config = ModelConfig(context_length=16, n_layers=4, n_heads=4, d_model=32)
@@ -204,7 +204,7 @@ source.show(Block._forward_pre, Block._backward_pre)
 # moved the norms before the layers ("pre-norm"), off the direct path.
 
 # %%
-block_plots.drawing("post")
+block_pictures.drawing("post")
 
 # %% [markdown]
 # What does a norm do to the direct path? Say a layer's output is as large as the stream and independent of
@@ -267,7 +267,7 @@ def sizes_on_the_way_back(forward, backward, blocks):
 def way_back(n_layers, loudness):
     blocks = [louder(w, loudness) for w in init(config.replace(n_layers=n_layers), 0, np.float64).blocks]
     curves = {name: sizes_on_the_way_back(*stack, blocks) for name, stack in STACKS.items()}
-    return block_plots.gradient_sizes(curves)
+    return block_pictures.gradient_sizes(curves)
 
 
 knobs.turn(way_back, n_layers=[4, 12, 24], loudness=[1, 10, 50])
@@ -381,7 +381,7 @@ print(f"measured        {measured:10.6f}")
 # six at most. None is starved, and that is the residual stream at work.
 
 # %%
-block_plots.gradient_map(theirs)
+block_pictures.gradient_map(theirs)
 
 # %% [markdown]
 # One row is zero. A key's bias adds the same $q\cdot b$ to all the scores of a query, and softmax does not
@@ -441,7 +441,7 @@ for name in ("nano", "baby", "gpt2"):
 
 # %%
 def where_weights_are(preset):
-    return budget_plots.parameters(PRESETS[preset])
+    return budget_pictures.parameters(PRESETS[preset])
 
 
 knobs.turn(where_weights_are, preset=["nano", "baby", "gpt2", "llama"])
@@ -474,7 +474,7 @@ for name in ("nano", "baby", "gpt2"):
     print(
         f"{name}: {by_hand / 1e6:.1f} million a token by hand, {counted / 1e6:.1f} counted; 6N: {share:.0%}"
     )
-budget_plots.flops(PRESETS["gpt2"])
+budget_pictures.flops(PRESETS["gpt2"])
 
 # %% [markdown]
 # ## What training holds
@@ -518,7 +518,7 @@ print(f"floats held for a token of nano: counted {counted:,}, by hand {floats_by
 # %%
 def what_training_holds(preset):
     c = PRESETS[preset]
-    return budget_plots.memory(c, 4 * c.context_length * floats_by_hand(c))
+    return budget_pictures.memory(c, 4 * c.context_length * floats_by_hand(c))
 
 
 knobs.turn(what_training_holds, preset=["nano", "baby", "gpt2"])

@@ -29,12 +29,12 @@ from handgrad import tokenizer as tokenizers
 from handgrad.data import batches, corpus
 from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.lessons import exercise, knobs, practice, source
+from handgrad.lessons.pictures import training as pictures
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import init
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.optim import adamw, clip, schedule
 from handgrad.plots import loss_curve
-from handgrad.plots import training as plots
 from handgrad.training import baselines, evaluate, metrics, run
 
 # %% [markdown]
@@ -56,7 +56,7 @@ print(repr(text[:24]), "becomes", *tokens[:24])
 # the *targets*, and several windows, cut anywhere, make a batch: two arrays of integers $(B, T)$.
 
 # %%
-plots.batch(text[47:95], starts=[0, 11, 31], context_length=16)
+pictures.batch(text[47:95], starts=[0, 11, 31], context_length=16)
 
 # %% [markdown]
 # Each column is a question, and attention's causal mask lets the model see only the inputs up to it: one
@@ -117,7 +117,7 @@ print(f"abracadabra: entropy {-np.sum(p * np.log(p)):.3f}, blind {np.log(5):.3f}
 worth = baselines.losses(train, validation, tokenizer.vocab_size)
 of_train = baselines.losses(train, train, tokenizer.vocab_size)
 print(f"bigram: {worth['bigram']:.3f}; judged by the training text itself {of_train['bigram']:.3f}")
-plots.baselines(worth)
+pictures.baselines(worth)
 
 # %% [markdown]
 # The words beside the bars say it in another way: a loss of $L$ is as hard as a blind guess among $e^L$
@@ -156,7 +156,7 @@ def average_of_noise(beta):
         mean = beta * mean + (1 - beta) * g
         means.append(mean)
     corrected = np.array(means) / (1 - beta ** np.arange(1, 151))
-    return plots.averages(gradients, {"$m$": means, r"$\hat m$": corrected})
+    return pictures.averages(gradients, {"$m$": means, r"$\hat m$": corrected})
 
 
 knobs.turn(average_of_noise, beta=[0.5, 0.9, 0.98])
@@ -233,7 +233,7 @@ def course(kind, warmup_steps):
     shares = [
         schedule.share(step, schedule=kind, steps=1000, warmup_steps=warmup_steps) for step in range(1000)
     ]
-    return plots.learning_rates({kind.replace("_", ", "): [1e-3 * share for share in shares]})
+    return pictures.learning_rates({kind.replace("_", ", "): [1e-3 * share for share in shares]})
 
 
 knobs.turn(course, kind=["constant", "cosine", "warmup_stable_decay"], warmup_steps=[0, 50, 200])
@@ -269,7 +269,7 @@ with threadpool_limits(1):  # one core does products as small as these sooner th
 print(f"{flat.size:,} weights, {steps} steps: validation {rows[0][2]:.3f} before, {rows[-1][2]:.3f} after")
 
 # %%
-plots.curves({"our loop": rows}, worth)
+pictures.curves({"our loop": rows}, worth)
 
 # %% [markdown]
 # It begins at the blind guess, is past the frequencies of characters within fifty steps, and ends below the
@@ -308,7 +308,7 @@ for row in about.evaluations:
 
 # %%
 norms = [row.gradient_norm for row in log if isinstance(row, metrics.StepRow)]
-plots.gradient_norms(norms, about.config.recipe.max_gradient_norm)
+pictures.gradient_norms(norms, about.config.recipe.max_gradient_norm)
 
 # %% [markdown]
 # ## Learning, and learning by heart
@@ -336,7 +336,7 @@ def learn(train, *, n_layers=2, d_model=96, steps=320, rate=3e-3, decay=0.0, kin
 
 
 little, all_of_it = learn(train[:5000]), learn(train)
-plots.curves({"5,000 characters": little, f"{len(train):,} characters": all_of_it}, worth)
+pictures.curves({"5,000 characters": little, f"{len(train):,} characters": all_of_it}, worth)
 
 # %% [markdown]
 # On the right both curves fall: what helps with the training text helps with text never seen. On the left the
@@ -484,7 +484,7 @@ order = [list(wrong)[i] for i in np.random.default_rng(5).permutation(3)]
 patients = [
     learn(**{"train": train, "n_layers": 1, "d_model": 64, "steps": 300, **wrong[name]}) for name in order
 ]
-plots.curves(dict(zip("ABC", patients, strict=True)), worth)
+pictures.curves(dict(zip("ABC", patients, strict=True)), worth)
 
 # %% tags=["exercise"]
 diagnosis = ...

@@ -36,9 +36,9 @@ from handgrad.engines import reference
 from handgrad.generation import sampling, stream
 from handgrad.generation.sampling import Sampling
 from handgrad.lessons import exercise, knobs, practice, source
+from handgrad.lessons.pictures import sampling as pictures
 from handgrad.model.count import count
 from handgrad.model.transformer import Transformer
-from handgrad.plots import sampling as plots
 
 np.set_printoptions(precision=4, suppress=True, floatmode="fixed")
 
@@ -66,7 +66,7 @@ def logits_after(text):
 
 def next_token(after):
     probs, _ = ops.softmax.forward(logits_after(after))
-    return plots.distribution(probs, characters, title=f"after “{after}”")
+    return pictures.distribution(probs, characters, title=f"after “{after}”")
 
 
 knobs.turn(next_token, after=["The ", "If the objec", "The stateme", "x = 1"])
@@ -129,7 +129,7 @@ for T in (0.1, 0.5, 1.0, 2.0, 100.0):
     as_library = sampling.distribution(np.log(p), Sampling(temperature=T))
     print(f"T = {T:5}:  {as_power}   the library: {as_library}")
 
-plots.temperatures(logits_after("The "), characters, temperatures=(0.4, 1.0, 2.0))
+pictures.temperatures(logits_after("The "), characters, temperatures=(0.4, 1.0, 2.0))
 
 # %% [markdown]
 # How much is left open is measured by the *entropy*, $H = -\sum_i q_i\ln q_i$: the mean surprise, in nats. It
@@ -163,7 +163,7 @@ for T in (0.3, 1.0, 3.0):
     measured = (entropy(z, T + 6e-6) - entropy(z, T - 6e-6)) / 1.2e-5
     print(f"T = {T}:  Var(z) / T^3 = {derived:.8f}   measured dH/dT = {measured:.8f}")
 
-plots.entropy(z)
+pictures.entropy(z)
 
 # %% [markdown]
 # ## Cutting the tail: top-k and top-p
@@ -203,7 +203,7 @@ def cut(after, top_p):
     z = logits_after(after)
     whole = sampling.distribution(z, Sampling(temperature=1.0))
     kept = sampling.distribution(z, Sampling(temperature=1.0, top_p=top_p))
-    return plots.distribution(whole, characters, after=kept, title=f"after “{after}”, top-p {top_p:g}")
+    return pictures.distribution(whole, characters, after=kept, title=f"after “{after}”, top-p {top_p:g}")
 
 
 knobs.turn(cut, after=["The stateme", "The "], top_p=[0.5, 0.8, 0.9, 0.97, 1.0])
@@ -229,7 +229,7 @@ ours, theirs = np.random.default_rng(0), np.random.default_rng(0)
 same = [draw_by_hand(q, ours.random()) == sampling.draw(q, theirs) for _ in range(1000)]
 print("by hand as the library draws, from the same u:", sum(same), "of 1000")
 
-plots.staircase(np.array([0.5, 0.2, 0.25, 0.05]), "abcd", draws=[0.31, 0.6, 0.97])
+pictures.staircase(np.array([0.5, 0.2, 0.25, 0.05]), "abcd", draws=[0.31, 0.6, 0.97])
 
 # %% [markdown]
 # ## The Gumbel trick
@@ -297,7 +297,7 @@ loss, _ = handgrad.loss_and_gradients(model.config, model.weights, ids[:, :-1], 
 nats = surprises(text)
 perplexity = np.exp(nats.mean())
 print(f"mean surprise {nats.mean():.5f}, the library's loss {loss:.5f}, perplexity {perplexity:.2f}")
-plots.surprise(text, np.append(np.nan, nats))
+pictures.surprise(text, np.append(np.nan, nats))
 
 # %% [markdown]
 # The sentence is ours, with one word in it that is none. Characters that surprise stand where something
@@ -333,7 +333,7 @@ print(f"over {surprise.size:,} characters: expected {expected.mean():.3f} nats, 
 
 window = slice(0, 40)
 shown = model.tokenizer.decode(targets[0, window])
-plots.entropy_along(shown, expected[0, window], surprise[0, window])
+pictures.entropy_along(shown, expected[0, window], surprise[0, window])
 
 # %% [markdown]
 # ## Reading each token once: the KV cache
@@ -391,7 +391,9 @@ print(f"{n} characters: {with_cache:.2f} s with the cache, {without:.2f} s witho
 
 lengths = np.arange(1, 4097)
 each, rereading = M + 2 * L * D * lengths, lengths * M + 2 * L * D * lengths**2.0
-plots.multiply_adds(lengths, {"without the cache": np.cumsum(rereading), "with the cache": np.cumsum(each)})
+pictures.multiply_adds(
+    lengths, {"without the cache": np.cumsum(rereading), "with the cache": np.cumsum(each)}
+)
 
 # %% [markdown]
 # ## One text, four temperatures

@@ -31,9 +31,10 @@ import numpy as np
 from handgrad import gradcheck, ops, tree
 from handgrad.data import batches, token_file
 from handgrad.lessons import exercise, knobs, practice, source
+from handgrad.lessons.pictures import inside as pictures
 from handgrad.model.block import Block
 from handgrad.model.transformer import Transformer
-from handgrad.plots import inside as plots
+from handgrad.plots import attention as plots
 
 np.set_printoptions(precision=3, suppress=True)
 
@@ -87,7 +88,7 @@ for layer, block in enumerate(saved.blocks):
 
 print("largest difference to the stream's end:", np.max(np.abs(sum(parts.values()) - saved.norm.x)))
 lengths = {name: np.linalg.norm(part, axis=-1).mean() for name, part in parts.items()}
-plots.contributions(lengths, xlabel="mean length of what is written", total=False)
+pictures.contributions(lengths, xlabel="mean length of what is written", total=False)
 
 # %% [markdown]
 # A head's share of this sum can be told apart as well. Attention ends with
@@ -120,7 +121,7 @@ u = weights.norm.gamma * (weights.embedding[answer] - weights.embedding[rival])
 direction = saved.norm.rstd[0, -1] * (u - u.mean())
 shares = {name: float(part[0, -1] @ direction) for name, part in parts.items()}
 print(f"sum of the shares {sum(shares.values()):.14f}; by the model {margin:.14f}")
-plots.contributions(shares, xlabel=says)
+pictures.contributions(shares, xlabel=says)
 
 # %% [markdown]
 # Read this picture with care. It says what each part wrote *into the answer's direction*, and nothing about
@@ -156,7 +157,7 @@ def lens(text):
     _, saved = transformer.forward(weights, model.tokenizer.encode(text)[None])
     probs = np.array([read(x)[0] for x in stages(saved)])
     best = [[characters[i] for i in row.argmax(axis=-1)] for row in probs]
-    return plots.logit_lens(text, best, probs.max(axis=-1), stages=names)
+    return pictures.logit_lens(text, best, probs.max(axis=-1), stages=names)
 
 
 print("the last row is the model's own:", np.array_equal(read(saved.norm.x), ops.softmax.forward(logits)[0]))
@@ -201,7 +202,7 @@ def looks(saved, layer):
 def attention_maps(layer):
     shown = text[:18]
     titles = [f"layer {layer}, head {head}" for head in range(config.n_heads)]
-    return plots.attention_maps(looks(saved, layer)[0, :, : len(shown), : len(shown)], shown, titles=titles)
+    return plots.maps(looks(saved, layer)[0, :, : len(shown), : len(shown)], shown, titles=titles)
 
 
 knobs.turn(attention_maps, layer=list(range(config.n_layers)))
@@ -220,7 +221,7 @@ def habit(looks, n=12):
 
 heads = [(layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
 habits = np.array([habit(looks(seen, layer)[:, head]) for layer, head in heads])
-plots.by_distance(habits, heads=[f"{layer}.{head}" for layer, head in heads])
+pictures.by_distance(habits, heads=[f"{layer}.{head}" for layer, head in heads])
 
 # %% [markdown]
 # And even a habit is not a reason: a head may look somewhere and do nothing with it (Jain and Wallace,
@@ -288,7 +289,9 @@ for layer, part in np.ndindex(rises.shape):
 
 print(f"loss {whole.mean():.3f}; the heads' rises have standard errors up to {errors[:, :-1].max():.3f}")
 parts_of_a_layer = [*(f"head {head}" for head in range(config.n_heads)), "feed-forward"]
-plots.ablation(rises, layers=[f"layer {layer}" for layer in range(config.n_layers)], parts=parts_of_a_layer)
+pictures.ablation(
+    rises, layers=[f"layer {layer}" for layer in range(config.n_layers)], parts=parts_of_a_layer
+)
 
 # %% [markdown]
 # Compare this with the shares above: a part that wrote nearly nothing into the answer can be one that the
@@ -341,7 +344,7 @@ for layer, (x_clean, x_corrupted) in enumerate(zip(stages(runs[0][1]), stages(ru
         x[:, position] = x_clean[:, position]
         restored[layer, position] = (swing(run_on(x, layer)) - from_) / (to - from_)
 
-plots.patching(restored, clean, corrupted, stages=names)
+pictures.patching(restored, clean, corrupted, stages=names)
 
 # %% [markdown]
 # The first and the last row must be what they are, which is a good test of the code: at the start the texts
@@ -417,7 +420,9 @@ def fade(fraction):
     x[positions, positions] -= fraction * fading
     moved = run_on(x, 0)[:, -1]
     change = moved[:, answer] - moved[:, rival] - margin
-    return plots.saliency(text, predicted, change / fraction, ylabel=r"change of the answer, over $\alpha$")
+    return pictures.saliency(
+        text, predicted, change / fraction, ylabel=r"change of the answer, over $\alpha$"
+    )
 
 
 knobs.turn(fade, fraction=[0.01, 0.1, 0.3, 1.0])
@@ -469,7 +474,7 @@ def gap(kind):
 rng = np.random.default_rng(0)
 dealt = max(gap(rng.permutation(kind)) for _ in range(1000))
 print(f"more alike within a kind by {gap(kind):.3f}; in the largest of 1000 random dealings by {dealt:.3f}")
-plots.neighbours(vectors, known, kinds=kinds)
+pictures.neighbours(vectors, known, kinds=kinds)
 
 # %% [markdown]
 # ## Exercises

@@ -34,7 +34,7 @@ import numpy as np
 import handgrad
 from handgrad import ops
 from handgrad.lessons import exercise, knobs, source
-from handgrad.plots import speed as plots
+from handgrad.lessons.pictures import speed as pictures
 
 
 def seconds(run, n=3):
@@ -179,7 +179,7 @@ def bandwidth(n_bytes):
 
 
 sizes = 2 ** np.arange(13, 28)
-plots.by_size(sizes, {"triad": [bandwidth(n) / 1e9 for n in sizes]}, caches=caches(), ylabel="triad, GB/s")
+pictures.by_size(sizes, {"triad": [bandwidth(n) / 1e9 for n in sizes]}, caches=caches(), ylabel="triad, GB/s")
 
 # %% [markdown]
 # What does not fit into one level any more comes from the next, and the curve takes a step down; behind the
@@ -189,7 +189,7 @@ plots.by_size(sizes, {"triad": [bandwidth(n) / 1e9 for n in sizes]}, caches=cach
 # %%
 lengths = 2 ** np.arange(12, 25)
 each = [seconds(lambda n=n: cubic_in_pieces(y, x, n)) / x.size for n in lengths]
-plots.by_size(8 * lengths, {"polynomial": np.multiply(each, 1e9)}, caches=caches(), ylabel="ns a number")
+pictures.by_size(8 * lengths, {"polynomial": np.multiply(each, 1e9)}, caches=caches(), ylabel="ns a number")
 
 # %% [markdown]
 # Short pieces lose their time to Python, which calls NumPy six times for each; long ones have left the cache
@@ -215,7 +215,7 @@ points = {
 }
 roof = {"cache_bytes_per_second": this_machine.cache.one_core}
 print(f"this core: {P / 1e9:.0f} GFLOP/s, {M / 1e9:.0f} GB/s; they meet at {P / M:.1f} operations a byte")
-plots.roofline(P, M, points, **roof)
+pictures.roofline(P, M, points, **roof)
 
 # %% [markdown]
 # Both stand to the left of the ridge, as will everything that goes through arrays number by number:
@@ -257,7 +257,7 @@ slices = {f"depth {k}": (k / 8, rate) for k, rate in zip(depths, rates, strict=T
 
 
 def climb(depth):
-    return plots.roofline(P, M, slices, chosen=f"depth {depth}", **roof)
+    return pictures.roofline(P, M, slices, chosen=f"depth {depth}", **roof)
 
 
 knobs.turn(climb, depth=depths)
@@ -319,7 +319,7 @@ notes = {
     if row.operations
 }
 named = {row.kernel: row.seconds for row in step.rows[:7]}
-plots.shares({**named, "all others": step.seconds - sum(named.values())}, notes)
+pictures.shares({**named, "all others": step.seconds - sum(named.values())}, notes)
 
 # %% [markdown]
 # Products first, and near the flat roof: that is what a good step looks like, since their operations have to
@@ -368,7 +368,7 @@ for name, one, other in zip(("y", "dq", "dk", "dv"), expected, found, strict=Tru
     print(f"{name:3} differs by {difference:.0e} of its largest element")
 for name, run, arrays in (("the op", formula, saved), ("its twin", fused, kept)):
     n_bytes = sum({id(a): a.nbytes for a in tree.leaves(arrays)}.values())
-    print(f"{name:8} {1e3 * seconds(run):6.1f} ms, keeps {plots.size_of(n_bytes)}")
+    print(f"{name:8} {1e3 * seconds(run):6.1f} ms, keeps {pictures.size_of(n_bytes)}")
 
 # %% [markdown]
 # The end of the model is fused likewise. The logits of a batch, tokens times vocabulary, are often its
@@ -386,7 +386,7 @@ from handgrad.kernels.twins.next_token_loss import logit_rows
 
 T, V = 2 ** np.arange(6, 15), 2 ** np.arange(8, 17)
 buffers = [4 * logit_rows(1024, int(size)) * int(size) for size in V]
-plots.kept(
+pictures.kept(
     {
         "attention, kept for a head": ("length of the context", T, {"by formulas": 4 * T**2, "fused": 8 * T}),
         "logits of 1,024 tokens": ("vocabulary", V, {"by formulas": 4 * 1024 * V, "fused": buffers}),
@@ -412,7 +412,9 @@ dropped, kept = twins.dropout.forward(ones, rate=0.2, rng=random.Counted(7))
 _, saved = ops.dropout.forward(ones, rate=0.2, rng=np.random.default_rng(7))
 print("the same mask again:", np.array_equal(dropped != 0, dx != 0), f"({np.mean(dx != 0):.3f} of it kept)")
 n_bytes = [sum(array.nbytes for array in tree.leaves(s)) for s in (saved, kept)]
-print(f"kept for backward: {plots.size_of(n_bytes[0])} by the op, {plots.size_of(n_bytes[1])} by its twin")
+print(
+    f"kept for backward: {pictures.size_of(n_bytes[0])} by the op, {pictures.size_of(n_bytes[1])} by its twin"
+)
 
 draws = [(random.uniform(1 << bit, (100_000,)) * 2**24).astype(np.uint32) for bit in range(64)]
 nothing = (random.uniform(0, (100_000,)) * 2**24).astype(np.uint32)
@@ -452,7 +454,9 @@ worst = max(np.max(np.abs(total[name] - whole[name])) for name in whole)
 print(f"{len(parts)} parts: their gradients sum to the whole's, up to {worst:.0e}")
 for batch_size in (12, 120, 1200):
     needed = engines.get("cpu").memory(config, batch_size, "float32").activations
-    print(f"training nano in batches of {batch_size:5}: {plots.size_of(needed)} of activations on all cores")
+    print(
+        f"training nano in batches of {batch_size:5}: {pictures.size_of(needed)} of activations on all cores"
+    )
 
 
 # %%
@@ -467,7 +471,7 @@ def activations(preset):
     largest = [cpu_memory.micro_batch_sequences(chosen, int(n)) for n in sequences]
     in_parts = [4 * cpu_memory.arena_size(chosen, n, length) for n in largest]
     lines = {"at once": at_once, f"in parts of {most} tokens, or one sequence": in_parts}
-    return plots.memory_by_micro_batch(length * sequences, lines, caches=caches(), title=preset)
+    return pictures.memory_by_micro_batch(length * sequences, lines, caches=caches(), title=preset)
 
 
 knobs.turn(activations, preset=["nano", "baby", "llama", "gpt2"])
@@ -482,7 +486,7 @@ knobs.turn(activations, preset=["nano", "baby", "llama", "gpt2"])
 # $$\operatorname{round}(x) = x\,(1+\delta),\qquad |\delta| \le \frac{2^{e-7}/2}{2^e} = 2^{-8} = u$$
 
 # %%
-plots.rounding()
+pictures.rounding()
 
 
 # %% [markdown]
@@ -556,7 +560,7 @@ ways = {
     "one after the other": lambda row: float(np.cumsum(row)[-1]),
     "in pairs": lambda row: float(np.sum(row)),
 }
-plots.errors_of_sums(lengths, {name: errors(total, lengths) for name, total in ways.items()})
+pictures.errors_of_sums(lengths, {name: errors(total, lengths) for name, total in ways.items()})
 
 # %% [markdown]
 # ## Cores that do not meet

@@ -1,18 +1,19 @@
 """Pictures of walks downhill: on the surface, on its map, and against the steps.
 
-All take the walks as a mapping from a label to a `handgrad.foundations.descent.Path`, so that methods or
-starts can be compared in one picture. Map and surface need walks of two coordinates.
+All take the walks as a mapping from a label to a `handgrad.foundations.descent.Path`: methods or starts can
+be compared in one picture. Map and surface need walks of two coordinates.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 
 from handgrad.errors import UserError
 from handgrad.foundations.descent import Function, Path, height
-from handgrad.plots import style
+from handgrad.plots import marks, style
 from handgrad.plots.style import Picture
 from handgrad.shapes import Float
 
@@ -23,8 +24,8 @@ GRID = 121
 """Points along each side of the window at which a surface is evaluated."""
 
 LEVELS = 17
-"""Lines of equal height, spaced so that between any two lies an equal area of the window: a shallow valley
-gets its lines as a steep slope does. The heights are on the bar."""
+"""Lines of equal height. Between any two lies an equal area of the window, so that a shallow valley gets
+lines too. The heights are on the bar."""
 
 
 def surface(function: Function, paths: Mapping[str, Path], *, window: Window | None = None) -> Picture:
@@ -37,11 +38,8 @@ def surface(function: Function, paths: Mapping[str, Path], *, window: Window | N
             *landscape.grid, cmap=look.depths, norm=landscape.norm, rcount=40, ccount=40,
             edgecolor=look.contour, linewidth=0.2, zorder=1,
         )  # fmt: skip
-        for path, signs in _looks(paths):
-            x, y, z = landscape.within(path)
-            axes.plot(x, y, z, **signs.line, zorder=3)
-            axes.plot(x[:1], y[:1], z[:1], **signs.start, zorder=4)
-            axes.plot(x[-1:], y[-1:], z[-1:], **signs.end, zorder=4)
+        for path, line in _lines(paths):
+            draw_walk(axes, landscape.within(path), {**line, "zorder": 3})
         axes.set(xlabel="$x$", ylabel="$y$", zlabel="$f(x, y)$", box_aspect=(1, 1, 0.7))
         axes.view_init(elev=48, azim=-60)
         _legend(figure, paths)
@@ -51,8 +49,8 @@ def surface(function: Function, paths: Mapping[str, Path], *, window: Window | N
 def contours(function: Function, paths: Mapping[str, Path], *, window: Window | None = None) -> Picture:
     """The map of the surface from above: lines of equal height, darker where deeper, and the walks.
 
-    A walk begins at its open circle and ends at its full one. It leaves every line at a right angle where its
-    step depends on the gradient alone: the gradient points where the height changes fastest.
+    A walk begins at its open circle and ends at its full one. A step that depends on the gradient alone
+    crosses the lines at right angles: the gradient points where the height changes fastest.
     """
     landscape = _landscape(function, _window(paths, window))
     with style.drawing() as look:
@@ -61,31 +59,29 @@ def contours(function: Function, paths: Mapping[str, Path], *, window: Window | 
         axes = figure.add_subplot(aspect="equal")
         filled = axes.contourf(*landscape.grid, landscape.levels, cmap=look.depths, norm=landscape.norm)
         axes.contour(*landscape.grid, landscape.levels, colors=look.contour, linewidths=0.5)
-        for path, signs in _looks(paths):
-            x, y, _ = landscape.within(path)
-            axes.plot(x, y, **signs.line)
-            axes.plot(x[:1], y[:1], **signs.start, zorder=4)
-            axes.plot(x[-1:], y[-1:], **signs.end, zorder=4)
+        for path, line in _lines(paths):
+            draw_walk(axes, landscape.within(path)[:2], line)
         axes.set(xlabel="$x$", ylabel="$y$", xlim=landscape.window[0], ylim=landscape.window[1])
-        bar = figure.colorbar(filled, label="$f(x, y)$", shrink=0.75, ticks=landscape.levels[::4])
+        bar = marks.scale_bar(figure, filled, "$f(x, y)$", shrink=0.75, ticks=landscape.levels[::4])
         bar.ax.set_yticklabels([_rounded(level, landscape.levels) for level in landscape.levels[::4]])
-        bar.outline.set_visible(False)
         _legend(figure, paths)
     return figure
 
 
 def progress(paths: Mapping[str, Path]) -> Picture:
-    """What the walks gain with every step: above, the value; below, the slope, on a logarithmic scale.
+    """The walks against their steps: above, the value; below, the slope, on a logarithmic scale.
 
     A walk that diverged leaves the upper picture, so that the others can be seen.
     """
-    with style.drawing():
+    with style.drawing() as look:
         figure = style.figure(6.4, 5.6)
         top, bottom = figure.subplots(2, sharex=True)
-        for path, signs in _looks(paths):
+        for path, line in _lines(paths):
             for axes, height_or_slope in ((top, path.values), (bottom, path.gradient_norms)):
-                axes.plot(_finite(height_or_slope), **signs.line)
-                axes.plot(path.n_steps - 1, *_finite(height_or_slope[-1:]), **signs.end, zorder=4)
+                axes.plot(_finite(height_or_slope), **line)
+                axes.plot(
+                    path.n_steps - 1, *_finite(height_or_slope[-1:]), **_circle(look.ink), color=look.ink
+                )
                 axes.grid(visible=True)
         top.set(ylabel="$f$", ylim=_range_of_values(paths))
         some_slope = any(np.any(path.gradient_norms > 0) for path in paths.values())
@@ -94,12 +90,16 @@ def progress(paths: Mapping[str, Path]) -> Picture:
     return figure
 
 
-class _Signs(NamedTuple):
-    """How one walk is drawn: keywords for its line, its first point and its last."""
+def draw_walk(axes: Axes, points: Float[np.ndarray, "K N"], line: dict[str, Any]) -> None:
+    """A walk of columns `points`, with an open circle at its start and a full one at its end."""
+    look = style.look()
+    axes.plot(*points, **{**line, "path_effects": look.halo})
+    axes.plot(*points[:, :1], **_circle(line["color"]), markerfacecolor=look.paper)
+    axes.plot(*points[:, -1:], **_circle(look.ink), markerfacecolor=look.ink)
 
-    line: dict[str, Any]
-    start: dict[str, Any]
-    end: dict[str, Any]
+
+def _circle(edge: Any) -> dict[str, Any]:
+    return {"linestyle": "", "marker": "o", "markeredgecolor": edge, "markeredgewidth": 1.5, "zorder": 4}
 
 
 class _Landscape(NamedTuple):
@@ -111,7 +111,7 @@ class _Landscape(NamedTuple):
 
     @property
     def norm(self) -> BoundaryNorm:
-        """One shade between two levels: shades follow rank and not height."""
+        """One shade between two levels: shades follow rank, not height."""
         return BoundaryNorm(self.levels, style.look().depths.N)
 
     def within(self, path: Path) -> Float[np.ndarray, "3 n"]:
@@ -123,26 +123,11 @@ class _Landscape(NamedTuple):
         return np.where(inside, [x, y, _finite(path.values) + lift], np.nan)
 
 
-def _looks(paths: Mapping[str, Path]) -> Iterator[tuple[Path, _Signs]]:
-    theme = style.look()
-    for number, (label, path) in enumerate(paths.items()):
-        colour = theme.series[number % len(theme.series)]
-        dashes = style.DASHES[number % len(style.DASHES)]
+def _lines(paths: Mapping[str, Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every walk with its line, whose label says how it ended."""
+    for (label, path), line in zip(paths.items(), marks.lines(), strict=False):
         ending = f"$f$ = {_rounded(path.values[-1], path.values, 4)}" if path.converged else path.outcome
-        marker = {"linestyle": "", "marker": "o", "markeredgecolor": colour}
-        yield (
-            path,
-            _Signs(
-                {
-                    "color": colour,
-                    "linestyle": dashes,
-                    "label": f"{label}: {ending}",
-                    "path_effects": theme.halo,
-                },
-                {**marker, "markerfacecolor": theme.paper, "markeredgewidth": 1.5},
-                {**marker, "markerfacecolor": theme.ink, "markeredgecolor": theme.ink},
-            ),
-        )
+        yield path, {**line, "label": f"{label}: {ending}", "path_effects": style.look().halo}
 
 
 def _legend(figure: Picture, paths: Mapping[str, Path]) -> None:
@@ -167,7 +152,7 @@ def _landscape(function: Function, window: Window) -> _Landscape:
 
 
 def _window(paths: Mapping[str, Path], window: Window | None) -> Window:
-    """The one given, or a square around the walks with a margin; of walks that diverged, the start counts."""
+    """The window given, or a square around the walks; of a walk that diverged only the start counts."""
     if any(path.positions.shape[1] != 2 for path in paths.values()) or not (paths or window):
         raise UserError(
             f"a map needs walks of two coordinates, or a window; got {len(paths)} walks, not all of two; "
@@ -183,7 +168,7 @@ def _window(paths: Mapping[str, Path], window: Window | None) -> Window:
 
 
 def _range_of_values(paths: Mapping[str, Path]) -> tuple[float, float]:
-    """The least and greatest value, with a margin, of the walks that did not diverge; of all, if all did."""
+    """The range of the values of the walks that did not diverge, with a margin; of all walks if all did."""
     bounded = [path.values for path in paths.values() if path.outcome != "diverged"]
     values = np.concatenate([[], *(bounded or [path.values for path in paths.values()])])
     low, high = min(finite := values[np.isfinite(values)], default=0.0), max(finite, default=0.0)
@@ -192,7 +177,7 @@ def _range_of_values(paths: Mapping[str, Path]) -> tuple[float, float]:
 
 
 def _rounded(value: float, among: Float[np.ndarray, " n"], n_digits: int = 3) -> str:
-    """A number for a label: what is as good as nothing beside the spread of its fellows is written as 0."""
+    """A number for a label; as 0 if it is tiny beside the spread of `among`."""
     return f"{value:.{n_digits}g}" if abs(value) > 1e-4 * np.ptp(among[np.isfinite(among)]) else "0"
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from handgrad.errors import UserError
 from handgrad.foundations import perceptron
@@ -20,9 +21,8 @@ def decision_line(
 ) -> Picture:
     """The rows as points, and the line $w\\cdot x + b = 0$ on whose coloured side class 1 is predicted.
 
-    Where the classes are not separable there is no line but the reason why: from the rows that the
-    certificate names, to the point which is a mixture of either class, and so would have to be on both sides
-    of any line.
+    Where the classes are not separable, the picture shows why: lines run from the rows that the certificate
+    names to a point that is a weighted mean of either class, and so would be on both sides of any line.
     """
     x = np.asarray(inputs, np.float64)
     if x.ndim != 2 or x.shape[1] != 2:
@@ -37,7 +37,7 @@ def decision_line(
 
 
 def boolean_functions() -> Picture:
-    """All Boolean functions of two inputs, one small picture each, as the perceptron learns them."""
+    """All Boolean functions of two inputs as the perceptron learns them, one small picture each."""
     with style.drawing():
         figure = style.figure(7.2, 8.4)
         panels = figure.subplots(4, 4, sharex=True, sharey=True)
@@ -52,18 +52,43 @@ def boolean_functions() -> Picture:
     return figure
 
 
-def _classes() -> tuple[dict[str, Any], dict[str, Any]]:
-    """How the rows of either class are drawn: apart in colour, shape and filling."""
+def classes(size: float = 9) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The signs of the points of either class, which differ in colour, shape and filling."""
     look = style.look()
     one, other = look.series[:2]
+    common = {"linestyle": "", "markersize": size, "markeredgewidth": size / 5}
     return (
-        {"marker": "s", "markerfacecolor": look.paper, "markeredgecolor": other, "label": "class 0"},
-        {"marker": "o", "markerfacecolor": one, "markeredgecolor": one, "label": "class 1"},
+        common | {"marker": "s", "markerfacecolor": look.paper, "markeredgecolor": other, "label": "class 0"},
+        common | {"marker": "o", "markerfacecolor": one, "markeredgecolor": one, "label": "class 1"},
     )
 
 
+def draw_points(
+    axes: Axes, x: Float[np.ndarray, "N 2"], labels: Int[np.ndarray, " N"], *, size: float = 9
+) -> None:
+    """The rows as points, with the signs of their classes."""
+    for rows, signs in zip((x[labels <= 0], x[labels > 0]), classes(size), strict=True):
+        if len(rows):
+            axes.plot(*rows.T, **signs, zorder=5)
+
+
+def paint_sides(
+    axes: Axes, x: Float[np.ndarray, "N M"], y: Float[np.ndarray, "N M"], score: Float[np.ndarray, "N M"]
+) -> None:
+    """The grounds of the two classes, on a grid of points: where the score is below zero, and above."""
+    bound = 1.0 + np.max(np.abs(score))
+    axes.contourf(x, y, score, levels=[-bound, 0.0, bound], colors=style.look().sides, zorder=0)
+
+
+def draw_line(axes: Axes, weights: Float[np.ndarray, " 2"], bias: float, **signs: Any) -> None:
+    """The line where $w\\cdot x + b$ is zero; none without weights."""
+    if np.any(weights):
+        nearest = -bias * weights / (weights @ weights)  # to the origin
+        axes.axline(nearest, nearest + np.array([-weights[1], weights[0]]), **signs)
+
+
 def _legend(figure: Picture, n_columns: int) -> None:
-    """Below the picture, every sign once, the classes first."""
+    """Every sign once, the classes first, below the picture."""
     signs = {
         str(line.get_label()): line for axes in figure.axes for line in axes.get_legend_handles_labels()[0]
     }
@@ -72,41 +97,29 @@ def _legend(figure: Picture, n_columns: int) -> None:
 
 
 def _draw(
-    axes: Any, x: Float[np.ndarray, "N 2"], labels: Int[np.ndarray, " N"], result: Result, *, size: float
+    axes: Axes, x: Float[np.ndarray, "N 2"], labels: Int[np.ndarray, " N"], result: Result, *, size: float
 ) -> None:
     centre, half = (x.max(0) + x.min(0)) / 2, 0.75 * float(np.max(np.ptp(x, axis=0))) or 1.0
     window = np.stack([centre - half, centre + half])
     axes.set(aspect="equal", xlim=window[:, 0], ylim=window[:, 1])
     if result.certificate is None:
-        _line(axes, window, result)
+        x1, x2 = np.meshgrid(*window.T)
+        score = result.weights[0] * x1 + result.weights[1] * x2 + result.bias  # linear: the corners suffice
+        paint_sides(axes, x1, x2, score)
+        draw_line(axes, result.weights, result.bias, color=style.look().ink, label=r"$w\cdot x + b = 0$")
     else:
         _proof(axes, x, labels, result.certificate, size)
-    for rows, look in zip((x[labels <= 0], x[labels > 0]), _classes(), strict=True):
-        if len(rows):
-            axes.plot(*rows.T, **look, linestyle="", markersize=size, markeredgewidth=size / 5, zorder=4)
-
-
-def _line(axes: Any, window: Float[np.ndarray, "2 2"], result: Result) -> None:
-    """The line, and its two sides."""
-    (left, bottom), (right, top) = window
-    x, y = np.meshgrid([left, right], [bottom, top])
-    score = result.weights[0] * x + result.weights[1] * y + result.bias  # linear: the corners say all
-    bound = 1.0 + np.max(np.abs(score))
-    axes.contourf(x, y, score, levels=[-bound, 0.0, bound], colors=style.look().sides)
-    if np.any(result.weights):
-        nearest = -result.bias * result.weights / (result.weights @ result.weights)  # to the origin
-        along = np.array([-result.weights[1], result.weights[0]])
-        axes.axline(nearest, nearest + along, color=style.look().ink, label=r"$w\cdot x + b = 0$")
+    draw_points(axes, x, labels, size=size)
 
 
 def _proof(
-    axes: Any,
+    axes: Axes,
     x: Float[np.ndarray, "N 2"],
     labels: Int[np.ndarray, " N"],
     certificate: Int[np.ndarray, " N"],
     size: float,
 ) -> None:
-    """From every row with a multiplier to the common point."""
+    """Lines from every row with a multiplier to the common point."""
     point = perceptron.common_point(x, labels, certificate)
     one, other = style.look().series[:2]
     for row, label in zip(x[certificate > 0], labels[certificate > 0], strict=True):
