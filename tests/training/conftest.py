@@ -7,7 +7,10 @@ import signal
 import pytest
 
 import handgrad
-from handgrad.training import loop
+from handgrad.formats import atomic
+from handgrad.training import loop, run
+
+DRAW_CURVE = run._draw_curve
 
 TEXT = "".join(f"{i} times {j} is {i * j}.\n" for i in range(1, 20) for j in range(1, 20))
 SMALL = {
@@ -58,6 +61,14 @@ def tiny_run(stopped_run, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def short_samples(monkeypatch):
-    """Runs write little: with checked shapes, writing would take most of a test's time."""
+def brief(monkeypatch):
+    """Runs write little, draw nothing and wait for no disk: that would take most of a test's time."""
     monkeypatch.setattr(loop, "SAMPLE_TOKENS", 4)
+    monkeypatch.setattr(atomic, "_flush", lambda path: None)
+    monkeypatch.setattr(run, "_draw_curve", lambda folder, config: None)
+
+
+@pytest.fixture
+def curves(brief, monkeypatch):
+    """Runs draw their curve all the same."""
+    monkeypatch.setattr(run, "_draw_curve", DRAW_CURVE)

@@ -15,6 +15,7 @@ def whole(tmp_path_factory):
         return fuzz.make_run(tmp_path_factory.mktemp("fuzz"))
 
 
+@pytest.mark.usefixtures("curves")
 @pytest.mark.parametrize("name", fuzz.FILES)
 def test_every_damaged_file_works_or_is_refused_in_a_sentence(whole, name):
     before = fuzz.peak_memory()

@@ -15,7 +15,7 @@ from handgrad.formats.model_folder import LAST
 
 N_KILLS = 10
 OPTIONS = {
-    "steps": 60, "eval_every": 1, "context_length": 16, "batch_size": 4, "n_layers": 1, "n_heads": 2,
+    "steps": 30, "eval_every": 1, "context_length": 16, "batch_size": 4, "n_layers": 1, "n_heads": 2,
     "d_model": 32, "dropout": 0.1, "eval_batches": 1, "engine": "reference",
 }  # fmt: skip
 

@@ -33,6 +33,7 @@ def assert_same_weights(one, other):
         np.testing.assert_array_equal(array, b[name], err_msg=name)  # bit for bit, moments too
 
 
+@pytest.mark.usefixtures("curves")
 def test_a_run_learns_and_keeps_all_it_should(text_file, tmp_path, small):
     events = []
     small |= {"steps": 150, "eval_every": 50, "learning_rate": 1e-2, "dropout": 0.0}
