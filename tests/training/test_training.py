@@ -248,10 +248,10 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_the_last_checkpoi
             raise OSError(errno.ENOSPC, "No space left on device")
         flush(path)
 
-    monkeypatch.setattr(atomic, "_flush", full_from_the_fifth_on)
-    with pytest.raises(UserError, match="The disk is full"):
-        handgrad.train(text_file, out=tmp_path / "run", **small)
-    monkeypatch.undo()
+    with monkeypatch.context() as disk:
+        disk.setattr(atomic, "_flush", full_from_the_fifth_on)
+        with pytest.raises(UserError, match="The disk is full"):
+            handgrad.train(text_file, out=tmp_path / "run", **small)
     assert run.about(tmp_path / "run").steps_done == 0
     assert not list((tmp_path / "run").glob(".*"))
     assert handgrad.resume(tmp_path / "run")
