@@ -21,7 +21,7 @@ docs: .venv/installed-docs  ## build the documentation into docs/_build; warning
 	@echo "Open docs/_build/html/index.html"
 
 test: .venv/installed-dev  ## run all tests
-	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto  # one process a core, so one thread each
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal  # one process a core, so one thread each
 
 check: .venv/installed-dev  ## lint, format, types, import rules
 	$(BIN)/ruff check .

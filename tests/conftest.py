@@ -7,17 +7,21 @@ freshly drawn inputs: a new op is tested by existing.
 import inspect
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
+from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 # Shapes are checked where arrays pass. The hook sees only what is imported after it, and stays for what tests
 # import later. Not all of handgrad.model: ModelConfig explains wrong types itself, in words that are tested.
 # Not all of handgrad: the hook breaks functions that Numba compiles.
+# Training takes thousands of steps through the same functions: there the checks were a sixth of the time.
+UNCHECKED = {"cli", "kernels", "training"}
 CHECKED = ["handgrad.ops", "handgrad.model.block", "handgrad.model.init", "handgrad.model.transformer"]
 install_import_hook(CHECKED, "beartype.beartype")
 
@@ -29,6 +33,26 @@ settings.register_profile(
     "handgrad", deadline=None, max_examples=40, derandomize=os.environ.get("CI", "").lower() == "true"
 )
 settings.load_profile("handgrad")
+
+
+LONG = ("lessons", "kernels", "training", "cli")
+"""The folders whose tests take seconds each."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first: with several processes none is left alone with one of them at the end."""
+    items.sort(key=lambda item: LONG.index(_folder(item)) if _folder(item) in LONG else len(LONG))
+
+
+def _folder(item: pytest.Item) -> str:
+    """The folder of tests/ that a test is in."""
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
+@pytest.fixture(autouse=True)
+def checked_shapes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes are checked, except where the time goes into repeating it."""
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", _folder(request.node) in UNCHECKED)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 Wrong answers are in `wrong_answers/NN_topic.py`: a cell each, with the number of its exercise, and the slip.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from handgrad.lessons import catalog, knobs
+from handgrad.lessons import catalog, knobs, practice
 
 jupytext = pytest.importorskip("jupytext", reason="lessons want the extra [lessons]")
 pytest.importorskip("ipywidgets", reason="lessons want the extra [lessons]")
@@ -31,12 +32,28 @@ def walk(lesson, folder, script=WALK):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One for all lessons: those that look into a trained model train it once."""
-    return tmp_path_factory.mktemp("lessons")
+    """The working folder of all lessons, shared by all processes of a test run."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "lessons"
+    shared.mkdir(exist_ok=True)
+    return shared
+
+
+def train_once(folder):
+    """The model that several lessons look into is trained by the first process that needs it; others wait."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / practice.FOLDER).exists():
+            subprocess.run(
+                [sys.executable, "-c", "from handgrad.lessons import practice; practice.model()"],
+                cwd=folder, env={**os.environ, **catalog.ENVIRONMENT}, check=True, capture_output=True,
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
 def test_a_lesson_runs_and_its_exercises_tell_right_from_wrong(lesson, folder):
+    if "practice.model(" in lesson.path.read_text(encoding="utf-8"):
+        train_once(folder)
     assert walk(lesson, folder) == ""
 
 
