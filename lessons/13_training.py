@@ -289,7 +289,7 @@ pictures.curves({"our loop": rows}, worth)
 trained = practice.model()
 about = run.about(practice.FOLDER)
 log = metrics.read(practice.FOLDER)
-loss_curve.draw([row._asdict() for row in log], about.config.baselines)
+loss_curve.draw(*metrics.losses(log), about.config.baselines)
 
 # %% [markdown]
 # What does it write on the way? A sample is drawn at each evaluation.
@@ -319,7 +319,7 @@ pictures.gradient_norms(norms, about.config.recipe.max_gradient_norm)
 
 
 # %%
-def learn(train, *, n_layers=2, d_model=96, steps=320, rate=3e-3, decay=0.0, kind="constant", seed=0):
+def learn(train, *, n_layers=2, d_model=96, steps=200, rate=3e-3, decay=0.0, kind="constant", seed=0):
     shape = config.replace(n_layers=n_layers, d_model=d_model)
     training = engines.training(
         shape, State(init(shape, seed)), OptimizerSettings(weight_decay=decay), batch_size=16
@@ -342,8 +342,8 @@ pictures.curves({"5,000 characters": little, f"{len(train):,} characters": all_o
 # On the right both curves fall: what helps with the training text helps with text never seen. On the left the
 # training loss falls further, and the validation loss turns (its lowest point is circled): from there on the
 # model learns what is true of these 5,000 characters and of no others. This is *overfitting*. In the end it
-# is worse than the writer that knows frequencies only. What helps: more text; stopping at the circle, which
-# is why the library keeps the best weights besides the last; dropout and weight decay; a smaller model.
+# is about as bad as the writer that knows frequencies only. What helps: more text; stopping at the circle,
+# which is why the library keeps the best weights besides the last; dropout and weight decay; a smaller model.
 #
 # Three readings of the two curves are worth knowing by heart. Both high and hardly falling: the learning rate
 # is too low, or the model too small. Both jumping, or stuck where the frequencies of single characters are:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Self, TextIO
 
@@ -45,6 +46,14 @@ class EvaluationRow(NamedTuple):
 
 
 Row = StepRow | EvaluationRow
+
+
+def losses(rows: Iterable[Row]) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """(step, loss) of every step, and (step, validation loss) of every evaluation."""
+    rows = list(rows)
+    training = [(row.step, row.loss) for row in rows if isinstance(row, StepRow)]
+    validation = [(row.step, row.validation_loss) for row in rows if isinstance(row, EvaluationRow)]
+    return training, validation
 
 
 def read(folder: Path) -> list[Row]:

@@ -224,5 +224,5 @@ def _draw_curve(folder: Path, config: RunConfig) -> None:
             f"Unset MPLBACKEND, and then: handgrad train --resume --out {folder}"
         ) from error
 
-    figure = loss_curve.draw([row._asdict() for row in metrics.read(folder)], config.baselines)
+    figure = loss_curve.draw(*metrics.losses(metrics.read(folder)), config.baselines)
     atomic.write(folder / PLOT, lambda partial: figure.savefig(partial, format="png"))
