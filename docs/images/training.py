@@ -7,7 +7,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from handgrad.plots import style
@@ -21,13 +20,13 @@ def draw(folder: Path) -> Figure:
     """Left the validation loss, right what the model wrote at the evaluations that are marked."""
     about = run.about(folder)
     evaluations = about.evaluations
-    with mpl.rc_context(style.RC):
-        figure = Figure(figsize=(10, 3.1), dpi=150, facecolor="white")
+    with style.drawing() as look:
+        figure = Figure(figsize=(10, 3.1), dpi=150, facecolor=look.paper)
         axes = figure.add_axes((0.06, 0.16, 0.26, 0.78))
         steps, losses = ([getattr(row, name) for row in evaluations] for name in ("step", "validation_loss"))
         axes.plot(steps, losses, color=style.BLUE, marker="o", markersize=3.5)
         for name, loss in about.config.baselines.items():
-            axes.axhline(loss, color=style.GREY, linewidth=0.8, linestyle="--", zorder=0)
+            axes.axhline(loss, color=look.quiet, linewidth=0.8, linestyle="--", zorder=0)
             axes.annotate(name, (steps[-1], loss), (0, 3), textcoords="offset points", ha="right", fontsize=8)
         axes.set(xlabel="step", ylabel="validation loss (nats a character)")
         for i, number in enumerate(SHOWN):

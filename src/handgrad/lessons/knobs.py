@@ -1,8 +1,8 @@
-"""Pictures with knobs to turn: sliders in Jupyter, and pictures made beforehand on a page without Python.
+"""Pictures with knobs to turn: sliders in Jupyter; on a page without Python, pictures drawn beforehand.
 
     knobs.turn(draw, learning_rate=[0.01, 0.1, 0.5], method=["plain", "adam"])
 
-`draw` takes the knobs by name and returns a picture from `handgrad.plots`, or anything else a notebook shows.
+`draw` takes the knobs by name and returns a picture.
 """
 
 import base64
@@ -11,17 +11,23 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
 
 ON_A_PAGE = "HANDGRAD_LESSONS_ON_A_PAGE"
-"""Set while the documentation is made: its pages have no Python behind them."""
+"""The environment variable that is set while pages without Python behind them are made."""
 
 
-def turn(draw: Callable[..., Any], **knobs: Sequence[Any]) -> Any:
-    """Show `draw(**values)`, and a knob for each argument with the values that it may take.
+class Drawn(Protocol):
+    """A picture that a notebook shows."""
 
-    A knob begins at the middle of its values.
-    """
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]: ...
+
+
+def turn(draw: Callable[..., Drawn], **knobs: Sequence[float | str]) -> "_Page | VBox":
+    """Show `draw(**values)`, and a knob for each argument that begins at the middle of its values."""
     if os.environ.get(ON_A_PAGE):
         return _Page(draw, knobs)
     import ipywidgets
@@ -40,7 +46,7 @@ def turn(draw: Callable[..., Any], **knobs: Sequence[Any]) -> Any:
     }
     shown = ipywidgets.Output()
 
-    def show(change: Any = None) -> None:
+    def show(_: object = None) -> None:
         with shown:
             clear_output(wait=True)
             display(draw(**{name: slider.value for name, slider in sliders.items()}))
@@ -52,9 +58,9 @@ def turn(draw: Callable[..., Any], **knobs: Sequence[Any]) -> Any:
 
 
 class _Page:
-    """All pictures that the knobs can call up, and a little script that shows the one they stand at."""
+    """The pictures of all settings, and a script that shows the one that the knobs stand at."""
 
-    def __init__(self, draw: Callable[..., Any], knobs: dict[str, Sequence[Any]]):
+    def __init__(self, draw: Callable[..., Drawn], knobs: dict[str, Sequence[float | str]]):
         self.knobs = knobs
         choices = itertools.product(*knobs.values())
         self.pictures = [draw(**dict(zip(knobs, values, strict=True))) for values in choices]
@@ -100,11 +106,11 @@ _SCRIPT = """
 """
 
 
-def _image(picture: Any) -> str:
+def _image(picture: Drawn) -> str:
     png, size = picture._repr_png_()
     data = base64.b64encode(png).decode()
     return f'<img hidden alt="" width="{size["width"]}" src="data:image/png;base64,{data}">'
 
 
-def _label(value: Any) -> str:
+def _label(value: float | str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
