@@ -1,7 +1,7 @@
-"""The lessons: which there are, and how they become notebooks of the learner's own.
+"""The lessons: which there are, how they are copied as notebooks, and how one is run.
 
 A lesson is a file `NN_topic.py` in jupytext's percent form; its first heading is its title. Copies are
-ordinary notebooks (.ipynb). Copying and running want the extra `[lessons]`.
+notebooks (.ipynb). Copying and running need the extra `[lessons]`.
 """
 
 import os
@@ -21,8 +21,8 @@ GOAL = re.compile(r"\*After this lesson you can (.+?)\.\*")
 
 
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
-"""Of the process that runs a lesson: products of a few numbers are no work to share, and threads that wait
-for each other by spinning made a lesson six times as long on a busy machine."""
+"""The environment of a process that runs a lesson. Products of a few numbers gain nothing from BLAS threads,
+which wait by spinning: on a busy machine they made a lesson six times as long."""
 
 
 class Lesson(NamedTuple):
@@ -87,10 +87,10 @@ def run(
     *,
     folder: Path | None = None,
 ) -> Any:
-    """Execute the lesson from top to bottom in `folder`; the notebook with its outputs.
+    """Execute the lesson from top to bottom in `folder`, and return the notebook with its outputs.
 
-    `report` is told how many cells are done, and of how many. Without a folder it works in a temporary one,
-    which is removed. Raises `LessonError` where a cell does.
+    `report` gets the number of cells done and the number of all. Without a folder the lesson runs in a
+    temporary one. Raises `LessonError` where a cell raises.
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:

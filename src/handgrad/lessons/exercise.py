@@ -6,8 +6,9 @@
     exercise.backward(my_backward, ops.sigmoid)
     exercise.claim(learning_rate, lambda rate: descend(rate).outcome == "diverged", "the walk diverges")
 
-A judge never knows the solution as text: it computes, measures, or proves. Nothing raises, so that a notebook
-runs to its end with its exercises unsolved; the verdict is what a cell shows. An unsolved exercise is `...`.
+A judge knows no solution as text: it computes, measures, or checks gradients. A judge returns a verdict,
+which the cell shows, and never raises: a notebook runs to its end with its exercises unsolved. An unsolved
+answer is `...`.
 """
 
 import html
@@ -25,7 +26,7 @@ COLOURS = {"right": "#009E73", "wrong": "#D55E00", "unsolved": "#888888"}
 
 
 class Verdict(NamedTuple):
-    """What a judge found. True only if the answer is right."""
+    """What a judge found; true only if the answer is right."""
 
     state: State
     message: str
@@ -98,7 +99,7 @@ def gradient(
 
 
 def backward(answer: Callable[..., Any], op: ModuleType, *, seed: int = 0) -> Verdict:
-    """May `answer` take the place of `op.backward`? The proof on every case of the op."""
+    """Is `answer` a backward of `op`, by the proof on every case of the op?"""
     verdicts = (
         gradient(op.forward, answer, seed=seed, **inputs) for inputs in op.cases(np.random.default_rng(seed))
     )
@@ -106,7 +107,7 @@ def backward(answer: Callable[..., Any], op: ModuleType, *, seed: int = 0) -> Ve
 
 
 def claim(answer: Any, holds: Callable[[Any], Any], claim: str) -> Verdict:
-    """Does `holds(answer)`? For questions with many right answers; `claim` says what was asked for."""
+    """Is `holds(answer)` true? For questions with many right answers; `claim` says what was asked for."""
 
     def judge() -> Any:
         held = holds(answer)

@@ -1,4 +1,4 @@
-"""A small trained model for the lessons that look inside one: the learner's own, where there is one."""
+"""A small trained model for the lessons that look inside one."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ STEPS = 600
 
 
 def model(folder: str | Path | None = None) -> Model:
-    """The model of a training run; without one, `nano` after `STEPS` steps on the embedded text.
+    """The model of a training run; without `folder`, `nano` after `STEPS` steps on the embedded text.
 
-    That is trained once, in half a minute, and kept in `runs/lessons` below the folder one works in.
+    It is trained once, in half a minute, and kept in `runs/lessons` below the current folder.
     """
     if folder is not None:
         return handgrad.load(folder)

@@ -1,4 +1,4 @@
-"""The library's own code, shown where a lesson speaks of it: never a copy that could differ."""
+"""The library's own code, shown in a lesson: never a copy that could differ."""
 
 import inspect
 import textwrap
@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 class Source:
-    """The code of functions, with the file and the line where each stands."""
+    """The code of functions, with file and line."""
 
     def __init__(self, *objects: Any):
         self.listings = [(_place(thing), textwrap.dedent(inspect.getsource(thing))) for thing in objects]

@@ -1,1 +1,1 @@
-"""Pictures, for notebooks, runs and docs. Each function returns a matplotlib Figure."""
+"""Pictures for notebooks, runs and docs. Each function returns a matplotlib Figure."""

@@ -1,4 +1,4 @@
-"""A picture for every op: what its page in the documentation shows."""
+"""The pictures of the ops' pages in the documentation."""
 
 import functools
 from collections.abc import Callable
@@ -13,13 +13,13 @@ RNG = np.random.default_rng(0)
 X, Z = RNG.normal(size=(4, 6)), RNG.normal(size=(4, 6))
 WEIGHT, BIAS, BACK = RNG.normal(size=(6, 8)) / 6**0.5, RNG.normal(size=8), RNG.normal(size=(8, 6)) / 8**0.5
 TABLE = RNG.normal(size=(7, 6))
-"""The arrays of all pictures that show arrays."""
+"""The arrays of the pictures that show arrays."""
 
 Drawing = Callable[[], Picture]
 
 
 def linear() -> Picture:
-    """Rows of X, one an example, become rows of Y: every column of W weighs the inputs in its own way."""
+    """Rows of X, the examples, become rows of Y: every column of W weighs the inputs in its own way."""
     y, _ = ops.linear.forward(X, WEIGHT, BIAS)
     return matrices.equation(("X", X), "@", ("W", WEIGHT), "+", ("b", BIAS), "=", ("Y", y))
 
@@ -39,13 +39,13 @@ def linear_stack() -> Picture:
 
 
 def gated() -> Picture:
-    """Every number of u is let through as far as its gate is open."""
+    """Every number of u is multiplied by its gate, between 0 and 1."""
     opened, _ = ops.sigmoid.forward(X)
     return matrices.equation((r"\sigma(g)", opened), "*", ("u", Z), "=", ("y", opened * Z))
 
 
 def residual() -> Picture:
-    """What a layer found is added to what it read."""
+    """The output of a layer is added to its input."""
     return matrices.equation(("x", X), "+", ("f(x)", Z / 2), "=", ("y", X + Z / 2))
 
 
@@ -62,17 +62,17 @@ def unembedding() -> Picture:
 
 
 def learned_position() -> Picture:
-    """Every place has a row of its own, learned like any weight, and added to whatever stands there."""
+    """Every position has a row of its own, learned like any weight and added to the token there."""
     return matrices.equation(("x", X), "+", ("W", TABLE[:4]), "=", ("y", X + TABLE[:4]))
 
 
 def layer_norm() -> Picture:
-    """Every row gets the mean zero and the variance one, whatever it had."""
+    """Every row gets the mean zero and the variance one."""
     return _normalized(ops.layer_norm.forward(_UNEVEN, np.ones(6), np.zeros(6))[0])
 
 
 def rms_norm() -> Picture:
-    """Every row gets the mean square one; its mean stays where it was."""
+    """Every row gets the mean square one; its mean is only scaled."""
     return _normalized(ops.rms_norm.forward(_UNEVEN, np.ones(6))[0])
 
 

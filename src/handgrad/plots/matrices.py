@@ -1,11 +1,9 @@
 """Formulas between arrays, drawn as the arrays themselves: coloured cells, with the signs between them."""
 
-from typing import Any
-
 import numpy as np
 
 from handgrad.plots import style
-from handgrad.shapes import Array
+from handgrad.shapes import Array, Float
 
 CELL = 0.26
 """Inches of a cell's side."""
@@ -14,14 +12,14 @@ SIGN = 0.45
 MARGIN = 0.55
 
 
-def equation(*parts: tuple[str, Array] | str, limit: float | None = None) -> style.Picture:
+def equation(*parts: tuple[str, Array] | str) -> style.Picture:
     """Arrays, each as ("name", array), and signs between them, as in `equation(("x", x), "+", ("y", y))`.
 
-    Orange above zero; blue, with a dash, below; in shades up to `limit`, by default the largest absolute
-    value of all. Rows of a matrix lie below each other; a vector is one row.
+    Numbers above zero are orange; those below are blue, with a dash. The largest absolute value has the
+    darkest shade. A vector is one row.
     """
     arrays = {i: np.atleast_2d(np.asarray(p[1])) for i, p in enumerate(parts) if not isinstance(p, str)}
-    largest = limit or max(float(np.max(np.abs(a))) for a in arrays.values()) or 1.0
+    largest = max(float(np.max(np.abs(a))) for a in arrays.values()) or 1.0
     widths = [arrays[i].shape[1] * CELL if i in arrays else SIGN for i in range(len(parts))]
     height = max(a.shape[0] for a in arrays.values()) * CELL
     total = sum(widths) + 2 * MARGIN
@@ -46,8 +44,14 @@ def equation(*parts: tuple[str, Array] | str, limit: float | None = None) -> sty
 
 
 def _draw(
-    figure: Any, box: tuple[float, ...], array: np.ndarray, name: str, largest: float, look: Any
+    figure: style.Picture,
+    box: tuple[float, float, float, float],
+    array: Float[np.ndarray, "N M"],
+    name: str,
+    largest: float,
+    look: style.Theme,
 ) -> None:
+    """One array in a box (left, bottom, width, height), in inches."""
     width, height = figure.get_size_inches()
     left, bottom, wide, high = box
     axes = figure.add_axes((left / width, bottom / height, wide / width, high / height))

@@ -1,8 +1,8 @@
 """How every picture looks: one palette, one set of sizes, and figures that need no screen.
 
 The colours are Okabe and Ito's ("Color universal design", 2008), which people with any kind of colour vision
-can tell apart; on dark paper the brighter ones of them. Where colour carries meaning, a second sign does too,
-so that print in grey loses nothing.
+can tell apart; dark paper takes the brighter ones. Where colour carries meaning, a second sign does too:
+print in grey loses nothing.
 
     with style.drawing() as look:            # inside a function that draws: `look` has the colours
         figure = style.figure(6, 4)
@@ -35,7 +35,7 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 DOTS_PER_INCH = 150
 N_COLOURS = 256
-"""Of a picture in a notebook: a third of the bytes, and no eye tells it from one of all colours."""
+"""Colours of a picture in a notebook: a third of the bytes, and no visible difference."""
 
 
 class Theme(NamedTuple):
@@ -48,23 +48,23 @@ class Theme(NamedTuple):
     """Axes, and what may stay behind."""
     grid: str
     series: tuple[str, ...]
-    """The colours of curves, in the order in which they are used."""
+    """The colours of curves, in order."""
     background: str
-    """Of a curve that others are seen against."""
+    """The colour of a curve behind others."""
     depths: Colormap
-    """Heights of a surface as on a sea chart: the deeper, the darker; quiet enough to draw on."""
+    """Heights of a surface, darker where deeper, and quiet enough to draw on."""
     contour: str
     """Lines of equal height, and the mesh of a surface."""
     amounts: Colormap
-    """From nothing, which is the paper, to much."""
+    """Amounts, from the paper for nothing to dark for much."""
     signed: Colormap
-    """From much below zero over zero, which is the paper, to much above."""
+    """Signed numbers, blue below zero and orange above; zero is the paper."""
     sides: tuple[str, str]
-    """The grounds of two classes: pale, to draw on."""
+    """The pale grounds of two classes."""
 
     @property
     def halo(self) -> tuple[Any, ...]:
-        """Edges like the paper for a line, `path_effects=look.halo`: it stands out from what it crosses."""
+        """Edges in the paper's colour, `path_effects=look.halo`: a line stands out from what it crosses."""
         return (Stroke(linewidth=3.6, foreground=self.paper), Normal())
 
 
@@ -104,7 +104,7 @@ _theme: ContextVar[Theme] = ContextVar("theme", default=LIGHT)
 
 @contextlib.contextmanager
 def theme(name: str) -> Iterator[None]:
-    """What is drawn inside is drawn on `light` or on `dark` paper."""
+    """Pictures made inside are on `light` or on `dark` paper."""
     require_known("theme", name, THEMES)
     token = _theme.set(THEMES[name])
     try:
@@ -120,7 +120,7 @@ def look() -> Theme:
 
 @contextlib.contextmanager
 def drawing() -> Iterator[Theme]:
-    """The settings that every function draws under, and the colours of the present theme."""
+    """The settings for drawing; yields the colours of the present theme."""
     look = _theme.get()
     with matplotlib.rc_context(_settings(look)):
         yield look
@@ -130,7 +130,7 @@ class Picture(Figure):
     """A figure that a notebook shows, sharp on any screen, without a drawing window behind it."""
 
     def _ipython_display_(self) -> None:
-        """Shown as `_repr_png_` has it, also where pyplot has registered its own way for all figures."""
+        """Shows `_repr_png_`, also where pyplot has registered its own way for all figures."""
         from IPython.display import display
 
         png, size = self._repr_png_()
@@ -146,7 +146,7 @@ class Picture(Figure):
 
 
 def figure(width: float = 6.0, height: float = 4.0) -> Picture:
-    """An empty figure, in inches, whose parts make room for each other. Draw it inside `drawing`."""
+    """An empty figure, in inches, whose parts make room for each other; make it inside `drawing`."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
     paper = _theme.get().paper
     return Picture(figsize=(width, height), dpi=DOTS_PER_INCH, layout=layout, facecolor=paper)
