@@ -20,13 +20,13 @@ ON_A_PAGE = "HANDGRAD_LESSONS_ON_A_PAGE"
 """The environment variable that is set while pages without Python behind them are made."""
 
 
-class Drawn(Protocol):
+class _Drawn(Protocol):
     """A picture that a notebook shows."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]: ...
 
 
-def turn(draw: Callable[..., Drawn], **knobs: Sequence[float | str]) -> "_Page | VBox":
+def turn(draw: Callable[..., _Drawn], **knobs: Sequence[float | str]) -> "_Page | VBox":
     """Show `draw(**values)`, and a knob for each argument that begins at the middle of its values."""
     if os.environ.get(ON_A_PAGE):
         return _Page(draw, knobs)
@@ -60,7 +60,7 @@ def turn(draw: Callable[..., Drawn], **knobs: Sequence[float | str]) -> "_Page |
 class _Page:
     """The pictures of all settings, and a script that shows the one that the knobs stand at."""
 
-    def __init__(self, draw: Callable[..., Drawn], knobs: dict[str, Sequence[float | str]]):
+    def __init__(self, draw: Callable[..., _Drawn], knobs: dict[str, Sequence[float | str]]):
         self.knobs = knobs
         choices = itertools.product(*knobs.values())
         self.pictures = [draw(**dict(zip(knobs, values, strict=True))) for values in choices]
@@ -106,7 +106,7 @@ _SCRIPT = """
 """
 
 
-def _image(picture: Drawn) -> str:
+def _image(picture: _Drawn) -> str:
     png, size = picture._repr_png_()
     data = base64.b64encode(png).decode()
     return f'<img hidden alt="" width="{size["width"]}" src="data:image/png;base64,{data}">'
