@@ -22,11 +22,11 @@ from handgrad.kernels.dropout import dropped, factor
 from handgrad.kernels.functions import exp, largest
 from handgrad.kernels.jit import inner, kernel, reduction, shared
 from handgrad.kernels.machine import MICRO_COLUMNS, MICRO_ROWS
+from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.products import (
     FLOAT,
     ROOM,
     STEP,
-    Matrix,
     Panels,
     add_product,
     multiply,

@@ -40,8 +40,7 @@ def folder() -> Path | None:
             chosen = place() / f"kernels-{digest.hexdigest()[:16]}"
             chosen.mkdir(parents=True, exist_ok=True)
             if os.access(chosen, os.W_OK):
-                os.utime(chosen)  # used last
-                _forget_all_but(MOST_FOLDERS, chosen.parent)
+                _remove_all_but_the_latest(chosen)
                 return chosen
     return None
 
@@ -60,10 +59,14 @@ def _for_the_time_being() -> Path:
     return place
 
 
-def _forget_all_but(n: int, parent: Path) -> None:
-    by_use = sorted(parent.glob("kernels-*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in by_use[n:]:
-        shutil.rmtree(path, ignore_errors=True)
+def _remove_all_but_the_latest(chosen: Path) -> None:
+    """Keep `MOST_FOLDERS`, of which `chosen` is now the one used last."""
+    with contextlib.suppress(OSError):  # another process may be doing the same
+        os.utime(chosen)
+        folders = chosen.parent.glob("kernels-*")
+        by_use = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in by_use[MOST_FOLDERS:]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 class _Kept(FunctionCache):

@@ -10,10 +10,11 @@ number of each row of A, broadcast to all lanes. A comes in two kinds:
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from handgrad.kernels.machine import LANES, MICRO_ROWS
@@ -32,6 +33,17 @@ UNROLL = 4
 N_VECTORS = 2
 """Vectors in a row of the block."""
 VECTOR_BYTES = 4 * LANES
+
+
+class Matrix(NamedTuple):
+    """A row-major array of float32."""
+
+    at: int
+    """Its address."""
+    stride: int
+    """Bytes from row to row."""
+
+
 Steps = Callable[[list[ir.Value]], list[ir.Value]]
 """Some steps of K. The state: how far A has been read, where B is, the accumulators (all in registers)."""
 
@@ -85,13 +97,15 @@ def _row_addresses(
 def _microkernel(by_columns: bool) -> Any:
     @intrinsic
     def microkernel(
-        typing_context: Any, c: Any, c_stride: Any, start: Any, start_stride: Any, a: Any, a_stride: Any,
-        last_row: Any, b: Any, n_steps: Any,
-    ) -> Any:  # fmt: skip
+        typing_context: Any, c: Any, start: Any, a: Any, last_row: Any, b: Any, n_steps: Any
+    ) -> Any:
         """C = A @ B + start, for one block; rows of A after `last_row` are read as that row."""
 
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-            c, c_stride, start, start_stride, a, a_stride, last_row, b, n_steps = args
+            *matrices, last_row, b, n_steps = args
+            (c, c_stride), (start, start_stride), (a, a_stride) = (
+                cgutils.unpack_tuple(builder, matrix) for matrix in matrices
+            )
             for i in range(MICRO_ROWS):  # C is written last: asked for now, it is there by then
                 emit_prefetch(builder, builder.add(c, builder.mul(c_stride, i64(i))), to_write=True)
             rows = [] if by_columns else _row_addresses(builder, a, a_stride, last_row)
@@ -112,7 +126,7 @@ def _microkernel(by_columns: bool) -> Any:
                 builder.store(builder.fadd(total, begin), to, align=4)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 9), emit
+        return types.void(c, start, a, *[types.int64] * 3), emit
 
     return microkernel
 

@@ -14,7 +14,7 @@ import numpy as np
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
-from handgrad.kernels.microkernel import microkernel_of_columns, microkernel_of_rows
+from handgrad.kernels.microkernel import Matrix, microkernel_of_columns, microkernel_of_rows
 from handgrad.kernels.vector import load, move, prefetch, store, transpose_block
 
 
@@ -41,15 +41,6 @@ ROOM = 2 * EDGE
 """float32 numbers at the beginning of scratch that `room` lays out."""
 DTYPE: type = np.float32
 BYTES = FLOAT
-
-
-class Matrix(NamedTuple):
-    """A row-major array of float32."""
-
-    at: int
-    """Its address."""
-    stride: int
-    """Bytes from row to row."""
 
 
 class Panels(NamedTuple):
@@ -134,17 +125,7 @@ def _multiplying(microkernel):
                         to = begin = Matrix(edge, STEP)
                         copy(to, origin, n_rows, n_columns)
                     a_from = a.at + (m // MICRO_ROWS) * a.panel + k * a.step
-                    microkernel(
-                        to.at,
-                        to.stride,
-                        begin.at,
-                        begin.stride,
-                        a_from,
-                        a.stride,
-                        n_rows - 1,
-                        b_from,
-                        n_steps,
-                    )
+                    microkernel(to, begin, Matrix(a_from, a.stride), n_rows - 1, b_from, n_steps)
                     if not whole:
                         copy(target, to, n_rows, n_columns)
 
@@ -174,16 +155,16 @@ def multiply_from(c, start, a, b, size, edge):
 
 
 @inner
-def multiply(c, a, b, size, room):
+def multiply(c, a, b, size, spare):
     """C = A @ B for a row-major A."""
-    multiply_from(c, Start(room.zeros, 0, 0), a, b, size, room.edge)
+    multiply_from(c, Start(spare.zeros, 0, 0), a, b, size, spare.edge)
 
 
 @inner
-def add_product(c, a, b, size, room):
+def add_product(c, a, b, size, spare):
     """C += A @ B for an A whose columns lie side by side."""
     rows = Operand(a.at, a.panel, a.step, a.step)
-    _multiply_columns(c, Start(c.at, c.stride, STEP), rows, b, size, room.edge)
+    _multiply_columns(c, Start(c.at, c.stride, STEP), rows, b, size, spare.edge)
 
 
 def _packing(width):
