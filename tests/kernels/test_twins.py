@@ -252,6 +252,16 @@ def test_norms_of_any_shape(M, D, centred, mean):
     assert_close(actual, y, roundings=ROUNDINGS + 4 * mean / max(deviation, 1e-5**0.5))
 
 
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_a_row_whose_squares_overflow_is_nan_and_not_its_shift(name, twins):
+    x = np.array([[1e30, -1e30], [1.0, 2.0]], np.float32)
+    twin = getattr(twins, name)
+    y, saved = twin.forward(x, weight(np.ones(2, np.float32)))
+    assert np.isnan(y).tolist() == [[True, True], [False, False]]
+    dx, *_ = twin.backward(np.ones_like(x), saved)
+    assert np.isnan(dx).tolist() == [[True, True], [False, False]]
+
+
 @pytest.mark.parametrize("V", [1, 2, 65, 1031])
 @pytest.mark.parametrize("tied", [True, False])
 def test_losses_over_odd_vocabularies(V, tied, twins, rng, monkeypatch):

@@ -39,7 +39,10 @@ def forward(y, means, rstds, x, gamma, beta, eps, centred):
     for m in range(M):
         row, out = x[m], y[m]
         mean = total(row) / np.float32(D) if centred else np.float32(0.0)
-        rstd = np.float32(1.0) / np.sqrt(square_deviation(row, mean) / np.float32(D) + eps)
+        variance = square_deviation(row, mean) / np.float32(D)
+        if variance == np.inf:  # the squares overflowed: as the op, NaN and not the shift alone
+            variance = np.float32(np.nan)
+        rstd = np.float32(1.0) / np.sqrt(variance + eps)
         means[m], rstds[m] = mean, rstd
         if beta.size:
             for i in range(D):
