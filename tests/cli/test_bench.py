@@ -160,3 +160,16 @@ def test_variants_that_do_not_fit_in_memory_come_in_groups(monkeypatch):
     groups = list(against._groups(TINY, ours, entries))
     assert [len(group) for group in groups] == [3, 3, 2]
     assert [entry for group in groups for entry in group] == entries
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--batch-size", 10**12], "GB of memory, and this machine has"),
+        (["--steps", 10**20], "steps must be a whole number from 1, below 2^63"),
+    ],
+)
+def test_what_cannot_be_measured_is_not_begun(bench, args, words):
+    code, out, err = bench(*args)
+    assert (code, out) == (2, "")
+    assert words in err

@@ -5,10 +5,27 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from handgrad import engines
 from handgrad.errors import UserError
+from handgrad.model.config import ModelConfig
+from handgrad.model.count import count
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
+
+
+BATCH_BYTES = 16
+"""What drawing a batch takes for each of its tokens."""
+LAYER_BYTES = 1 << 14
+"""What Python's objects take for each layer."""
+
+
+def require_training(model: ModelConfig, batch_size: int, engine: str, precision: str) -> None:
+    """Raise `UserError` where training needs more memory than this machine has in all, used or not."""
+    objects = LAYER_BYTES * model.n_layers + BATCH_BYTES * batch_size * (model.context_length + 1)
+    state = count(model).training_bytes - count(model).weight_bytes  # from the file, before it is copied
+    memory = engines.get(engine).memory(model, batch_size, precision)
+    require(memory.total + state + objects, "Training this model")
 
 
 def require(n_bytes: int, what: str) -> None:

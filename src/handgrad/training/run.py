@@ -16,7 +16,6 @@ from handgrad.errors import UserError, require_known, require_whole
 from handgrad.formats import atomic, lock, model_folder, room
 from handgrad.formats.model_folder import CONFIG, LAST
 from handgrad.model.config import ModelConfig, preset
-from handgrad.model.count import count
 from handgrad.model.init import init
 from handgrad.training import baselines, checkpoint, loop, metrics, run_config
 from handgrad.training.metrics import EvaluationRow
@@ -25,11 +24,6 @@ from handgrad.training.run_config import PRECISIONS, RunConfig
 
 TOKENS, PLOT = "tokens.bin", "loss.png"
 RUNS = Path("runs")
-
-BATCH_BYTES = 16
-"""What drawing a batch takes for each of its tokens."""
-LAYER_BYTES = 1 << 14
-"""What Python's objects take for each layer."""
 
 MODEL_OPTIONS = {field.name for field in dataclasses.fields(ModelConfig)} - {"vocab_size"}
 RECIPE_OPTIONS = {field.name for field in dataclasses.fields(Recipe)}
@@ -102,7 +96,7 @@ def create(
     folder = _new_folder(out, preset_name)
     made = tokenizers.train(tokenizer, text.pieces(), vocab_size=vocab_size)
     model = model.replace(vocab_size=made.vocab_size)
-    _require_room(model, recipe, engine, precision)
+    room.require_training(model, recipe.batch_size, engine, precision)
     with atomic.new_folder(folder) as partial:
         n_tokens = token_file.write(partial / TOKENS, text, made)
         tokens = token_file.read(partial / TOKENS, made.vocab_size, n_tokens)
@@ -139,7 +133,7 @@ def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print
 def _train(folder: Path, config: RunConfig, report: Callable[[loop.Event], object]) -> bool:
     """`resume` without the picture; the memory that training takes is free again when this returns."""
     model, recipe = config.model, config.recipe
-    _require_room(model, recipe, config.engine, config.precision)
+    room.require_training(model, recipe.batch_size, config.engine, config.precision)
     model_folder.require_parameters(folder / LAST, model)
     tokenizer = model_folder.read_tokenizer(folder, model)
     tokens = token_file.read(folder / TOKENS, model.vocab_size, config.n_tokens)
@@ -189,14 +183,6 @@ def _configured(preset_name: str, options: dict[str, Any]) -> tuple[ModelConfig,
     config = preset(preset_name).replace(**{k: v for k, v in options.items() if k in MODEL_OPTIONS})
     recipe = RECIPES[preset_name].replace(**{k: v for k, v in options.items() if k in RECIPE_OPTIONS})
     return config, recipe
-
-
-def _require_room(model: ModelConfig, recipe: Recipe, engine: str, precision: str) -> None:
-    """Raise `UserError` where training cannot fit this machine's memory. Nothing of it is allocated."""
-    objects = LAYER_BYTES * model.n_layers + BATCH_BYTES * recipe.batch_size * (model.context_length + 1)
-    state = count(model).training_bytes - count(model).weight_bytes  # from the file, before it is copied
-    memory = engines.get(engine).memory(model, recipe.batch_size, precision)
-    room.require(memory.total + state + objects, "Training this model")
 
 
 def _new_folder(out: str | Path | None, preset_name: str) -> Path:
