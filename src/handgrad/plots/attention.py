@@ -6,9 +6,9 @@ there.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -107,7 +107,7 @@ def later(T: int, S: int) -> Bool[np.ndarray, "T S"]:
     return np.arange(S)[None, :] > np.arange(S - T, S)[:, None]
 
 
-def _name(axis: Any, tokens: Sequence[str], shown: bool) -> None:
+def _name(axis: Axis, tokens: Sequence[str], shown: bool) -> None:
     """A token at every tick, or none."""
     if shown:
         names = [marks.visible(token) for token in tokens]

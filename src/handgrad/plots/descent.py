@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
+from matplotlib.typing import ColorType
 
 from handgrad.errors import UserError
 from handgrad.foundations.descent import Function, Path, height
@@ -98,7 +99,7 @@ def draw_walk(axes: Axes, points: Float[np.ndarray, "K N"], line: dict[str, Any]
     axes.plot(*points[:, -1:], **_circle(look.ink), markerfacecolor=look.ink)
 
 
-def _circle(edge: Any) -> dict[str, Any]:
+def _circle(edge: ColorType) -> dict[str, Any]:
     return {"linestyle": "", "marker": "o", "markeredgecolor": edge, "markeredgewidth": 1.5, "zorder": 4}
 
 

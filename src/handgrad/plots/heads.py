@@ -8,14 +8,16 @@ from handgrad.plots import marks, style
 from handgrad.plots.style import Picture
 from handgrad.shapes import Int, split_heads
 
+N_POSITIONS, D_MODEL = 3, 8
 
-def shapes(n_heads: int = 2, *, n_positions: int = 3, d_model: int = 8) -> Picture:
+
+def shapes(n_heads: int = 2) -> Picture:
     """How x of the shape (T, D) is cut into heads of the shape (T, K), and put together again.
 
     Every number is named by its place in the memory of x; the columns of one head have one colour. The strips
     below are the memory before and after: cutting moves numbers, and does nothing else.
     """
-    T, D, K = n_positions, d_model, d_model // n_heads
+    T, D, K = N_POSITIONS, D_MODEL, D_MODEL // n_heads
     names = np.arange(T * D).reshape(T, D)
     heads = split_heads(names[None], n_heads)[0]
     gap = min(1.0, 4.0 / n_heads)

@@ -6,12 +6,14 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
+from matplotlib.typing import ColorType, LineStyleType
 
 from handgrad.plots import style
 from handgrad.shapes import Bool, Float
@@ -49,11 +51,11 @@ def lines() -> Iterator[dict[str, Any]]:
         yield {"color": series[place % len(series)], "linestyle": dashes}
 
 
-def readable_on(ground: Any) -> str:
+def readable_on(ground: ColorType) -> str:
     """Ink or paper, whichever stands out more on the colour `ground`."""
     look = style.look()
 
-    def brightness(colour: Any) -> float:
+    def brightness(colour: ColorType) -> float:
         return float(np.dot(to_rgb(colour), (0.299, 0.587, 0.114)))
 
     return max((look.ink, look.paper), key=lambda ink: abs(brightness(ink) - brightness(ground)))
@@ -116,8 +118,8 @@ def box(
     text: str,
     *,
     width: float = 1.0,
-    ground: Any,
-    edge: Any,
+    ground: ColorType,
+    edge: ColorType,
     dashed: bool = False,
     linewidth: float = 1.0,
     zorder: float = 2,
@@ -139,9 +141,9 @@ def arrow(
     axes: Axes,
     start: Point,
     end: Point,
-    colour: Any,
+    colour: ColorType,
     *,
-    dashes: Any = "-",
+    dashes: LineStyleType = "-",
     linewidth: float = 1.5,
     zorder: float = 2,
 ) -> None:
@@ -153,7 +155,7 @@ def arrow(
     axes.annotate("", tuple(end), tuple(start), arrowprops=how, annotation_clip=False, zorder=zorder)
 
 
-def scale_bar(figure: Figure, image: Any, label: str, **how: Any) -> Colorbar:
+def scale_bar(figure: Figure, image: ScalarMappable, label: str, **how: Any) -> Colorbar:
     """The bar beside a map that says what its colours mean."""
     bar = figure.colorbar(image, label=label, **how)
     bar.outline.set_visible(False)

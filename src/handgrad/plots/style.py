@@ -22,7 +22,7 @@ from cycler import cycler
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.patheffects import Normal, Stroke
+from matplotlib.patheffects import AbstractPathEffect, Normal, Stroke
 from PIL import Image
 
 from handgrad.errors import require_known
@@ -63,7 +63,7 @@ class Theme(NamedTuple):
     """The pale grounds of two classes."""
 
     @property
-    def halo(self) -> tuple[Any, ...]:
+    def halo(self) -> tuple[AbstractPathEffect, ...]:
         """Edges in the paper's colour, `path_effects=look.halo`: a line stands out from what it crosses."""
         return (Stroke(linewidth=3.6, foreground=self.paper), Normal())
 

@@ -4,7 +4,7 @@ An array is drawn as its numbers in boxes; three axes as one block beside the ot
 a number that is stored; a box with a dashed edge is a copy that broadcasting reads again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -104,14 +104,8 @@ def broadcast(*shapes: tuple[int, ...]) -> Picture:
     return figure
 
 
-def stretch(
-    a: Float[np.ndarray, "..."],
-    b: Float[np.ndarray, "..."],
-    *,
-    operation: Callable[[Any, Any], Any] = np.add,
-    sign: str = "+",
-) -> Picture:
-    """Two arrays of at most two axes, stretched to the shape of their result, and the result."""
+def stretch(a: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."]) -> Picture:
+    """Two arrays of at most two axes, stretched to the shape of their sum, and the sum."""
     shape = (1, 1, *np.broadcast_shapes(a.shape, b.shape))[-2:]
     rows, columns = shape
     with style.drawing():
@@ -121,23 +115,18 @@ def stretch(
             title, stretched = f"{name} {_shape(x)}", np.broadcast_to(x, shape)
             _titled(axes, title, stretched, (number * step, 0), stored=_stored(x, shape))
             between = (number + 1) * step - 0.6
-            axes.text(between, rows / 2, (sign, "=")[number], ha="center", va="center", fontsize=14)
-        result = operation(a, b)
+            axes.text(between, rows / 2, "+="[number], ha="center", va="center", fontsize=14)
+        result = a + b
         _titled(axes, _shape(result), result.reshape(shape), (2 * step, 0), ground="first", bold=True)
     return figure
 
 
-def product(
-    a: Float[np.ndarray, "N K"] = LEFT,
-    b: Float[np.ndarray, "K M"] = RIGHT,
-    *,
-    row: int = 0,
-    column: int = 0,
-) -> Picture:
+def product(*, row: int = 0, column: int = 0) -> Picture:
     """A product of matrices: a on the left, b above; where row meets column, the sum of their products.
 
     Row and column are as long as the axis that both share; it is summed, and gone from the result.
     """
+    a, b = LEFT, RIGHT
     (n, k), m = a.shape, b.shape[1]
     with style.drawing():
         left, top = k + 0.8, k + 0.8
@@ -195,7 +184,7 @@ def copied_and_summed(b: Float[np.ndarray, " M"] = BIAS, dy: Float[np.ndarray, "
     return figure
 
 
-def gaps_between_floats(names: Sequence[str] = ("float16", "float32", "float64")) -> Picture:
+def gaps_between_floats() -> Picture:
     """The distance to the next number that a type can write, against the number: a rising staircase.
 
     Their ratio stays between eps/2 and eps, whatever the number: precision is relative.
@@ -204,7 +193,7 @@ def gaps_between_floats(names: Sequence[str] = ("float16", "float32", "float64")
     with style.drawing() as look:
         figure = style.figure(6.2, 3.8)
         axes = figure.add_subplot()
-        for name, colour in zip(names, look.series, strict=False):
+        for name, colour in zip(("float16", "float32", "float64"), look.series, strict=False):
             within = numbers[numbers < 0.99 * float(np.finfo(name).max)]
             gaps = np.spacing(within.astype(name)).astype(np.float64)
             axes.loglog(within, gaps, color=colour, linewidth=1.4)
@@ -233,10 +222,10 @@ def _boxes(
     numbers: Float[np.ndarray, "N M"],
     corner: tuple[float, float],
     *,
-    ground: Any = "plain",
-    bold: Any = False,
-    stored: Any = True,
-    framed: Any = False,
+    ground: str | np.ndarray = "plain",
+    bold: bool | Bool[np.ndarray, "N M"] = False,
+    stored: bool | Bool[np.ndarray, "N M"] = True,
+    framed: bool | Bool[np.ndarray, "N M"] = False,
 ) -> None:
     """A matrix with its upper left at `corner`; each keyword is one value, or one for each box."""
     look = style.look()

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -91,7 +91,7 @@ class _Side(NamedTuple):
     stream: float
     branch: float
     forward: bool
-    colour: Any
+    colour: str
     dashes: str
 
     def draw(self, parts: Sequence[_Part]) -> None:

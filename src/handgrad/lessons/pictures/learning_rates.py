@@ -16,18 +16,21 @@ from handgrad.plots.descent import Window
 from handgrad.plots.style import Picture
 from handgrad.shapes import Float
 
+N_STEPS = 12
+NEAR = 0.05
+"""The distance within which a walk has reached a minimum."""
 SIDE = 1.7
 """The half width of a parabola's picture, in distances of the start."""
 
 
-def parabola(*, learning_rate: float, n_steps: int = 12) -> Picture:
+def parabola(*, learning_rate: float) -> Picture:
     """Plain descent on f = x^2 / 2: left, the walk on the parabola; right, the distance after every step.
 
     On the logarithmic scale the distance is a straight line: each step multiplies it by one number. A walk
     that leaves the left picture goes on in the right one.
     """
     factor = 1.0 - learning_rate
-    x = factor ** np.arange(n_steps + 1)
+    x = factor ** np.arange(N_STEPS + 1)
     with style.drawing() as look:
         figure = style.figure(6.6, 3.2)
         left, right = figure.subplots(1, 2)
@@ -100,15 +103,14 @@ def basins(
     *,
     window: Window,
     function: Function,
-    near: float = 0.05,
 ) -> Picture:
     """Which start ends where: a map of starts, each painted like the one of two minima that its walk reached.
 
     `ends` has the end of the walk from every point of a grid over the window, rows from the least y upwards.
-    A start whose walk came within `near` of neither is hatched. Lines are of equal height.
+    A start whose walk came near neither is hatched. Lines are of equal height.
     """
     distances = [np.hypot(ends[0] - x, ends[1] - y) for x, y in minima.values()]
-    arrived = np.select([d < near for d in distances], range(len(distances)), default=2)
+    arrived = np.select([d < NEAR for d in distances], range(len(distances)), default=2)
     (left, right), (bottom, top) = window
     x, y = np.meshgrid(np.linspace(left, right, 81), np.linspace(bottom, top, 81))
     heights = np.array([function(point) for point in np.stack([x, y], -1).reshape(-1, 2)]).reshape(x.shape)

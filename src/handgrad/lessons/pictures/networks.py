@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import LineStyleType
 
 from handgrad.ops import linear, linear_stack
 from handgrad.ops.activation import Name
@@ -37,12 +38,13 @@ GRID = 240
 between whole numbers."""
 
 
-def squashing(steepness: float = 1.0, *, window: tuple[float, float] = (-6.0, 6.0)) -> Picture:
+def squashing(steepness: float = 1.0) -> Picture:
     """A threshold and the sigmoid that takes its place, and below them their slopes.
 
     The threshold has no slope to follow, the sigmoid has one everywhere. A steeper sigmoid is nearer to the
     threshold, and has fewer places with a slope to speak of.
     """
+    window = (-6.0, 6.0)
     x = np.linspace(*window, 601)
     y = 1.0 / (1.0 + np.exp(-steepness * x))
     with style.drawing() as look:
@@ -141,8 +143,8 @@ def backpropagation(
 def hidden_space(
     inputs: Float[np.ndarray, "N 2"],
     labels: Int[np.ndarray, " N"],
-    hidden: Callable[[Any], Any],
-    output: tuple[Any, float],
+    hidden: Callable[[Float[np.ndarray, "M 2"]], Float[np.ndarray, "M 2"]],
+    output: tuple[Sequence[float] | Float[np.ndarray, " 2"], float],
     *,
     cut: float = 0.0,
     mesh: bool = True,
@@ -307,7 +309,7 @@ def _text(
 
 
 def _arrow(
-    axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, dashes: Any
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, dashes: LineStyleType
 ) -> None:
     """An arrow between the edges of two nodes."""
     along = RADIUS * np.subtract(end, start) / np.linalg.norm(np.subtract(end, start))

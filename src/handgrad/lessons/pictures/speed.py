@@ -95,8 +95,8 @@ def roofline(
         axes.set(xlim=(left, right), ylim=(bottom / GIGA, 2.5 * operations_per_second / GIGA))
         if cache_bytes_per_second is not None:
             near = np.minimum(operations_per_second, at * cache_bytes_per_second)
-            dashes: Any = {"linestyle": "--", "linewidth": 1.2, "color": look.quiet}
-            axes.plot(at, near / GIGA, label="what the cache brings", **dashes)
+            label = "what the cache brings"
+            axes.plot(at, near / GIGA, color=look.quiet, linestyle="--", linewidth=1.2, label=label)
         axes.plot(at, roof / GIGA, color=look.ink, label="what memory brings")
         peak = f"arithmetic: {_short(operations_per_second / GIGA)} GFLOP/s"
         above = {"fontsize": 9, "va": "bottom", "color": look.ink}
