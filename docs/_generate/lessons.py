@@ -1,4 +1,4 @@
-"""The lessons, executed from top to bottom; one that did not change keeps its outputs from the last time."""
+"""The lessons, executed from top to bottom; one that did not change keeps its last outputs."""
 
 import hashlib
 import os
@@ -46,7 +46,8 @@ def write(folder: Path) -> None:
         train = [sys.executable, "-c", "from handgrad.lessons import practice; practice.model()"]
         subprocess.run(train, cwd=work, check=True, stdout=sys.stderr)  # which several lessons look into
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda lesson: _execute(lesson, target, work), changed))
+            longest_first = reversed(changed)  # the last lessons train and measure
+            list(pool.map(lambda lesson: _execute(lesson, target, work), longest_first))
     rows = [[f"[{x.number}. {x.title}](lessons/{x.name}.ipynb)", x.goal] for x in lessons]
     table = pages.cards(pages.table(["lesson", "afterwards you can"], rows))
     index = HEAD.format(n=len(lessons)) + table
@@ -76,7 +77,7 @@ def _mark(lesson: catalog.Lesson, target: Path) -> Path:
 
 
 def _digest(path: Path) -> str:
-    """Of the lesson, and of all that it may show or run."""
+    """The digest of the lesson, and of all that it may show or run."""
     digest = hashlib.sha256(path.read_bytes())
     for source in sorted(SOURCES.rglob("*.py")):
         digest.update(source.read_bytes())
