@@ -2,7 +2,7 @@
 
 Prints what is not as it should be. It runs in a process of its own: the check of every array's shape, which
 the tests install, would make it several times slower. Pictures are laid out to the last word and not painted:
-that is half of the time, and `make docs` paints them.
+that saves a quarter of the time, and `make docs` paints them.
 """
 
 import ast
