@@ -25,13 +25,13 @@ from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
 from handgrad.model.init import require_weights_of
 from handgrad.model.transformer import LanguageModel, Transformer
+from handgrad.ops import activation
 from handgrad.training.run import TOKENS
 
 PROVED_TOKENS = 64
 """Tokens of the loss that is differentiated: few, because every array takes four forwards."""
 PROVED_TOKENS_WITH_KINKS = 8
 """With a ReLU: each token and unit is a kink that a step may cross."""
-KINKED = ("relu", "leaky_relu", "prelu")
 TRIES = 6
 """Texts on which an array may fail for a kink nearby. A wrong gradient fails on each."""
 
@@ -105,7 +105,7 @@ def _proofs(
 ) -> Iterator[gradcheck.Proof]:
     """A verdict on every array; what fails is tried on other texts."""
     model = LanguageModel(Transformer(config))
-    n_tokens = PROVED_TOKENS_WITH_KINKS if config.activation in KINKED else PROVED_TOKENS
+    n_tokens = PROVED_TOKENS_WITH_KINKS if config.activation in activation.KINKED else PROVED_TOKENS
 
     def proofs(only: set[str] | None = None) -> Iterator[gradcheck.Proof]:
         token_ids, targets = _batch(config, tokens, n_tokens, rng)

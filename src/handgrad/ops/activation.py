@@ -23,6 +23,9 @@ Elementwise = Literal[Fixed, "prelu"]
 
 Name = Literal[Elementwise, "softmax"]
 
+KINKED: tuple[Name, ...] = ("relu", "leaky_relu", "prelu")
+"""Those whose slope jumps at zero, where no derivative exists."""
+
 ACTIVATIONS: dict[Name, ModuleType] = {
     "tanh": tanh,
     "sigmoid": sigmoid,

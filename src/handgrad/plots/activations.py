@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from handgrad import ops
 from handgrad.errors import require_known
-from handgrad.ops import softmax
+from handgrad.ops import activation, softmax
 from handgrad.plots import marks, style
 from handgrad.plots.style import Picture
 from handgrad.shapes import Float
@@ -35,8 +35,6 @@ NAMES = tuple(name for name in FORMULAS if name != "erf")
 
 ALPHAS = {"leaky_relu": 0.1, "prelu": 0.25}
 """The default slopes below zero: the leaky ReLU's usual 0.01 is hard to see."""
-
-KINKED = ("relu", "leaky_relu", "prelu")
 
 
 def curve(
@@ -130,7 +128,7 @@ def sampled(name: str, alpha: float | None, window: tuple[float, float]) -> Curv
     require_known("activation", name, FORMULAS)
     low, high = window
     x = np.linspace(low, high, 401)
-    if name in KINKED:
+    if name in activation.KINKED:
         x = np.concatenate([np.linspace(low, -1e-9, 200), [np.nan], np.linspace(1e-9, high, 200)])
     alpha = ALPHAS.get(name) if alpha is None else alpha
     y, slope = _value_and_slope(name, np.nan_to_num(x), alpha)
@@ -160,7 +158,7 @@ def _draw(axes: Axes, name: str, alpha: float | None, window: tuple[float, float
     axes.plot(curve.x, curve.y, color=look.series[1], label="$f(x)$")
     colour = look.series[0]
     axes.plot(curve.x, curve.slope, color=colour, linestyle="--", label="$f'(x)$")
-    if name in KINKED:
+    if name in activation.KINKED:
         _, taken = _value_and_slope(name, np.zeros(1), curve.alpha)
         signs: dict[str, Any] = {
             "linestyle": "",
