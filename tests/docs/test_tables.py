@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import handgrad.kernels.twins as twins_of_ops
 from handgrad import gradcheck, ops, optim
 
 ROOT = Path(__file__).parents[2]
 formulas = pytest.importorskip("_generate.formulas", reason="docs/ is not beside the tests")
+pages = pytest.importorskip("_generate.ops", reason="docs/ is not beside the tests")
 
 
 def test_the_table_of_formulas_in_the_readme_lists_every_op_in_its_group_and_every_optimizer():
@@ -36,6 +38,13 @@ def test_a_formula_of_the_index_stands_in_the_docstring_of_its_source(formula):
 
 def test_every_activation_is_in_the_group_of_activations():
     assert set(ops.activation.ACTIVATIONS.values()) < set(ops.GROUPS["Activations"])
+
+
+def test_every_twin_is_shown_on_the_page_of_its_op():
+    twins = {module.name for module in pkgutil.iter_modules(twins_of_ops.__path__)}
+    assert twins <= ops.ALL.keys()
+    for name in twins:
+        assert f"/kernels/twins/{name}.py" in "".join(pages.twin(name))
 
 
 def test_the_page_on_the_proof_quotes_the_definition_in_full():
