@@ -17,7 +17,7 @@ import numpy as np
 from handgrad import gradcheck, tree
 from handgrad import parameters as p
 from handgrad.data import batches, files, token_file
-from handgrad.engines import OptimizerSettings, State, reference
+from handgrad.engines import OptimizerSettings, State, parallel, reference
 from handgrad.formats import room
 from handgrad.formats.model_folder import Model, load
 from handgrad.model.cases import generator
@@ -93,11 +93,12 @@ def weight_proofs(model: Model | str | Path, seed: int = 0) -> Iterator[WeightPr
     _, gradients = LanguageModel(Transformer(config)).loss_and_gradients(1.0, weights, token_ids, targets)
     unmoved = _unmoved(config, weights, gradients, token_ids, targets)
     norm = float(np.sqrt(sum(np.vdot(g, g) for g in tree.leaves(gradients))))
-    for proof, (name, gradient) in zip(
-        _proofs(config, weights, tokens, rng), tree.named_leaves(gradients), strict=True
-    ):
-        n_zero, why = _zeros(name, gradient, norm, config, token_ids)
-        yield WeightProof(name, gradient.size, proof.relative_error, n_zero, why, unmoved[name])
+    with parallel.one_blas_thread():
+        for proof, (name, gradient) in zip(
+            _proofs(config, weights, tokens, rng), tree.named_leaves(gradients), strict=True
+        ):
+            n_zero, why = _zeros(name, gradient, norm, config, token_ids)
+            yield WeightProof(name, gradient.size, proof.relative_error, n_zero, why, unmoved[name])
 
 
 def _proofs(

@@ -9,6 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -18,7 +19,7 @@ Result = TypeVar("Result")
 
 def each(function: Callable[..., Result], *arguments: Sequence[Any]) -> Iterator[Result]:
     """`map(function, *arguments)`, the results in order; no more of them wait than there are cores."""
-    with _blas().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         for first in range(0, len(arguments[0]), n_cores()):
             yield from _pool().map(function, *(a[first : first + n_cores()] for a in arguments))
 
@@ -28,6 +29,11 @@ def together(function: Callable[..., Result], *arguments: Sequence[Any]) -> list
     if len(arguments[0]) == 1:
         return [function(*(a[0] for a in arguments))]
     return list(_pool().map(function, *arguments))
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Within, a product takes one thread: splitting small ones over cores takes longer than multiplying."""
+    return _blas().limit(limits=1, user_api="blas")
 
 
 @functools.cache
