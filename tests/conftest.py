@@ -35,7 +35,7 @@ settings.register_profile(
 settings.load_profile("handgrad")
 
 
-LONG = ("lessons", "kernels", "training", "cli")
+LONG = ("docs", "lessons", "kernels", "training", "cli")
 """The folders whose tests take seconds each."""
 
 
