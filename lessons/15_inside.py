@@ -202,7 +202,8 @@ def looks(saved, layer):
 def attention_maps(layer):
     shown = text[:18]
     titles = [f"layer {layer}, head {head}" for head in range(config.n_heads)]
-    return plots.maps(looks(saved, layer)[0, :, : len(shown), : len(shown)], shown, titles=titles)
+    probs = looks(saved, layer)[0, :, : len(shown), : len(shown)]
+    return plots.maps(probs, shown, titles=titles, columns=2)
 
 
 knobs.turn(attention_maps, layer=list(range(config.n_layers)))
