@@ -451,7 +451,7 @@ source.show(shapes.sum_to)
 # equally.
 #
 # You have met the place where this is used: `z + bias` in the affine layer. Its `backward` ends with
-# `sum_to(dz, bias.shape)`, and handgrad's proof, which measures every gradient along a random direction,
+# `sum_to(dz, bias.shape)`, and handgrad's proof, which measures every gradient along random directions,
 # says whether that is right. (How `dx` and `dweight` are derived is for a later lesson.)
 
 # %%

@@ -282,7 +282,7 @@ print("library: ", *from_library.round(12))
 print("measured:", *measured.round(8))
 
 # %% [markdown]
-# For networks too big for a pencil there is the proof of Lesson 2: along one random direction, does the
+# For networks too big for a pencil there is the proof of Lesson 2: along random directions, does the
 # output move as the gradient says? Here it is for a network with three hidden layers. Its forward is a loop
 # over the layers, and its backward the same loop from the last to the first.
 

@@ -139,7 +139,7 @@ for name, run in {"fresh": lambda: np.multiply(x, 2), "reused": lambda: np.multi
 # %% [markdown]
 # Hence a rule: *allocate once*. The CPU engine takes all its memory when training is set up, and hands it out
 # piece by piece in every step (`kernels/arena.py`). The reference engine, which makes and drops arrays as
-# formulas do, tells the C library to keep what is freed instead of giving it back (`engines/memory.py`).
+# formulas do, tells the C library to keep what is freed instead of giving it back (`engines/allocator.py`).
 #
 # ## Caches
 #
