@@ -7,7 +7,6 @@ would not fit in memory together come in groups, our engine being in each.
 
 import contextlib
 import importlib.util
-import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from handgrad.benchmark import workload
 from handgrad.benchmark.worker import Worker, WorkerError
 from handgrad.engines import cpu
 from handgrad.errors import UserError, require_known
+from handgrad.formats import room
 from handgrad.kernels import precision as precisions
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
@@ -207,19 +207,12 @@ def _fail(entry: Entry, why: str) -> None:
 
 def _groups(config: ModelConfig, ours: Entry, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     """Entries that fit in memory together, each group with ours; one at least."""
-    room = MEMORY_SHARE * _memory() - ours.variant.bytes(config)
+    left = MEMORY_SHARE * (room.available() or UNKNOWN_MEMORY) - ours.variant.bytes(config)
     group: list[Entry] = []
     for entry in entries:
-        if group and sum(e.variant.bytes(config) for e in [*group, entry]) > room:
+        if group and sum(e.variant.bytes(config) for e in [*group, entry]) > left:
             yield group
             group = []
         group.append(entry)
     if group:
         yield group
-
-
-def _memory() -> float:
-    """Bytes of this machine."""
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return UNKNOWN_MEMORY
-    return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")

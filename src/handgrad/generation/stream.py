@@ -40,13 +40,12 @@ def stream(
     max_tokens: int,
     sampling: Sampling,
     seed: int = 0,
-    engine: str = REFERENCE,
 ) -> Iterator[str]:
     """Yield the continuation of `prompt` as it is written."""
     require_whole("max_tokens", max_tokens, least=1)
     require_whole("seed", seed)
     token_ids = encode_prompt(model, prompt)
-    return _pieces(model, token_ids, max_tokens, sampling, np.random.default_rng(seed), engine)
+    return _pieces(model, token_ids, max_tokens, sampling, np.random.default_rng(seed))
 
 
 def encode_prompt(model: Model, prompt: str) -> np.ndarray:
@@ -74,14 +73,13 @@ def tokens(
     token_ids: np.ndarray,
     sampling: Sampling,
     rng: np.random.Generator,
-    engine: str = REFERENCE,
 ) -> Iterator[int]:
     """The tokens after `token_ids`, without end.
 
     Each is read once, into the KV cache. A full cache is emptied, and the newer half of the context read
     again: the model always sees between a half and a whole context.
     """
-    decoding = engines.get(engine).decoding(model.config, model.weights)
+    decoding = engines.get(REFERENCE).decoding(model.config, model.weights)
     seen, unread = [int(i) for i in token_ids], len(token_ids)
     while True:
         with np.errstate(all="ignore"):  # `distribution` looks at what comes out
@@ -100,10 +98,9 @@ def _pieces(
     max_tokens: int,
     sampling: Sampling,
     rng: np.random.Generator,
-    engine: str,
 ) -> Iterator[str]:
     complete = _tokenizer(model).stream()
-    for _, token in zip(range(max_tokens), tokens(model, token_ids, sampling, rng, engine), strict=False):
+    for _, token in zip(range(max_tokens), tokens(model, token_ids, sampling, rng), strict=False):
         piece = complete(token)
         if piece:
             yield piece
