@@ -94,6 +94,48 @@ def _row_addresses(
     return [row(i64(i)) for i in range(MICRO_ROWS)]
 
 
+def _function(module: ir.Module, by_columns: bool) -> ir.Function:
+    """The microkernel as a function of its own in `module`, called and never inlined.
+
+    Inlined, its 24 accumulators and 12 row addresses compete for registers with the loops around it, which
+    costs 4 % of a product (docs/performance.md). Internal linkage keeps it out of other kernels' modules.
+    """
+    name = f"microkernel_of_{'columns' if by_columns else 'rows'}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 9), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    _emit(builder, by_columns, *function.args)
+    builder.ret_void()
+    return function
+
+
+def _emit(
+    builder: ir.IRBuilder, by_columns: bool, c: ir.Value, c_stride: ir.Value, start: ir.Value,
+    start_stride: ir.Value, a: ir.Value, a_stride: ir.Value, last_row: ir.Value, b: ir.Value, n_steps: ir.Value,
+) -> None:  # fmt: skip
+    for i in range(MICRO_ROWS):  # C is written last: asked for now, it is there by then
+        emit_prefetch(builder, builder.add(c, builder.mul(c_stride, i64(i))), to_write=True)
+    rows = [] if by_columns else _row_addresses(builder, a, a_stride, last_row)
+
+    def steps(n: int) -> Steps:
+        if by_columns:
+            return _steps_along_columns(builder, a_stride, n)
+        return _steps_along_rows(builder, rows, n)
+
+    zero = ir.Constant(VECTOR, [0.0] * LANES)
+    state = [a if by_columns else i64(0), b, *([zero] * (MICRO_ROWS * N_VECTORS))]
+    state = counted_loop(builder, builder.sdiv(n_steps, i64(UNROLL)), state, steps(UNROLL))
+    _, _, *sums = counted_loop(builder, builder.srem(n_steps, i64(UNROLL)), state, steps(1))
+    for number, total in enumerate(sums):
+        i, offset = i64(number // N_VECTORS), VECTOR_BYTES * (number % N_VECTORS)
+        begin = load_vector(builder, builder.add(start, builder.mul(start_stride, i)), offset)
+        to = at_address(builder, builder.add(c, builder.mul(c_stride, i)), offset, VECTOR)
+        builder.store(builder.fadd(total, begin), to, align=4)
+
+
 def _microkernel(by_columns: bool) -> Any:
     @intrinsic
     def microkernel(
@@ -103,27 +145,8 @@ def _microkernel(by_columns: bool) -> Any:
 
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
             *matrices, last_row, b, n_steps = args
-            (c, c_stride), (start, start_stride), (a, a_stride) = (
-                cgutils.unpack_tuple(builder, matrix) for matrix in matrices
-            )
-            for i in range(MICRO_ROWS):  # C is written last: asked for now, it is there by then
-                emit_prefetch(builder, builder.add(c, builder.mul(c_stride, i64(i))), to_write=True)
-            rows = [] if by_columns else _row_addresses(builder, a, a_stride, last_row)
-
-            def steps(n: int) -> Steps:
-                if by_columns:
-                    return _steps_along_columns(builder, a_stride, n)
-                return _steps_along_rows(builder, rows, n)
-
-            zero = ir.Constant(VECTOR, [0.0] * LANES)
-            state = [a if by_columns else i64(0), b, *([zero] * (MICRO_ROWS * N_VECTORS))]
-            state = counted_loop(builder, builder.sdiv(n_steps, i64(UNROLL)), state, steps(UNROLL))
-            _, _, *sums = counted_loop(builder, builder.srem(n_steps, i64(UNROLL)), state, steps(1))
-            for number, total in enumerate(sums):
-                i, offset = i64(number // N_VECTORS), VECTOR_BYTES * (number % N_VECTORS)
-                begin = load_vector(builder, builder.add(start, builder.mul(start_stride, i)), offset)
-                to = at_address(builder, builder.add(c, builder.mul(c_stride, i)), offset, VECTOR)
-                builder.store(builder.fadd(total, begin), to, align=4)
+            numbers = [number for matrix in matrices for number in cgutils.unpack_tuple(builder, matrix)]
+            builder.call(_function(builder.module, by_columns), [*numbers, last_row, b, n_steps])
             return context.get_dummy_value()
 
         return types.void(c, start, a, *[types.int64] * 3), emit
