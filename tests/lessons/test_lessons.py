@@ -16,6 +16,11 @@ from handgrad.lessons import catalog, knobs, practice
 jupytext = pytest.importorskip("jupytext", reason="lessons want the extra [lessons]")
 pytest.importorskip("ipywidgets", reason="lessons want the extra [lessons]")
 
+TRAIN = """
+import handgrad
+from handgrad.lessons import practice
+handgrad.train(preset="nano", steps=practice.STEPS // 4, eval_every=practice.STEPS // 4, out=practice.FOLDER)
+"""
 WALK = Path(__file__).parent / "walk.py"
 LESSONS = catalog.lessons()
 
@@ -40,12 +45,15 @@ def folder(tmp_path_factory):
 
 
 def train_once(folder):
-    """The model that several lessons look into is trained by the first process that needs it; others wait."""
+    """The model that several lessons look into is trained by the first process that needs it; others wait.
+
+    A quarter of its steps will do: what exercises ask holds by then, and `make docs` runs the lessons on all.
+    """
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / practice.FOLDER).exists():
             subprocess.run(
-                [sys.executable, "-c", "from handgrad.lessons import practice; practice.model()"],
+                [sys.executable, "-c", TRAIN],
                 cwd=folder, env={**os.environ, **catalog.ENVIRONMENT}, check=True, capture_output=True,
             )  # fmt: skip
 

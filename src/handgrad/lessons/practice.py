@@ -19,6 +19,6 @@ def model(folder: str | Path | None = None) -> Model:
         return handgrad.load(folder)
     if not (FOLDER / "config.json").exists():
         handgrad.train(preset="nano", steps=STEPS, eval_every=STEPS // 3, out=FOLDER)
-    elif run.about(FOLDER).steps_done < STEPS:  # interrupted the first time
+    elif (about := run.about(FOLDER)).steps_done < about.config.recipe.steps:  # interrupted the first time
         handgrad.resume(FOLDER)
     return handgrad.load(FOLDER)
