@@ -14,9 +14,9 @@ class Formula(NamedTuple):
     sources: tuple[str, ...]
     """`module:name` below `handgrad`; the first one's docstring, or its module's, has the formula."""
     parts: tuple[str, ...] = ()
-    """How those equations of the docstring begin that are shown; without any, its first row is shown."""
+    """The first characters of each equation to show. Empty: the docstring's first row."""
     written_in: str = ""
-    """The source with the formula, where it is none of `sources`."""
+    """Where the formula is written, if not in `sources[0]`."""
 
 
 def op(name: str) -> tuple[str, str]:
@@ -93,7 +93,7 @@ SECTIONS: dict[str, tuple[Formula, ...]] = {
             parts=("dx =", "dW =", "db ="),
             written_in="ops.linear:backward",
         ),
-        Formula("The whole model, backward", 12, "The whole model", ("model.transformer:Transformer",)),
+        Formula("The whole model", 12, "The whole model", ("model.transformer:Transformer",)),
     ),
     "Activations": (
         Formula("Sigmoid", 6, "The sigmoid", op("sigmoid")),
@@ -124,7 +124,7 @@ SECTIONS: dict[str, tuple[Formula, ...]] = {
         Formula("Loss of the next token", 13, "What a loss is worth", op("next_token_loss")),
     ),
     "Positions": (
-        Formula("Embedding", 8, "The gradient goes home", op("embedding")),
+        Formula("Embedding", 8, "The gradient goes home", op("embedding"), parts=("y_n =", "dW =")),
         Formula("Sinusoidal positions", 8, "Waves of many lengths", op("sinusoidal_position")),
         Formula("Learned positions", 8, "Learned positions", op("learned_position")),
         Formula("Rotary positions", 8, "Turning queries and keys", op("rope")),
@@ -148,7 +148,13 @@ SECTIONS: dict[str, tuple[Formula, ...]] = {
         ),
     ),
     "Normalization and residuals": (
-        Formula("Layer normalization", 11, "Its backward, step by step", op("layer_norm")),
+        Formula(
+            "Layer normalization",
+            11,
+            "Its backward, step by step",
+            op("layer_norm"),
+            parts=(r"\mu =", "r =", r"\hat x =", "y =", "dx ="),
+        ),
         Formula("RMS normalization", 11, "Half of it: RMS norm", op("rms_norm")),
         Formula("Residual", 11, "The residual connection", op("residual")),
         Formula("Dropout", 10, "Masks, and a query that may look at nothing", op("dropout")),

@@ -8,8 +8,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import nbformat
-
 from _generate import pages
 from handgrad.lessons import catalog, knobs
 
@@ -56,6 +54,8 @@ def write(folder: Path) -> None:
 
 
 def _execute(lesson: catalog.Lesson, target: Path, work: Path) -> None:
+    import nbformat
+
     begun = time.perf_counter()
     notebook = catalog.run(lesson, folder=work)
     for cell in notebook.cells:

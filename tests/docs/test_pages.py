@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+from _generate import formulas
 
 from handgrad import ops
 from handgrad.lessons import catalog
 
 ROOT = Path(__file__).parents[2]
-formulas = pytest.importorskip("_generate.formulas", reason="docs/ is not beside the tests")
 
 REPORTS = {
     "Forward and backward propagation",

@@ -5,8 +5,11 @@ $$y_n = s\,W_{id_n}$$
 This is the affine layer on one-hot rows: $y = s\,E\,W$ with $E_{nv} = 1$ where $id_n = v$. `scale` is $s$:
 one, or $\sqrt{d_{model}}$ as in the original transformer. An id that has no row gives NaN.
 
-Backward, from the product: $dW = s\,E^\top dy$. Each row of the table sums the gradients of all positions at
-which its token stands.
+Backward, from the product:
+
+$$dW = s\,E^\top dy$$
+
+Each row of the table sums the gradients of all positions at which its token stands.
 
 Source: Bengio et al., "A neural probabilistic language model", JMLR 3 (2003); the scale: Vaswani et al.
 (2017), section 3.4.
