@@ -1,5 +1,7 @@
 """What the judges of exercises say."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,14 @@ def test_a_gradient_is_judged_by_the_proof():
     verdict = exercise.backward(lambda dy, saved: (dy * saved.y * (1 - saved.y),), ops.softmax)
     assert verdict.state == "wrong"
     assert "the gradient of x fails the proof" in verdict.message
+
+
+def test_a_small_slip_is_seen_in_the_numbers_of_the_verdict():
+    def slip(dy, saved):
+        return (ops.softmax.backward(dy, saved)[0] * (1 + 1e-8),)
+
+    measured, said = re.findall(r"\d\.\d+", exercise.backward(slip, ops.softmax).message)
+    assert measured != said
 
 
 def test_a_claim_says_what_was_asked_for():

@@ -91,7 +91,7 @@ def gradient(
             if not proof.passed:
                 return (
                     f"the gradient of {proof.input} fails the proof: along a random direction the output "
-                    f"moves by {proof.measured:.6g}, and your backward says {proof.derived:.6g}"
+                    f"moves by {proof.measured:.10g}, and your backward says {proof.derived:.10g}"
                 )
         return None
 
