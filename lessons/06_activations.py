@@ -156,7 +156,7 @@ print("central difference:  ", (relu.forward(at_zero + h)[0] - relu.forward(at_z
 
 # %% [markdown]
 # Little hangs on the choice: a sum of products is hardly ever exactly zero. But a *proof* by differences must
-# keep away from the kink, and the cases that prove the ReLU do.
+# keep away from the kink, and the cases on which the ReLU is checked do.
 #
 # ## Units that die, and the leak that saves them
 #

@@ -260,10 +260,10 @@ else:
 # ## Masks, and a query that may look at nothing
 #
 # A mask says which key a query may see; the score of every other is $-\infty$ and its probability zero.
-# `causal` is the mask of a model that writes. `mask=` adds one of your own, an array that is True where a
-# query may look: for sentences that were filled up with padding, say, or for a window of the last few
-# positions. Its shape is anything that fits $(B, G, R, T, S)$, with $G\cdot R$ heads, $T$ queries and $S$
-# keys. Here all heads share one mask; what it forbids is hatched. The dashes stand for padding.
+# `causal` is the mask of a model that writes. `mask=` adds one of your own: for sentences that were filled up
+# with padding, say, or for a window of the last few positions. Its shape is $(T, S)$, for $T$ queries and $S$
+# keys, or $(B, H, T, S)$ with 1 in place of any size. Booleans are True where a query may look; floats are
+# added to the scores. Here all heads share one mask; what it forbids is hatched. Dashes stand for padding.
 
 # %%
 tokens = ["we", "see", "the", "sea", "-", "-"]

@@ -265,12 +265,12 @@ knobs.turn(climb, depth=depths)
 # %% [markdown]
 # The same idea works at every level. If $b\times b$ blocks of all three matrices fit into a cache, $12b^2$
 # bytes, then each pair of blocks brings $2b^3$ operations for $8b^2$ bytes: $I = b/4$. A library for products
-# (a *BLAS*) therefore cuts matrices into blocks for L2, those into panels for L1, and these into *tiles*,
-# whose sums stay in registers, the nearest store of all (Goto & van de Geijn, "Anatomy of high-performance
-# matrix multiplication", 2008). In a tile of $r\times c$ sums, one step along the inner axis loads $r + c$
-# numbers and does $2rc$ operations. Below is that step in handgrad's own products, as it tells the compiler.
-# And how far apart do all these ways lie? Three loops in Python do the right operations too, with an
-# interpreter around each of them.
+# (a *BLAS*) therefore cuts matrices into blocks for L2, those into panels for L1, and these into blocks of a
+# few rows and columns, whose sums stay in registers, the nearest store of all: a *microkernel* (Goto & van de
+# Geijn, "Anatomy of high-performance matrix multiplication", 2008). In a microkernel of $r\times c$ sums, one
+# step along the inner axis loads $r + c$ numbers and does $2rc$ operations. Below is that step in handgrad's
+# own products, as it tells the compiler. And how far apart do all these ways lie? Three loops in Python do
+# the right operations too, with an interpreter around each of them.
 
 
 # %%
@@ -566,9 +566,9 @@ pictures.errors_of_sums(lengths, {name: errors(total, lengths) for name, total i
 # ## Cores that do not meet
 #
 # Two cores could share every kernel, half of the rows each. Then they would have to meet after each of its
-# calls, and you saw above how many a step has. So the CPU engine runs a *worker* on each core:
-# micro-batches, an arena and a gradient of its own, and they meet when the gradients are summed. The price is
-# a gradient for each worker; and, as addition is not associative, last bits that depend on the number of
+# calls, and you saw above how many a step has. So the CPU engine runs a *worker* on each core. A worker has
+# its own micro-batches, arena and gradient; workers meet only when the gradients are summed. The price is a
+# gradient for each worker; and, as addition is not associative, last bits that depend on the number of
 # workers. They do not depend on which worker is ready first: worker 0 comes first in the sum, always.
 
 # %%

@@ -26,9 +26,9 @@ MODULES = {
 }
 HEAD = """# The library
 
-For every [command](commands.md) there is one of these functions, with the same names for its arguments. Two
-things are elsewhere: each op has [a page of its own](ops.md), and the [lessons](lessons.md) show the
-pictures, `handgrad.plots`, with the calls that draw them.
+`train`, `generate` and `check` do what the [commands](commands.md) of these names do. Two things are
+elsewhere: each op has [a page of its own](ops.md), and the [lessons](lessons.md) show the pictures
+(`handgrad.plots`, `handgrad.lessons.pictures`) with the calls that draw them.
 
 """
 

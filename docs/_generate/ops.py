@@ -32,10 +32,9 @@ WIDE_PICTURE = 620
 """Pixels above which a picture keeps a readable size on a phone, and moves sideways."""
 
 KERNELS = Path(handgrad.__path__[0]) / "kernels"
-TWIN = """The twin of this op in the CPU engine; its kernels are compiled by Numba. Tests compare it with the
-op on the op's own cases."""
+TWIN = "The twin of this op in the CPU engine: kernels that Numba compiles. Tests compare it with the op."
 LOOPS = """The CPU engine's loops, which Numba compiles; backward writes into `dy`. Tests compare them with
-this op on its own cases."""
+[`activation`](activation.md), on its cases."""
 
 COST = "Arithmetic, counted while the code runs:"
 COST_WITH_TABLES = """Arithmetic, counted while the code runs; its tables of sines and cosines, which depend

@@ -27,7 +27,7 @@ class _Drawn(Protocol):
 
 
 def turn(draw: Callable[..., _Drawn], **knobs: Sequence[float | str]) -> "_Page | VBox":
-    """Show `draw(**values)`, and a knob for each argument that begins at the middle of its values."""
+    """Show `draw(**values)` and one knob for each argument; a knob starts at the middle of its values."""
     if os.environ.get(ON_A_PAGE):
         return _Page(draw, knobs)
     import ipywidgets
@@ -58,7 +58,7 @@ def turn(draw: Callable[..., _Drawn], **knobs: Sequence[float | str]) -> "_Page 
 
 
 class _Page:
-    """The pictures of all settings, and a script that shows the one that the knobs stand at."""
+    """The pictures of all settings, and a script that shows the picture for the present setting."""
 
     def __init__(self, draw: Callable[..., _Drawn], knobs: dict[str, Sequence[float | str]]):
         self.knobs = knobs

@@ -113,7 +113,7 @@ PICTURES: dict[str, tuple[str, Drawing]] = {
     "attention": ("Scores, mask, softmax, output, for three tokens", attention.steps),
     "multi_head_attention": ("How x is cut into heads, and put together again", heads.shapes),
     "sinusoidal_position": (
-        "The encodings of a hundred positions, and some of their columns",
+        "The encodings of a hundred positions, and some of their components as waves",
         positions.sinusoid,
     ),
     "learned_position": _said(learned_position),

@@ -16,7 +16,7 @@ N_BINS = 200
 
 
 def draw(training: Losses, validation: Losses, baselines: Mapping[str, float]) -> Picture:
-    """The training loss of every step, the validation loss of every evaluation, baselines as dashed lines."""
+    """The training loss, averaged over neighbouring steps; every validation loss; baselines, dashed."""
     with style.drawing() as look:
         figure = style.figure(7.2, 4.2)
         axes = figure.add_subplot()
