@@ -29,10 +29,14 @@ def assert_good(draw):
     with style.theme("dark"):
         figure = draw()
     assert to_hex(figure.get_facecolor()) == style.DARK.paper
-    known = {colour.lower() for colour in (style.DARK.ink, style.DARK.quiet, *style.DARK.series)}
+    for_words = {colour.lower() for colour in (style.DARK.ink, style.DARK.quiet, *style.DARK.series)}
+    for_lines = for_words | {colour.lower() for colour in style.DARK if isinstance(colour, str)}
     words = [word for axes in figure.axes for word in (axes.xaxis.label, axes.yaxis.label, *axes.texts)]
     inside = [word for axes in figure.axes if axes.images for word in axes.texts]  # on cells of any colour
-    assert {to_hex(word.get_color()) for word in words if word not in inside} <= known
+    assert {to_hex(word.get_color()) for word in words if word not in inside} <= for_words
+    for line in (line for axes in figure.axes for line in axes.get_lines()):
+        colours = (line.get_color(), line.get_markeredgecolor(), line.get_markerfacecolor())
+        assert {to_hex(colour) for colour in colours if str(colour) != "none"} <= for_lines
 
 
 def lines(figure, label):

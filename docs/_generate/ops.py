@@ -81,9 +81,7 @@ random directions: [what "proved" means](../../proof.md). `handgrad check {name}
 
 
 def picture(name: str, folder: Path) -> Iterator[str]:
-    """The op's picture, drawn on light and on dark paper, if it has one."""
-    if name not in pictures.PICTURES:
-        return
+    """The op's picture, drawn on light and on dark paper."""
     title, draw = pictures.PICTURES[name]
     yield "## Picture"
     for theme in style.THEMES:

@@ -90,7 +90,8 @@ def test_shares_are_those_of_the_time():
 def test_what_is_kept_is_drawn_for_every_method_in_every_panel():
     figure = PICTURES["kept"]()
     for name, n_bytes in METHODS.items():
-        for line in lines(figure, name):
+        first, second = lines(figure, name)
+        for line in (first, second):
             np.testing.assert_array_equal(line.get_data(), [LENGTHS, n_bytes])
     assert [axes.get_xlabel() for axes in figure.axes] == ["context", "vocabulary"]
 
@@ -111,7 +112,7 @@ def test_stairs_are_as_high_as_numbers_are_apart(name, dtype):
     np.testing.assert_array_equal(np.exp2(distances), np.spacing(numbers))
 
 
-def test_errors_lie_between_their_guides():
+def test_errors_and_their_guides_are_drawn_as_given():
     figure = PICTURES["errors_of_sums"]()
     for name, values in ERRORS.items():
         np.testing.assert_array_equal(lines(figure, name)[0].get_data(), [COUNTS, values])
