@@ -37,14 +37,13 @@ ALPHAS = {"leaky_relu": 0.1, "prelu": 0.25}
 """The default slopes below zero: the leaky ReLU's usual 0.01 is hard to see."""
 
 
-def curve(
-    name: str = "sigmoid", *, alpha: float | None = None, window: tuple[float, float] = (-4.0, 4.0)
-) -> Picture:
+def curve(name: str = "sigmoid", *, alpha: float | None = None) -> Picture:
     """One activation, solid, and its slope, dashed, with a dot where it is steepest.
 
     Where the slope jumps, the full dot is the slope that the library takes at the kink; the open dot is not
     taken. For the parametric ReLU a third curve shows how its output changes with `alpha`.
     """
+    window = (-4.0, 4.0)
     with style.drawing() as look:
         figure = style.figure(6.0, 4.0)
         axes = figure.add_subplot(title=_title(name, alpha))
@@ -61,8 +60,9 @@ def curve(
     return figure
 
 
-def several(names: Sequence[str] = NAMES, *, window: tuple[float, float] = (-3.0, 3.0)) -> Picture:
+def several(names: Sequence[str] = NAMES) -> Picture:
     """A gallery: one small panel for each activation, all on one scale; solid the value, dashed the slope."""
+    window = (-3.0, 3.0)
     with style.drawing():
         n_rows = -(-len(names) // 3)
         figure = style.figure(6.4, 0.6 + 1.7 * n_rows)

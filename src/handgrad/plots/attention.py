@@ -75,14 +75,13 @@ def steps(
     q: Float[np.ndarray, "T K"] = QUERIES,
     k: Float[np.ndarray, "S K"] = KEYS,
     v: Float[np.ndarray, "S K"] = VALUES,
-    *,
-    tokens: Sequence[str] = ("1", "2", "3"),
 ) -> Picture:
     """Four matrices, two above two: scores, scores behind the mask, probabilities, and the output."""
     y, saved = attention.forward(q[None, None], k[None, None], v[None, None])
     probs = saved.probs.y[0, 0, 0]
     scores = q @ k.T * saved.scale
     absent = later(*scores.shape)
+    tokens, components = ([str(1 + i) for i in range(n)] for n in v.shape)
     with style.drawing() as look:
         figure = style.figure(4.6, 4.8)
         panels = figure.subplots(2, 2).ravel()
@@ -97,7 +96,7 @@ def steps(
             axes.set_title(title, fontsize=10)
             marks.name_rows_and_columns(axes, tokens, tokens)
             axes.set(xlabel="key", ylabel="query" if axes in panels[::2] else "")
-        marks.name_rows_and_columns(panels[3], tokens, [str(1 + i) for i in range(v.shape[1])])
+        marks.name_rows_and_columns(panels[3], tokens, components)
         panels[3].set(xlabel="component")
     return figure
 

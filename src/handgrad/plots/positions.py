@@ -23,14 +23,13 @@ def lookup(
     weight: Float[np.ndarray, "V D"] = TABLE,
     token_ids: Int[np.ndarray, " T"] = TOKEN_IDS,
     *,
-    tokens: Sequence[str] | None = None,
     vocabulary: Sequence[str] | None = None,
 ) -> Picture:
     """One-hot rows times a table: the single 1 of each row picks a row of the table."""
     V = weight.shape[0]
     one_hot = (token_ids[:, None] == np.arange(V)).astype(float)
     vocabulary = [str(v) for v in range(V)] if vocabulary is None else vocabulary
-    tokens = [vocabulary[v] for v in token_ids] if tokens is None else tokens
+    tokens = [vocabulary[v] for v in token_ids]
     names = (
         ("one-hot rows $E$", tokens, vocabulary),
         ("table $W$", vocabulary, None),

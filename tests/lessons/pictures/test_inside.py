@@ -41,7 +41,7 @@ def patching():
 
 
 def saliency():
-    return pictures.saliency(TEXT, np.arange(5.0) - 2, 2 * np.arange(5.0) - 4, title="fading")
+    return pictures.saliency(TEXT, np.arange(5.0) - 2, 2 * np.arange(5.0) - 4)
 
 
 def neighbours():

@@ -24,8 +24,8 @@ PICTURES = {
     "entropy": lambda: pictures.entropy(LOGITS),
     "entropy of nothing given": pictures.entropy,
     "staircase": lambda: pictures.staircase(PROBS.round(2), TOKENS, draws=[0.2, 0.99]),
-    "surprise": lambda: pictures.surprise(TEXT, NATS, columns=5, title="ours; "),
-    "entropy_along": lambda: pictures.entropy_along(TEXT, NATS, NATS, title="both"),
+    "surprise": lambda: pictures.surprise(TEXT, NATS, columns=5),
+    "entropy_along": lambda: pictures.entropy_along(TEXT, NATS, NATS),
     "multiply_adds": lambda: pictures.multiply_adds(np.arange(1, 9), {"one": np.arange(1, 9) ** 2}),
 }
 

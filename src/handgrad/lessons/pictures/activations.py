@@ -16,10 +16,9 @@ MARKERS = "os^Dv*"
 UNIT, UNREACHED = "unit", "unit that no input reaches"
 
 
-def compare(
-    names: Sequence[str] = ("relu", "gelu", "silu"), *, window: tuple[float, float] = (-4.0, 4.0)
-) -> Picture:
+def compare(names: Sequence[str] = ("relu", "gelu", "silu")) -> Picture:
     """Several activations upon each other: their values on the left, their slopes on the right."""
+    window = (-4.0, 4.0)
     with style.drawing():
         figure = style.figure(7.2, 3.8)
         left, right = figure.subplots(1, 2)

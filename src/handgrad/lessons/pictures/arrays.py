@@ -33,14 +33,14 @@ def selection(x: Float[np.ndarray, "..."], index: Any, *, title: str = "") -> Pi
     """
     taken = np.zeros(x.shape, dtype=bool)
     taken[index] = True
-    blocks, marks = x.reshape(-1, *x.shape[-2:]), taken.reshape(-1, *x.shape[-2:])
+    blocks, are_taken = x.reshape(-1, *x.shape[-2:]), taken.reshape(-1, *x.shape[-2:])
     n, rows, columns = blocks.shape
     with style.drawing() as look:
         right = max(n * (columns + 1) - 0.6, 0.24 * len(title) - 0.6)
         top = -1.7 if n > 1 else -1.0
         figure, axes = _sheet(-1.1, right, top - (0.9 if title else 0.0), rows + 0.2)
         axes.text(-1.0, top - 0.4, title, va="center", fontsize=10, family="monospace")
-        for block, (numbers, marked) in enumerate(zip(blocks, marks, strict=True)):
+        for block, (numbers, marked) in enumerate(zip(blocks, are_taken, strict=True)):
             left = block * (columns + 1)
             _boxes(axes, numbers, (left, 0), ground=np.where(marked, "first", "plain"), bold=marked)
             if n > 1:

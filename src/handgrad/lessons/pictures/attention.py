@@ -1,7 +1,7 @@
 """Pictures of lesson 9: attention backward, why scores are scaled, and what attention costs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,8 +19,6 @@ def gradients(
     k: Float[np.ndarray, "S K"] = KEYS,
     v: Float[np.ndarray, "S K"] = VALUES,
     dy: Float[np.ndarray, "T K"] | None = None,
-    *,
-    tokens: Sequence[str] = ("1", "2", "3"),
 ) -> Picture:
     """Backward through softmax: probabilities, their gradients, and the gradients of the scores.
 
@@ -33,6 +31,7 @@ def gradients(
     dprobs = dy @ v.T
     (dscores,) = softmax.backward(dprobs, saved.probs._replace(y=probs))
     absent = later(*probs.shape)
+    tokens = [str(1 + i) for i in range(len(q))]
     with style.drawing() as look:
         figure = style.figure(5.4, 2.5)
         panels = figure.subplots(1, 3)

@@ -264,7 +264,10 @@ def gradient_map(gradients: Mapping[str, np.ndarray]) -> Picture:
         axes = figure.add_subplot()
         least = table[~is_zero].min()
         scale = LogNorm(least / 3, table.max() * 3)  # room at both ends: no cell is quite like the paper
-        texts = [["0" if size < ZERO * table.max() else _size(size) for size in row] for row in table]
+        texts = [
+            ["0" if zero else _size(size) for size, zero in zip(row, zeros, strict=True)]
+            for row, zeros in zip(table, is_zero, strict=True)
+        ]
         marks.cells(axes, np.maximum(table, least / 3), look.amounts, scale, texts=texts, aspect="auto")
         axes.set_xticks(range(table.shape[1]), [f"block {n}" for n in range(table.shape[1])])
         axes.set_yticks(range(table.shape[0]), list(sizes))

@@ -146,13 +146,11 @@ def saliency(
     measured: Float[np.ndarray, " T"],
     *,
     ylabel: str = "change of the answer",
-    title: str = "",
 ) -> Picture:
     """What each token changes in the answer: bars as the gradient predicts, dots as measured."""
     with style.drawing() as look:
         figure = style.figure(WIDTH, 3.2)
         axes = figure.add_subplot()
-        axes.set_title(title, pad=24 if title else 0)
         places = range(len(tokens))
         axes.bar(places, predicted, 0.7, color=look.background, label="gradient predicts")
         axes.plot(places, measured, "o", color=look.series[0], markersize=4.5, label="measured")

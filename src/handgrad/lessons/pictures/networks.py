@@ -65,10 +65,8 @@ def squashing(steepness: float = 1.0) -> Picture:
     return figure
 
 
-def paths(
-    slopes: Mapping[str, tuple[float, float]] | None = None, *, start: str = "x", end: str = "L"
-) -> Picture:
-    """The chain rule on several paths from `start` to `end`: along a path slopes multiply, paths add up.
+def paths(slopes: Mapping[str, tuple[float, float]] | None = None) -> Picture:
+    """The chain rule on several paths from x to L: along a path slopes multiply, paths add up.
 
     `slopes` has, for every node between, the slope of the step to it and of the step from it.
     """
@@ -78,22 +76,20 @@ def paths(
     with style.drawing() as look:
         figure = style.figure(5.4, 2.0)
         axes = _canvas(figure, (-0.3, 5.9), (-1.1, 1.1))
-        for (name, (first, second)), y, line in zip(slopes.items(), heights, marks.lines(), strict=False):
+        for (name, steps), product, y, line in zip(
+            slopes.items(), products, heights, marks.lines(), strict=False
+        ):
+            first, second = map(marks.number, steps)
             colour = line["color"]
             _arrow(axes, (0.0, 0.0), (2.0, y), colour, line["linestyle"])
             _arrow(axes, (2.0, y), (4.0, 0.0), colour, line["linestyle"])
             beside = y / 2 + 0.42 * np.sign(y)
-            _text(
-                axes, (0.75, beside), rf"$\partial {name}/\partial {start}$ = {marks.number(first)}", colour
-            )
-            _text(axes, (3.25, beside), rf"$\partial {end}/\partial {name}$ = {marks.number(second)}", colour)
+            _text(axes, (0.75, beside), rf"$\partial {name}/\partial x$ = {first}", colour)
+            _text(axes, (3.25, beside), rf"$\partial L/\partial {name}$ = {second}", colour)
             _node(axes, (2.0, y), f"${name}$")
-            product = (
-                f"{marks.number(first)} · {marks.number(second)} = {marks.number(math.prod((first, second)))}"
-            )
-            _text(axes, (5.1, y), product, colour)
-        _node(axes, (0.0, 0.0), f"${start}$")
-        _node(axes, (4.0, 0.0), f"${end}$")
+            _text(axes, (5.1, y), f"{first} · {second} = {marks.number(product)}", colour)
+        _node(axes, (0.0, 0.0), "$x$")
+        _node(axes, (4.0, 0.0), "$L$")
         total = f"{' + '.join(map(marks.number, products))} = {marks.number(sum(products))}"
         _text(axes, (5.1, 0), total, look.ink)
     return figure
@@ -206,9 +202,9 @@ def training(
     return figure
 
 
-def digits(images: Float[np.ndarray, "N 8 8"], captions: Sequence[str], *, n_columns: int = 6) -> Picture:
+def digits(images: Float[np.ndarray, "N 8 8"], captions: Sequence[str]) -> Picture:
     """Small pictures of grey, each with a few words above it."""
-    n_columns = max(1, min(n_columns, len(images)))
+    n_columns = max(1, min(6, len(images)))
     n_rows = max(1, -(-len(images) // n_columns))
     with style.drawing() as look:
         figure = style.figure(1.2 * n_columns, 1.55 * n_rows)

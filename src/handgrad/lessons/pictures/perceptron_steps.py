@@ -24,8 +24,6 @@ def geometry(
     weights: Sequence[float] | Float[np.ndarray, " 2"] = (1.2, 1.6),
     bias: float = -2.0,
     point: Sequence[float] | Float[np.ndarray, " 2"] = (2.0, 1.5),
-    *,
-    half: float = 3.5,
 ) -> Picture:
     """A perceptron on paper: the line where the score is zero, the weights, and the distance of a point.
 
@@ -37,12 +35,13 @@ def geometry(
     unit, foot_of_origin = w / length, -bias * w / length**2
     distance = (w @ x + bias) / length
     foot = x - distance * unit
+    window = (-3.5, 3.5)
     with style.drawing() as look:
         figure = style.figure(5.4, 5.4)
-        axes = figure.add_subplot(aspect="equal", xlim=(-half, half), ylim=(-half, half))
+        axes = figure.add_subplot(aspect="equal", xlim=window, ylim=window)
         axes.axhline(0, color=look.grid, linewidth=0.8, zorder=1)
         axes.axvline(0, color=look.grid, linewidth=0.8, zorder=1)
-        _sides(axes, w, bias, (-half, half))
+        _sides(axes, w, bias, window)
         _normal(axes, foot_of_origin, foot_of_origin + w)
         axes.plot(*np.stack([foot, x]).T, color=look.series[1], linestyle="--", zorder=3)
         axes.plot(*x, "o", color=look.series[1], markersize=8, zorder=4)

@@ -17,7 +17,6 @@ def scatter(
     dy: Float[np.ndarray, "T D"] | None = None,
     token_ids: Int[np.ndarray, " T"] = TOKEN_IDS,
     *,
-    tokens: Sequence[str] | None = None,
     vocabulary: Sequence[str] | None = None,
 ) -> Picture:
     """The gradient of the table: each row of dy is added to the row that its token came from."""
@@ -25,18 +24,17 @@ def scatter(
     dy = np.arange(1.0, 1 + 2 * token_ids.size).reshape(-1, 2) if dy is None else dy
     to_one_hot = (token_ids[None, :] == np.arange(V)[:, None]).astype(float)
     vocabulary = [str(v) for v in range(V)] if vocabulary is None else vocabulary
-    tokens = [vocabulary[v] for v in token_ids] if tokens is None else tokens
+    tokens = [vocabulary[v] for v in token_ids]
     names = ((r"$E^\top$", vocabulary, tokens), ("$dy$", tokens, None), (r"$dW$", vocabulary, None))
     return product((to_one_hot, dy, to_one_hot @ dy), names)
 
 
-def similarity(
-    T: int = 64, d_model: int = 64, *, base: float = 10_000.0, rows: Sequence[int] = (8, 32, 56)
-) -> Picture:
+def similarity(T: int = 64, d_model: int = 64, *, rows: Sequence[int] = (8, 32, 56)) -> Picture:
     """Scalar products between sinusoidal positions: left all with all, right some rows against the distance.
 
     Every diagonal has one colour, and the rows lie on one curve, a sum of cosines.
     """
+    base = 10_000.0
     table = sinusoidal_position.table(T, d_model, base=base)
     products = table @ table.T
     distance = np.linspace(-T, T, 801)

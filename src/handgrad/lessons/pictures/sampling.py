@@ -53,10 +53,9 @@ def temperatures(
     tokens: Sequence[str] = "abcde",
     *,
     temperatures: Sequence[float] = (0.5, 1.0, 2.0),
-    n: int = 20,
 ) -> Picture:
     """The same logits at several temperatures, one below the other: the order stays, the contrast changes."""
-    order = np.argsort(-logits, kind="stable")[:n]
+    order = np.argsort(-logits, kind="stable")[:20]
     with style.drawing():
         figure = style.figure(5.8, 0.9 + 1.15 * len(temperatures))
         panels = np.atleast_1d(figure.subplots(len(temperatures), sharex=True, sharey=True))
@@ -127,7 +126,7 @@ def staircase(
     return figure
 
 
-def surprise(text: str, nats: Float[np.ndarray, " T"], *, columns: int = 32, title: str = "") -> Picture:
+def surprise(text: str, nats: Float[np.ndarray, " T"], *, columns: int = 32) -> Picture:
     """A text with a bar above each character: its surprise -ln p, darker and higher where it is larger.
 
     A character whose surprise is NaN, as the first one's, has no bar.
@@ -137,7 +136,7 @@ def surprise(text: str, nats: Float[np.ndarray, " T"], *, columns: int = 32, tit
     with style.drawing() as look:
         figure = style.figure(max(3.2, 0.5 + 0.15 * columns), 0.6 + 0.7 * n_rows)
         axes = figure.add_subplot()
-        axes.set_title(f"{title}highest bar: {highest:.1f} nats", fontsize=9, color=look.quiet)
+        axes.set_title(f"highest bar: {highest:.1f} nats", fontsize=9, color=look.quiet)
         for place, (character, value) in enumerate(zip(text, nats, strict=True)):
             row, column = divmod(place, columns)
             axes.text(
@@ -159,19 +158,12 @@ def surprise(text: str, nats: Float[np.ndarray, " T"], *, columns: int = 32, tit
     return figure
 
 
-def entropy_along(
-    text: str,
-    entropies: Float[np.ndarray, " T"],
-    nats: Float[np.ndarray, " T"],
-    *,
-    title: str = "",
-) -> Picture:
+def entropy_along(text: str, entropies: Float[np.ndarray, " T"], nats: Float[np.ndarray, " T"]) -> Picture:
     """Character by character: steps for the expected surprise, the entropy; dots for the surprise found."""
     places = np.arange(len(text))
     with style.drawing() as look:
         figure = style.figure(5.8, 3.4)
         axes = figure.add_subplot()
-        axes.set_title(title, pad=26 if title else 0)
         axes.vlines(places, 0, nats, color=look.grid, linewidth=1.0)
         axes.step(
             places, entropies, where="mid", color=look.series[1], linewidth=1.4, label="expected: entropy"
@@ -183,12 +175,7 @@ def entropy_along(
     return figure
 
 
-def multiply_adds(
-    lengths: Float[np.ndarray, " n"],
-    costs: Mapping[str, Float[np.ndarray, " n"]],
-    *,
-    ylabel: str = "multiply-adds in all",
-) -> Picture:
+def multiply_adds(lengths: Float[np.ndarray, " n"], costs: Mapping[str, Float[np.ndarray, " n"]]) -> Picture:
     """The cost of writing a text against its length, both logarithmic.
 
     Where a line is twice as steep, twice the text costs four times as much.
@@ -198,7 +185,7 @@ def multiply_adds(
         axes = figure.add_subplot(xscale="log", yscale="log")
         for (name, values), line in zip(costs.items(), marks.lines(), strict=False):
             axes.plot(lengths, values, **line, label=name)
-        axes.set(xlabel="tokens written", ylabel=ylabel, xlim=(lengths[0], lengths[-1]))
+        axes.set(xlabel="tokens written", ylabel="multiply-adds in all", xlim=(lengths[0], lengths[-1]))
         axes.grid(visible=True)
         axes.legend(loc="upper left")
     return figure
