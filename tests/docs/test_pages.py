@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,22 +79,24 @@ def test_every_public_function_is_in_the_reference(tmp_path):
     assert all(f"### {name}\n" in text for name in handgrad.__all__)
 
 
-@pytest.fixture
-def a_folder_with_a_run(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with the two runs that the pages speak of."""
     import handgrad
 
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "book.txt").write_text("To be, or not to be, that is the question.\n" * 40)
-    for out in ("runs/nano-1", "runs/mine"):
-        handgrad.train(
-            "book.txt", steps=2, n_layers=1, d_model=8, n_heads=2, batch_size=2, out=out, engine="reference",
-            report=lambda event: None,
-        )  # fmt: skip
+    folder = tmp_path_factory.mktemp("pages")
+    (folder / "book.txt").write_text("To be, or not to be, that is the question.\n" * 40)
+    handgrad.train(
+        folder / "book.txt", steps=2, n_layers=1, d_model=8, n_heads=2, batch_size=2,
+        out=folder / "runs" / "nano-1", engine="reference", report=lambda event: None,
+    )  # fmt: skip
+    shutil.copytree(folder / "runs" / "nano-1", folder / "runs" / "mine")
+    return folder
 
 
-@pytest.mark.usefixtures("a_folder_with_a_run")
-@pytest.mark.parametrize("page", ["how-to/take-apart.md", "how-to/write-an-op.md"])
-def test_code_on_a_page_runs_from_top_to_bottom(page):
+@pytest.mark.parametrize("page", ["how-to/take-apart.md", "how-to/write-an-op.md", "../README.md"])
+def test_code_on_a_page_runs_from_top_to_bottom(page, runs, monkeypatch):
+    monkeypatch.chdir(runs)
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert blocks
