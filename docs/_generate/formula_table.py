@@ -119,7 +119,7 @@ SECTIONS: dict[str, tuple[Formula, ...]] = {
             7,
             "Softmax and cross-entropy in one",
             op("softmax_cross_entropy"),
-            parts=("L =", "dz_n ="),
+            parts=("L =", "dz_n =", r"\text{for counted rows"),
         ),
         Formula("Loss of the next token", 13, "What a loss is worth", op("next_token_loss")),
     ),

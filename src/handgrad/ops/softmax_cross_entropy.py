@@ -8,7 +8,7 @@ of any size are stable. Targets equal to `ignore` do not count; any other that h
 Backward. $\partial\log\sum_k e^{z_k}/\partial z_j$ is the softmax, and the second term has the derivative one
 at the target. The quotient of the plain cross-entropy and the Jacobian of softmax are gone:
 
-$$dz_n = \frac{\operatorname{softmax}(z_n) - \operatorname{onehot}(t_n)}{N}\ \text{for counted rows,
+$$dz_n = \frac{\operatorname{softmax}(z_n) - \operatorname{onehot}(t_n)}{N}\quad\text{for counted rows,
 else } 0$$
 
 Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs" (1990).
