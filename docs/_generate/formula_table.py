@@ -153,7 +153,7 @@ SECTIONS: dict[str, tuple[Formula, ...]] = {
             11,
             "Its backward, step by step",
             op("layer_norm"),
-            parts=(r"\mu =", "r =", r"\hat x =", "y =", "dx ="),
+            parts=(r"\mu =", "r =", r"\hat x =", "y =", "g =", "dx ="),
         ),
         Formula("RMS normalization", 11, "Half of it: RMS norm", op("rms_norm")),
         Formula("Residual", 11, "The residual connection", op("residual")),

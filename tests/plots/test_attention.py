@@ -87,3 +87,8 @@ def test_the_steps_of_the_example_are_its_fractions():
 
 def test_numbers_are_written_into_small_matrices():
     assert [text.get_text() for text in plots.steps().axes[3].texts] == ["12", "0", "9", "3", "6", "8"]
+
+
+def test_the_panel_of_the_output_is_as_wide_as_the_output():
+    y = plots.steps().axes[3]
+    assert y.get_xlim() == (-0.5, 1.5)

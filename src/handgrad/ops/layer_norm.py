@@ -6,11 +6,12 @@ y = \gamma\hat x+\beta$$
 
 where $\langle\cdot\rangle$ is the mean over the row.
 
-Backward, with $g = \gamma\,dy$. $x$ acts on $\hat x$ in three ways: directly, with the factor $r$; through
-$\mu$, which subtracts the mean of $g$; and through $r$, where $\partial r/\partial x = -r^2\hat x/D$
-subtracts the part of $g$ along $\hat x$:
+Backward. Let $g$ be the gradient of $\hat x$. $x$ acts on $\hat x$ in three ways: directly, with the
+factor $r$; through $\mu$, which subtracts the mean of $g$; and through $r$, where
+$\partial r/\partial x = -r^2\hat x/D$ subtracts the part of $g$ along $\hat x$:
 
-$$dx = r\,\big(g-\langle g\rangle-\hat x\,\langle g\,\hat x\rangle\big),\qquad
+$$g = \gamma\,dy,\qquad
+dx = r\,\big(g-\langle g\rangle-\hat x\,\langle g\,\hat x\rangle\big),\qquad
 d\gamma=\sum dy\,\hat x,\qquad d\beta=\sum dy$$
 
 The variance is taken in two passes: $\langle x^2\rangle-\mu^2$ loses its digits where the mean is large. A

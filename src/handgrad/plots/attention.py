@@ -94,10 +94,11 @@ def steps(
         for axes, (title, matrix, colours, scale, hidden) in zip(panels, shown, strict=True):
             marks.cells(axes, matrix, colours, scale, texts=marks.numbers(matrix), absent=hidden)
             axes.set_title(title, fontsize=10)
-            marks.name_rows_and_columns(axes, tokens, tokens)
-            axes.set(xlabel="key", ylabel="query" if axes in panels[::2] else "")
-        marks.name_rows_and_columns(panels[3], tokens, components)
-        panels[3].set(xlabel="component")
+            is_output = axes is panels[3]
+            marks.name_rows_and_columns(axes, tokens, components if is_output else tokens)
+            axes.set(
+                xlabel="component" if is_output else "key", ylabel="query" if axes in panels[::2] else ""
+            )
     return figure
 
 
