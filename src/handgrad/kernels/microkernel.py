@@ -114,7 +114,8 @@ def _function(module: ir.Module, by_columns: bool) -> ir.Function:
 
 def _emit(
     builder: ir.IRBuilder, by_columns: bool, c: ir.Value, c_stride: ir.Value, start: ir.Value,
-    start_stride: ir.Value, a: ir.Value, a_stride: ir.Value, last_row: ir.Value, b: ir.Value, n_steps: ir.Value,
+    start_stride: ir.Value, a: ir.Value, a_stride: ir.Value, last_row: ir.Value, b: ir.Value,
+    n_steps: ir.Value,
 ) -> None:  # fmt: skip
     for i in range(MICRO_ROWS):  # C is written last: asked for now, it is there by then
         emit_prefetch(builder, builder.add(c, builder.mul(c_stride, i64(i))), to_write=True)
