@@ -1,9 +1,12 @@
 """The one error that a user may see: a sentence with the rule, the facts and the remedy."""
 
 import difflib
+import operator
 import reprlib
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 
 class UserError(Exception):
@@ -22,16 +25,29 @@ def require_known(what: str, name: str, choices: Iterable[str]) -> None:
         raise UserError(f"There is no {what} {shown(name)}; choose one of {', '.join(known)}.{hint}")
 
 
-def require_number(name: str, value: Any) -> None:
-    """Raise `UserError` unless `value` is a number."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
+def require_number(name: str, value: Any) -> int | float:
+    """`value`, a number of Python's or NumPy's, as Python's; `UserError` where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise UserError(f"{name} must be a number; got {shown(value)}.")
+    return int(value) if isinstance(value, int | np.integer) else float(value)
 
 
-def require_whole(name: str, value: Any, least: int = 0) -> None:
-    """Raise `UserError` unless `value` is a whole number, at least `least` and below 2^63."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 1 << 63:
+def require_whole(name: str, value: Any, least: int = 0) -> int:
+    """`value`, of any integer type, as an int; `UserError` unless it is at least `least` and below 2^63."""
+    whole = as_whole(value)
+    if whole is None or not least <= whole < 1 << 63:
         raise UserError(f"{name} must be a whole number from {least}, below 2^63; got {shown(value)}.")
+    return whole
+
+
+def as_whole(value: Any) -> int | None:
+    """`value`, of any integer type, as an int; None where it is something else, such as a bool."""
+    if isinstance(value, bool | np.bool_):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def shown(value: Any) -> str:

@@ -88,6 +88,14 @@ def test_settings_that_mean_nothing_are_refused(settings, words):
         Sampling(**settings)
 
 
+def test_numbers_of_numpy_are_taken_as_what_they_are(model):
+    sampling = Sampling(temperature=np.float32(0.5), top_k=np.int64(3), top_p=np.float64(0.75))
+    assert sampling == Sampling(temperature=0.5, top_k=3, top_p=0.75)
+    assert [type(value) for value in vars(sampling).values()] == [float, int, float]
+    written = generate(model, "abc", max_tokens=np.int64(5), seed=np.uint8(1))
+    assert written == generate(model, "abc", max_tokens=5, seed=1)
+
+
 def test_the_cache_changes_nothing(model, rng):
     token_ids = rng.integers(model.config.vocab_size, size=8)
     decoding = Decoding(model.config, model.weights)

@@ -215,6 +215,15 @@ def test_what_cannot_work_is_refused_before_anything_is_written(text_file, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
 
 
+def test_numbers_of_numpy_are_kept_as_what_they_are(text_file, tmp_path, small):
+    numbers = {"learning_rate": np.float32(0.5), "warmup_steps": np.int64(1), "dropout": np.float64(0.25)}
+    options = small | numbers | {"steps": np.int32(2), "seed": np.uint8(3), "vocab_size": np.int64(300)}
+    folder = handgrad.train(text_file, out=tmp_path / "run", tokenizer="bpe", **options)
+    config = run.about(folder).config
+    assert (config.seed, config.recipe.steps, config.recipe.warmup_steps) == (3, 2, 1)
+    assert (config.recipe.learning_rate, config.model.dropout) == (0.5, 0.25)
+
+
 def test_a_folder_in_use_is_left_alone(text_file, tmp_path, small):
     folder = handgrad.train(text_file, out=tmp_path / "run", **small)
     before = (folder / LAST).read_bytes()

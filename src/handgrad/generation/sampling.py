@@ -27,16 +27,16 @@ class Sampling:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        require_number("temperature", self.temperature)
+        object.__setattr__(self, "temperature", require_number("temperature", self.temperature))
         if not 0.0 <= self.temperature <= LARGEST:
             raise UserError(
                 f"temperature must be zero (always the likeliest) or above; got {shown(self.temperature)}. "
                 f"Try 0.8."
             )
         if self.top_k is not None:
-            require_whole("top_k", self.top_k, least=1)
+            object.__setattr__(self, "top_k", require_whole("top_k", self.top_k, least=1))
         if self.top_p is not None:
-            require_number("top_p", self.top_p)
+            object.__setattr__(self, "top_p", require_number("top_p", self.top_p))
             if not 0.0 < self.top_p <= 1.0:
                 raise UserError(
                     f"top_p is a share of probability, above 0 and at most 1; got {shown(self.top_p)}. "

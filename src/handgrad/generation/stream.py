@@ -42,8 +42,8 @@ def stream(
     seed: int = 0,
 ) -> Iterator[str]:
     """Yield the continuation of `prompt` as it is written."""
-    require_whole("max_tokens", max_tokens, least=1)
-    require_whole("seed", seed)
+    max_tokens = require_whole("max_tokens", max_tokens, least=1)
+    seed = require_whole("seed", seed)
     token_ids = encode_prompt(model, prompt)
     return _pieces(model, token_ids, max_tokens, sampling, np.random.default_rng(seed))
 

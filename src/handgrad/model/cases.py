@@ -52,8 +52,7 @@ def names() -> list[str]:
 
 def generator(seed: int) -> np.random.Generator:
     """Random numbers for a proof; `UserError` where `seed` is no whole number from 0."""
-    require_whole("seed", seed)
-    return np.random.default_rng(seed)
+    return np.random.default_rng(require_whole("seed", seed))
 
 
 def every_case(name: str | None = None, seed: int = 0) -> Iterator[Case]:

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from handgrad.errors import UserError, require_known, require_number, shown
+from handgrad.errors import UserError, as_whole, require_known, require_number, shown
 from handgrad.ops.activation import Elementwise as Activation
 
 Position = Literal["sinusoidal", "learned", "rope"]
@@ -21,25 +21,25 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 MOST = (1 << 31) - 1
-"""The largest count that is taken for a count: beyond it, it is a slip."""
+"""The largest number accepted; anything larger is taken for a mistake."""
 
 
 def _count(name: str, value: Any) -> int:
     """`value`, of any integer type, as a whole number from 1."""
-    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__") or not 1 <= value <= MOST:
+    whole = as_whole(value)
+    if whole is None or not 1 <= whole <= MOST:
         raise UserError(
             f"{name} counts something, so it must be a whole number from 1 to {MOST}; got {shown(value)}."
         )
-    return int(value)
+    return whole
 
 
 def _number(name: str, value: Any) -> float:
     """`value`, of any number's type, as a finite float."""
-    value = value.item() if isinstance(value, np.generic) else value
-    require_number(name, value)
-    if not abs(value) < MOST:  # False for NaN
+    number = require_number(name, value)
+    if not abs(number) < MOST:  # False for NaN
         raise UserError(f"{name} must be finite, and below {MOST}; got {shown(value)}.")
-    return float(value)
+    return float(number)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from handgrad.errors import UserError
+from handgrad.errors import UserError, as_whole
 from handgrad.tokenizer.token_ids import listed
 
 if TYPE_CHECKING:  # imported when first needed: a browser's Python has no such library
@@ -43,14 +43,15 @@ class BPETokenizer:
         from tokenizers import models, pre_tokenizers, trainers
 
         least = N_BYTES + len(special_tokens)
-        if not isinstance(vocab_size, int) or not least <= vocab_size <= MOST_TOKENS:
+        size = as_whole(vocab_size)
+        if size is None or not least <= size <= MOST_TOKENS:
             raise UserError(
                 f"BPE begins with the {N_BYTES} bytes, so its vocabulary has {least:,} to {MOST_TOKENS:,} "
                 f"tokens; got {vocab_size}. Try --vocab-size 1024."
             )
         tokenizer = _byte_level(models.BPE())
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size - len(special_tokens),
+            vocab_size=size - len(special_tokens),
             min_frequency=2,
             show_progress=False,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

@@ -64,12 +64,12 @@ class Recipe:
     def __post_init__(self) -> None:
         require_known("schedule", self.schedule, SCHEDULES)
         for name, least in COUNTS.items():
-            require_whole(name, getattr(self, name), least)
+            object.__setattr__(self, name, require_whole(name, getattr(self, name), least))
         for name, (rule, holds) in RULES.items():
-            value = getattr(self, name)
-            require_number(name, value)
+            value = require_number(name, getattr(self, name))
             if not holds(value):
                 raise UserError(f"{name} must be {rule}; got {shown(value)}.")
+            object.__setattr__(self, name, value)
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of `step`, counted from 0."""

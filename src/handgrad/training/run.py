@@ -92,7 +92,7 @@ def create(
     model, recipe = _configured(preset_name, options)
     require_known("precision", precision, PRECISIONS)
     engines.get(engine).require(precision)
-    require_whole("seed", seed)
+    seed = require_whole("seed", seed)
     folder = _new_folder(out, preset_name)
     made = tokenizers.train(tokenizer, text.pieces(), vocab_size=vocab_size)
     model = model.replace(vocab_size=made.vocab_size)
