@@ -131,6 +131,17 @@ def test_an_engine_that_does_not_exist_is_refused():
         handgrad.logits(NANO, handgrad.init(NANO), IDS, engine="gpu")
 
 
+@pytest.mark.parametrize(
+    ("precision", "words"), [("float8", "no precision 'float8'"), ("bfloat16", "Take --engine cpu")]
+)
+def test_a_precision_that_the_formulas_do_not_have_is_refused(precision, words):
+    weights = handgrad.init(NANO)
+    with pytest.raises(UserError, match=words):
+        handgrad.logits(NANO, weights, IDS, precision=precision)
+    with pytest.raises(UserError, match=words):
+        handgrad.loss_and_gradients(NANO, weights, IDS, TARGETS, precision=precision)
+
+
 def test_nothing_imports_torch():
     program = (
         "import sys, handgrad; c = handgrad.preset('nano'); w = handgrad.init(c);"

@@ -48,6 +48,7 @@ def logits(
 
     `engine` and its `precision` are those of `loss_and_gradients`.
     """
+    engines.get(engine).require(precision)
     token_ids = convert.integers(token_ids, "token_ids")
     require_token_ids(config, token_ids)
     require_weights_of(config, weights)
@@ -74,8 +75,10 @@ def loss_and_gradients(
     `engine` says who computes: "reference", the formulas in the precision of the weights; "cpu", the kernels
     that train, in float32 or, where `precision` and the machine have it, bfloat16.
 
-    Raises `UserError` for ids that the model cannot read, and for weights of another model.
+    Raises `UserError` for ids that the model cannot read, for weights of another model, and for a precision
+    that the engine does not have.
     """
+    engines.get(engine).require(precision)
     token_ids, targets = convert.integers(token_ids, "token_ids"), convert.integers(targets, "targets")
     require_batch(config, token_ids, targets)
     require_weights_of(config, weights)

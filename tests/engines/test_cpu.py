@@ -248,6 +248,13 @@ def test_every_entry_of_every_engine_refuses_what_the_model_cannot_read(name, wh
 
 
 @pytest.mark.parametrize("name", engines.ENGINES)
+def test_a_precision_that_does_not_exist_is_refused(name):
+    config = small("nano")
+    with pytest.raises(UserError, match="no precision 'float8'"):
+        engines.training(config, State(init(config)), OptimizerSettings(), name=name, precision="float8")
+
+
+@pytest.mark.parametrize("name", engines.ENGINES)
 @pytest.mark.parametrize(
     ("token_ids", "words"), [([0, 67], "0 to 66"), ([-1], "0 to 66"), ([0] * 22, "attends to 21")]
 )
@@ -411,7 +418,7 @@ def test_engines_are_found_by_name_and_said_to_be_missing():
 
 def test_bfloat16_without_amx_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(machine, "AMX", "none")
-    with pytest.raises(UserError, match=r"needs a processor with AMX.*Take float32, or auto"):
+    with pytest.raises(UserError, match=r"needs AMX.*Take float32, or auto"):
         cpu.require("bfloat16")
     assert "float32, the processor has no AMX" in cpu.describe("auto")
     monkeypatch.setattr(machine, "AMX", "hardware")

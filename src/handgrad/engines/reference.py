@@ -14,7 +14,8 @@ from handgrad import parameters as p
 from handgrad import tree
 from handgrad.engines import allocator, micro_batches, parallel
 from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
-from handgrad.errors import UserError
+from handgrad.errors import UserError, require_known
+from handgrad.kernels import PRECISIONS
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
 from handgrad.model.init import require_weights_of, shapes
@@ -31,6 +32,7 @@ PROCESS = 85_000_000
 
 def require(precision: str) -> None:
     """Raise `UserError` for bfloat16: NumPy computes in float32."""
+    require_known("precision", precision, PRECISIONS)
     if precision == "bfloat16":
         raise UserError("The reference engine computes in float32. Take --engine cpu for bfloat16.")
 

@@ -1,1 +1,4 @@
-"""Fused CPU twins of the ops, in Numba: the only place that knows it."""
+"""The ops' fused CPU kernels. Only this package imports Numba."""
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""What matrices can be multiplied in. It stands here because to read it imports no Numba."""

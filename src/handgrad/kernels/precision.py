@@ -4,9 +4,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from handgrad.errors import UserError, require_known
-from handgrad.kernels import attention, attention_bfloat16, machine, products, products_bfloat16
-
-PRECISIONS = ("auto", "float32", "bfloat16")
+from handgrad.kernels import PRECISIONS, attention, attention_bfloat16, machine, products, products_bfloat16
 
 
 class Kernels(NamedTuple):
@@ -25,8 +23,8 @@ def kernels_for(precision: str) -> Kernels:
     require_known("precision", precision, PRECISIONS)
     if precision == "bfloat16" and machine.AMX == "none":
         raise UserError(
-            "precision bfloat16 needs a processor with AMX, which this one has not, or Linux does not grant. "
-            "Take float32, or auto."
+            "precision bfloat16 needs AMX. This processor does not have it, or Linux does not allow it. Take "
+            "float32, or auto."
         )
     return BFLOAT16 if name_of(precision) == "bfloat16" else FLOAT32
 

@@ -20,7 +20,7 @@ from handgrad.model.init import init
 from handgrad.training import baselines, checkpoint, loop, metrics, run_config
 from handgrad.training.metrics import EvaluationRow
 from handgrad.training.recipe import RECIPES, Recipe
-from handgrad.training.run_config import PRECISIONS, RunConfig
+from handgrad.training.run_config import RunConfig
 
 TOKENS, PLOT = "tokens.bin", "loss.png"
 RUNS = Path("runs")
@@ -90,7 +90,6 @@ def create(
 ) -> Path:
     """Make the folder of a new run, ready for its first step: all of it, or nothing."""
     model, recipe = _configured(preset_name, options)
-    require_known("precision", precision, PRECISIONS)
     engines.get(engine).require(precision)
     seed = require_whole("seed", seed)
     folder = _new_folder(out, preset_name)

@@ -8,11 +8,10 @@ from typing import Any
 from handgrad import engines
 from handgrad.formats import model_folder
 from handgrad.formats.tables import Table
+from handgrad.kernels import PRECISIONS
 from handgrad.model.config import ModelConfig
 from handgrad.training import baselines
 from handgrad.training.recipe import Recipe
-
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
