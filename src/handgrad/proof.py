@@ -4,6 +4,7 @@ An op's input is judged by the worst of the op's cases. The weights of a block o
 many arrays: the verdict is that of the worst array, and names it.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -61,5 +62,10 @@ def _keep_worst(worst: dict[tuple[str, str], Result], case: Case, path: str, err
     name, _, rest = path.partition(".")
     group = path if case.kind == "op" else name
     known = worst.get((case.name, group))
-    if known is None or not error <= known.relative_error:
+    if known is None or _size(error) > _size(known.relative_error):
         worst[case.name, group] = Result(case.name, case.kind, group, error, rest if group == name else "")
+
+
+def _size(error: float) -> float:
+    """Of an error, for comparison: a NaN is the worst."""
+    return math.inf if math.isnan(error) else error
