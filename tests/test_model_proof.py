@@ -1,15 +1,18 @@
 """The proof on a user's own model: what is right passes, and each kind of fault is found and named."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from handgrad import ops, tree
 from handgrad.errors import UserError
+from handgrad.formats import room
 from handgrad.formats.model_folder import Model
 from handgrad.model.cases import SMALL
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
-from handgrad.model_proof import check_model
+from handgrad.model_proof import check_model, weight_proofs
 from handgrad.optim import adamw
 from handgrad.tokenizer import CharacterTokenizer
 
@@ -87,6 +90,53 @@ def test_units_that_are_off_are_the_reason_for_weights_without_gradient():
         proof = proofs[f"blocks.0.feed_forward.{part}"]
         assert (proof.n_zero, proof.why_zero) == (n_zero, "units that no token turns on")
         assert proof.passed
+
+
+def test_slopes_of_units_that_are_always_on_have_no_gradient():
+    model = small("paper", activation="prelu")
+    for block in model.weights.blocks:
+        block.feed_forward.up.bias[3] = 100.0
+    proofs = {proof.name: proof for proof in check_model(model)}
+    alpha = proofs["blocks.0.feed_forward.alpha"]
+    assert (alpha.n_zero, alpha.why_zero) == (1, "units that no token makes negative")
+    assert all(proof.passed for proof in proofs.values())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_with_one_position_queries_and_keys_have_no_gradient(preset, qk_norm):
+    proofs = check_model(small(preset, context_length=1, qk_norm=qk_norm))
+    assert [proof for proof in proofs if not proof.passed] == []
+    for proof in proofs:
+        decides = any(part in proof.name for part in ("query", "key"))
+        assert decides == (proof.why_zero == "one position: there is nowhere else to look")
+        assert not decides or proof.n_zero == proof.size
+
+
+def test_with_one_token_nothing_has_a_gradient():
+    model = small("nano", vocab_size=1)
+    proofs = check_model(Model(model.config, model.weights, None))
+    assert all(proof.passed and proof.n_zero == proof.size for proof in proofs)
+    assert {proof.why_zero for proof in proofs} == {"one token: there is nothing to predict"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"vocab_size": 2000}, {"context_length": 1024}, {"d_ff": 600, "activation": "gelu_tanh"}],
+    ids=str,
+)
+def test_the_memory_that_a_proof_needs_is_asked_for(changes, monkeypatch):
+    model = small("nano", **changes)
+    model = Model(model.config, model.weights, None)
+    tracemalloc.start()
+    next(weight_proofs(model))  # the largest batch comes first
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    monkeypatch.setattr(room, "available", lambda: peak)
+    with pytest.raises(UserError, match="The proof of this model needs"):
+        check_model(model)
+    monkeypatch.setattr(room, "available", lambda: 2 * peak)
+    next(weight_proofs(model))
 
 
 def test_weights_of_another_model_are_refused():

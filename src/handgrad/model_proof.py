@@ -3,11 +3,12 @@
 Three things are asked of every weight array:
 
 - its gradient, through all layers, is that of the loss: `gradcheck`, one random direction an array;
-- its gradient is not zero, but where it must be;
+- its gradient is not zero, unless there is a reason for it;
 - one step of training moves it.
 """
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,13 +39,14 @@ TRIES = 6
 BATCH_TOKENS = 1024
 """Tokens in which every weight should take part."""
 BYTES_A_WEIGHT = 64
-"""What the proof needs at its peak: weights and gradients in float64, several times, and a training step."""
+"""Weights and gradients in float64, several times, and a training step."""
 
 LEARNING_RATE = 1e-3
 SMALLEST = 1e-9
 """A gradient, clipped, that surely moves a weight: AdamW divides by its size, plus 1e-8."""
 ZERO = 1e-12
 """Of the whole gradient's norm: what rounding leaves of a gradient that is zero."""
+DECIDES_WHERE_TO_LOOK = re.compile(r"\.attention\.(query|key)(_norm)?\.")
 
 
 class WeightProof(NamedTuple):
@@ -85,9 +87,9 @@ def weight_proofs(model: Model | str | Path, seed: int = 0) -> Iterator[WeightPr
     if not isinstance(model, Model):
         folder, model = Path(model), load(model)
         tokens = _text(folder, model.config)
-    room.require(BYTES_A_WEIGHT * count(model.config).parameters, "The proof of this model")
     require_weights_of(model.config, model.weights)
     config = model.config.replace(dropout=0.0)
+    room.require(_memory(config), "The proof of this model")
     weights = tree.map(lambda leaf: leaf.astype(np.float64), model.weights)
     token_ids, targets = _batch(config, tokens, BATCH_TOKENS, rng)
     _, gradients = LanguageModel(Transformer(config)).loss_and_gradients(1.0, weights, token_ids, targets)
@@ -99,6 +101,13 @@ def weight_proofs(model: Model | str | Path, seed: int = 0) -> Iterator[WeightPr
         ):
             n_zero, why = _zeros(name, gradient, norm, config, token_ids)
             yield WeightProof(name, gradient.size, proof.relative_error, n_zero, why, unmoved[name])
+
+
+def _memory(config: ModelConfig) -> int:
+    """The bytes that the proof needs at its peak, in the backward of its largest batch."""
+    longest = config.replace(context_length=min(config.context_length, BATCH_TOKENS))
+    numbers = reference.numbers_a_token(longest) + 5 * config.ff_width  # those of one activation's formula
+    return BYTES_A_WEIGHT * count(config).parameters + BATCH_TOKENS * numbers * np.dtype(np.float64).itemsize
 
 
 def _proofs(
@@ -160,18 +169,24 @@ def _zeros(
     """How many weights of an array have no gradient, and why, where there is a reason."""
     zero = np.abs(gradient) <= ZERO * norm if name.endswith("key.bias") else gradient == 0.0
     reason = ""
-    if name.endswith("key.bias") and np.all(zero):
+    if config.vocab_size == 1:
+        reason = "one token: there is nothing to predict"
+    elif config.context_length == 1 and np.all(zero) and DECIDES_WHERE_TO_LOOK.search(name):
+        reason = "one position: there is nowhere else to look"
+    elif name.endswith("key.bias") and np.all(zero):
         reason = "softmax does not see what all keys share"
     elif name == "embedding" and not np.any(zero[np.unique(token_ids)]):
         reason = "tokens that the batch does not have"
     elif name == "positions" and not np.any(zero[: token_ids.shape[1]]):
         reason = "positions after the text"
-    elif config.activation in ("relu", "relu_squared") and _of_units_that_are_off(name, zero):
+    elif config.activation in activation.SILENT and _of_some_units(name, zero):
         reason = "units that no token turns on"
+    elif name.endswith("alpha") and _of_some_units(name, zero):
+        reason = "units that no token makes negative"
     return int(np.sum(zero)), reason if np.any(zero) else ""
 
 
-def _of_units_that_are_off(name: str, zero: np.ndarray) -> bool:
+def _of_some_units(name: str, zero: np.ndarray) -> bool:
     """Whether the zeros are all that some, not all, units of a feed-forward block have."""
     units = zero.T if name.endswith("down.weight") else zero
     off = np.all(units, axis=0) if units.ndim == 2 else units

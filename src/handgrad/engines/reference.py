@@ -46,17 +46,21 @@ def memory(config: ModelConfig, batch_size: int, precision: str = "auto") -> Mem
     """What training takes at its peak: weights exactly, activations by the arrays that backward keeps."""
     n_weights, workers = count(config).parameters, min(parallel.n_cores(), batch_size)
     sequences = max(1, min(batch_size, MICRO_BATCH_TOKENS // config.context_length))
-    kv_width, probs = config.kv_heads * config.d_head, config.n_heads * config.context_length
-    kept = (3 if config.dropout else 1) * probs  # with dropout, the mask and what is left
-    block = 10 * config.d_model + 4 * kv_width + (6 if config.gated else 4) * config.ff_width + kept
-    token = config.n_layers * block + 5 * config.vocab_size + 5 * probs  # while one layer's are made
     return Memory(
         weights=4 * 3 * n_weights,
         gradients=4 * n_weights * (2 + workers),  # their sum, the decay of each weight, and one a worker
         panels=0,
-        activations=4 * workers * sequences * config.context_length * token,
+        activations=4 * workers * sequences * config.context_length * numbers_a_token(config),
         process=PROCESS,
     )
+
+
+def numbers_a_token(config: ModelConfig) -> int:
+    """Numbers that forward and backward hold at their peak for each token of a sequence of full length."""
+    kv_width, probs = config.kv_heads * config.d_head, config.n_heads * config.context_length
+    kept = (3 if config.dropout else 1) * probs  # with dropout, the mask and what is left
+    block = 10 * config.d_model + 4 * kv_width + (6 if config.gated else 4) * config.ff_width + kept
+    return config.n_layers * block + 5 * config.vocab_size + 5 * probs  # while one layer's are made
 
 
 def training(

@@ -26,6 +26,9 @@ Name = Literal[Elementwise, "softmax"]
 KINKED: tuple[Name, ...] = ("relu", "leaky_relu", "prelu")
 """Those whose slope jumps at zero, where no derivative exists."""
 
+SILENT: tuple[Name, ...] = ("relu", "relu_squared")
+"""Those that are zero below zero: a unit that every token makes negative learns nothing."""
+
 ACTIVATIONS: dict[Name, ModuleType] = {
     "tanh": tanh,
     "sigmoid": sigmoid,
