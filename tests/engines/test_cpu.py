@@ -270,6 +270,8 @@ def test_what_a_decoding_cannot_read_is_refused(name, token_ids, words):
 def test_weights_and_moments_of_another_model_are_refused(name):
     config = small("nano")
     with pytest.raises(UserError, match=r"they lack blocks\.1\.attention"):
+        engines.get(name).decoding(config, init(config.replace(n_layers=1)))
+    with pytest.raises(UserError, match=r"they lack blocks\.1\.attention"):
         engines.training(config, State(init(config.replace(n_layers=1))), OptimizerSettings(), name=name)
     with pytest.raises(UserError, match=r"embedding, \(9, 36\) instead of \(67, 36\)"):
         engines.training(config, State(init(config.replace(vocab_size=9))), OptimizerSettings(), name=name)

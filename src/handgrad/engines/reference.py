@@ -194,6 +194,7 @@ class Decoding:
     """A text in progress, with the keys and values of its tokens so far: the KV cache."""
 
     def __init__(self, config: ModelConfig, weights: p.Transformer):
+        require_weights_of(config, weights)
         self.config, self.weights = config, weights
         self.model = Transformer(config)
         self.past: list[tuple[np.ndarray, np.ndarray]] | None = None
