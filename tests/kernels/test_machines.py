@@ -1,11 +1,14 @@
 """Other machines, as far as this one can play them: other vectors, AMX compiled for, kernels kept on disk."""
 
+import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import handgrad
 from handgrad.kernels import cache
 
 COMPARE = """
@@ -134,6 +137,44 @@ def test_a_user_without_a_home_has_a_folder_all_the_same(monkeypatch, tmp_path):
     monkeypatch.setattr(cache.Path, "expanduser", nobody)
     monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path))
     assert cache.folder.__wrapped__().is_relative_to(tmp_path)
+
+
+KEPT = """
+import numpy as np
+from handgrad.kernels import cache, elementwise
+x, names = np.ones(3, np.float32), []
+with cache.listening(names.append):
+    elementwise.add_to(x, x)
+print(*x, *names)
+"""
+
+
+def test_a_damaged_index_is_replaced(tmp_path):
+    assert python(KEPT, tmp_path).stdout == "2.0 2.0 2.0 elementwise.add_to\n"
+    for index in tmp_path.rglob("*.nbi"):
+        index.write_bytes(bytes(index.stat().st_size))
+    assert python(KEPT, tmp_path).stdout == "2.0 2.0 2.0 elementwise.add_to\n"
+    assert python(KEPT, tmp_path).stdout == "2.0 2.0 2.0\n"
+
+
+def test_every_source_that_kernels_take_numbers_from_decides_on_the_folder():
+    package = Path(handgrad.__file__).parent
+    without_numbers = {package / f"{name}.py" for name in ("errors", "parameters", "shapes")}
+    for source in (package / "kernels").rglob("*.py"):
+        imports = (
+            node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.ImportFrom)
+        )
+        for module in (node.module for node in imports if node.module.startswith("handgrad")):
+            path = package.joinpath(*module.split(".")[1:])
+            path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            assert path in {*cache.sources(), *without_numbers}, source
+
+
+def test_another_number_in_an_op_makes_another_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    read, before = Path.read_bytes, cache.folder.__wrapped__()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path).replace(b"2.260987852402578e-05", b"0.0"))
+    assert cache.folder.__wrapped__() != before
 
 
 def test_folders_of_versions_used_long_ago_are_removed(monkeypatch, tmp_path):

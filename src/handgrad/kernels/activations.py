@@ -2,20 +2,19 @@
 
 For each name there is `NAME(y, x)` and `NAME_backward(dy, x)`, of flat arrays; the latter turns dy into dx in
 its place. (With dx as an argument of its own the compiler could not tell that it is the same array, and
-would use no vectors.) The parametric ReLU takes its slopes besides. The formulas are those of the ops.
+would use no vectors.) The parametric ReLU also takes its slopes. The formulas are those of the ops.
 """
-
-import math
 
 import numpy as np
 
 from handgrad.kernels import functions as f
 from handgrad.kernels.functions import ONE, TWO, ZERO
 from handgrad.kernels.jit import kernel
+from handgrad.ops import gelu_tanh as formula
 
 LEAK = np.float32(0.01)
-SLOPE, CUBIC = np.float32(math.sqrt(2.0 / math.pi)), np.float32(0.044715)
-SLOPE_3CUBIC = np.float32(math.sqrt(2.0 / math.pi) * 3 * 0.044715)
+SLOPE, CUBIC = np.float32(formula.SLOPE), np.float32(formula.CUBIC)
+SLOPE_3CUBIC = np.float32(formula.SLOPE * 3 * formula.CUBIC)
 
 
 @kernel

@@ -1,8 +1,8 @@
 """Where compiled kernels are kept: compiled once per machine, loaded by every later process.
 
 Numba looks at a function's own file to see whether it changed, not at what it calls nor at the constants it
-was built from. So the folder's name is a digest of all kernels' sources and of the numbers they are built
-from: what could make a compiled kernel wrong gives it another folder.
+was built from. So the folder's name is a digest of the sources of all kernels and of all ops, whose numbers
+kernels contain: what could make a compiled kernel wrong gives it another folder.
 
 Where nothing can be kept (a full disk, no folder that can be written to), every process compiles for itself.
 """
@@ -33,9 +33,9 @@ MOST_FOLDERS = 8
 def folder() -> Path | None:
     """The folder of this version's kernels for this machine; None where none can be written to."""
     digest = hashlib.sha256(f"{numba.__version__} {machine.LANES} {machine.AMX}".encode())
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
+    for source in sources():
         digest.update(source.read_bytes())
-    for place in (_of_the_user, _for_the_time_being):
+    for place in (_of_the_user, _temporary):
         with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: a user without a home
             chosen = place() / f"kernels-{digest.hexdigest()[:16]}"
             chosen.mkdir(parents=True, exist_ok=True)
@@ -45,12 +45,18 @@ def folder() -> Path | None:
     return None
 
 
+def sources() -> list[Path]:
+    """The files that kernels are built from."""
+    package = Path(__file__).parents[1]
+    return sorted(path for name in ("kernels", "ops") for path in (package / name).rglob("*.py"))
+
+
 def _of_the_user() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handgrad"
 
 
-def _for_the_time_being() -> Path:
-    """A folder under the system's for temporary files, which is ours: code is loaded from it."""
+def _temporary() -> Path:
+    """The user's own folder in the system's temporary one. Nobody else may own it: code is loaded from it."""
     user = os.getuid() if hasattr(os, "getuid") else ""
     place = Path(tempfile.gettempdir()) / f"handgrad-{user}"
     place.mkdir(mode=0o700, exist_ok=True)
@@ -75,7 +81,11 @@ class _Kept(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except (OSError, EOFError, pickle.UnpicklingError):
+        except OSError:
+            return None
+        except (EOFError, pickle.UnpicklingError):
+            with contextlib.suppress(OSError):
+                self.flush()  # an empty index: what is compiled now can be saved
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
