@@ -183,7 +183,7 @@ class Training:
             losses = []
             for part in mine:
                 worker.arena.reset()
-                loss, _ = worker.model.forward(worker.weights, token_ids[part], targets[part])
+                loss = worker.model.forward(worker.weights, token_ids[part], targets[part])[0]
                 losses.append(loss * micro_batches.counted_share(targets, part))
             return losses
 

@@ -30,7 +30,7 @@ def padded(n: int) -> int:
 
 
 class Arena:
-    """`reset` takes all arrays back at once. What does not fit gets a block of its own, once."""
+    """`reset` frees all arrays at once. What does not fit gets a block of its own, once."""
 
     def __init__(self, capacity: int):
         self.blocks = [aligned(capacity)]
@@ -42,9 +42,11 @@ class Arena:
         return self._before + self._position
 
     def reset(self) -> None:
-        """Take all arrays back: their memory is handed out anew."""
+        """Free all arrays: their memory is reused."""
         if len(self.blocks) > 1:
-            self.blocks = [aligned(sum(block.size for block in self.blocks))]
+            size = sum(block.size for block in self.blocks)
+            self.blocks.clear()  # before the new block: never both at once
+            self.blocks.append(aligned(size))
         self._position = self._before = 0
 
     def take(self, *shape: int) -> np.ndarray:
