@@ -22,19 +22,35 @@ def test_an_id_without_a_row_is_nan_and_leaves_the_others_alone(rng, token_id):
 
 
 @pytest.mark.parametrize("target", [-2, -5, 5, 100_000])
-def test_a_target_without_a_logit_makes_the_loss_nan(rng, target):
+def test_a_target_without_a_logit_makes_the_loss_and_its_gradient_nan(rng, target):
     logits = rng.normal(size=(3, 5))
-    loss, _ = ops.softmax_cross_entropy.forward(logits, np.array([1, target, 2]))
+    loss, saved = ops.softmax_cross_entropy.forward(logits, np.array([1, target, 2]))
     assert np.isnan(loss)
+    (dlogits,) = ops.softmax_cross_entropy.backward(1.0, saved)
+    np.testing.assert_array_equal(np.isnan(dlogits).all(axis=1), [False, True, False])
     loss, _ = ops.next_token_loss.forward(logits, np.eye(5), None, np.array([1, target, 2]))
     assert np.isnan(loss)
     loss, _ = ops.softmax_cross_entropy.forward(logits, np.array([1, 9, 2]), ignore=9)
     assert np.isfinite(loss)
 
 
-@pytest.mark.parametrize(("n_positions", "offset"), [(2, 0), (1, 1), (1, -1)])
-def test_positions_that_nobody_learned_are_refused(n_positions, offset):
-    with pytest.raises(UserError, match="learned positions for 1 tokens"):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_the_gradient_of_an_ignored_row_is_zero_whatever_its_logits(rng, value):
+    logits = rng.normal(size=(3, 5))
+    logits[1, 2] = value
+    with np.errstate(invalid="ignore"):  # inf - inf
+        loss, saved = ops.softmax_cross_entropy.forward(logits, np.array([1, -1, 2]))
+    (dlogits,) = ops.softmax_cross_entropy.backward(1.0, saved)
+    assert np.isfinite(loss)
+    assert np.all(dlogits[1] == 0.0)
+    assert np.all(dlogits[[0, 2]] != 0.0)
+
+
+@pytest.mark.parametrize(
+    ("n_positions", "offset", "got"), [(2, 0, "0 to 1"), (1, 1, "1 to 1"), (1, -1, "-1 to -1")]
+)
+def test_positions_that_nobody_learned_are_refused(n_positions, offset, got):
+    with pytest.raises(UserError, match=f"positions are 0 to 0; got {got}"):
         ops.learned_position.forward(np.zeros((2, n_positions, 3)), np.ones((1, 3)), offset=offset)
 
 

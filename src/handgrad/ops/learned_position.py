@@ -26,7 +26,7 @@ def forward(
 ) -> tuple[Float[Array, "*B T D"], Saved]:
     n, last = weight.shape[0], offset + x.shape[-2]
     if offset < 0 or last > n:  # a slice would be cut short, and one row would broadcast
-        raise UserError(f"There are learned positions for {n} tokens; got {last}. Cut the text.")
+        raise UserError(f"Learned positions are 0 to {n - 1}; got {offset} to {last - 1}. Cut the text.")
     return x + weight[offset:last, :], Saved(weight, offset)
 
 

@@ -3,7 +3,8 @@ r"""Cross-entropy on logits with integer targets, in nats: the loss one trains w
 $$L = \frac1N\sum_n\Big(\log\sum_k e^{z_{nk}} - z_{n,t_n}\Big)$$
 
 The largest logit of each row is subtracted first, $\log\sum_k e^{z_k} = m + \log\sum_k e^{z_k-m}$, so logits
-of any size are stable. Targets equal to `ignore` do not count; any other that has no logit gives NaN.
+of any size are stable. Targets equal to `ignore` do not count; any other that has no logit makes
+the loss and the row's gradient NaN.
 
 Backward. $\partial\log\sum_k e^{z_k}/\partial z_j$ is the softmax, and the second term has the derivative one
 at the target. The quotient of the plain cross-entropy and the Jacobian of softmax are gone:
@@ -46,8 +47,9 @@ def backward(dloss: Float[Array, ""] | float, saved: Saved) -> tuple[Float[Array
     probs, targets, counted = saved
     xp = probs.__array_namespace__()
     one_hot = xp.astype(xp.arange(probs.shape[-1]) == targets[..., None], probs.dtype)
-    share = xp.where(counted, dloss / _count(counted, probs.dtype), 0.0)
-    return ((probs - one_hot) * share[..., None],)
+    known = (targets >= 0) & (targets < probs.shape[-1])
+    share = xp.where(known | ~counted, dloss / _count(counted, probs.dtype), xp.nan)
+    return (xp.where(counted[..., None], (probs - one_hot) * share[..., None], 0.0),)
 
 
 def _count(counted: Bool[Array, "*B"], dtype: Any) -> Float[Array, ""]:
