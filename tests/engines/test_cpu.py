@@ -219,8 +219,8 @@ WRONG = {
         lambda ids, targets: (np.tile(ids, 2), np.tile(targets, 2)),
         "attends to 21",
     ),
-    "an empty batch": (lambda ids, targets: (ids[:0], targets[:0]), "at least one"),
-    "no positions": (lambda ids, targets: (ids[:, :0], targets[:, :0]), "at least one"),
+    "an empty batch": (lambda ids, targets: (ids[:0], targets[:0]), r"at least one .* \(0, 21\)\.$"),
+    "no positions": (lambda ids, targets: (ids[:, :0], targets[:, :0]), r"at least one .* \(5, 0\)\.$"),
     "one axis": (lambda ids, targets: (ids[0], targets[0]), "add an axis"),
     "ids that are no integers": (lambda ids, targets: (ids + 0.5, targets), "are integers"),
 }

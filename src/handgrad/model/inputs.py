@@ -11,9 +11,9 @@ from handgrad.model.config import ModelConfig
 def require_token_ids(config: ModelConfig, token_ids: Any, n_before: int = 0) -> None:
     """Raise `UserError` unless the model can read `token_ids` (B, T) after `n_before` others."""
     if token_ids.ndim != 2 or not token_ids.size:
+        remedy = " For one text, add an axis: token_ids[None]." if token_ids.ndim == 1 else ""
         raise UserError(
-            f"token_ids are (batch, positions), at least one of each; got {token_ids.shape}. For one text, "
-            f"add an axis: token_ids[None]."
+            f"token_ids are (batch, positions), at least one of each; got {token_ids.shape}.{remedy}"
         )
     n_tokens = n_before + token_ids.shape[1]
     if n_tokens > config.context_length:
@@ -38,7 +38,7 @@ def require_batch(config: ModelConfig, token_ids: Any, targets: Any) -> None:
 
 def _require_range(config: ModelConfig, what: str, ids: Any, lowest: int) -> None:
     if not isinstance(ids, np.ndarray):
-        return  # inside jax.jit there are no values to look at
+        return  # other libraries' arrays are not looked at: inside jax.jit they have no values
     if ids.dtype.kind not in "iu":
         raise UserError(f"{what} are integers; got {ids.dtype}. Convert them: ids.astype(int).")
     if ids.min() < lowest or ids.max() >= config.vocab_size:
