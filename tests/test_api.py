@@ -70,6 +70,16 @@ def test_a_long_list_of_names_is_cut_short():
     assert len(str(refused.value)) < 600
 
 
+def test_numbers_in_another_byte_order_are_the_same_numbers():
+    arrays = named(NANO)
+    for kind, dtype in ((">f4", np.float32), (">f8", np.float64), (">f2", np.float32)):
+        model = handgrad.from_named(NANO, {name: array.astype(kind) for name, array in arrays.items()})
+        for ours, theirs in zip(tree.leaves(model.weights), arrays.values(), strict=True):
+            assert ours.dtype == dtype
+            assert ours.dtype.isnative
+            np.testing.assert_array_equal(ours, theirs.astype(kind))
+
+
 @pytest.mark.parametrize("array", ["text", [[1], [2, 3]], [1j], [None], [True], object()])
 def test_what_is_no_array_of_numbers_is_refused_by_name(array):
     with pytest.raises(UserError, match=r"norm\.gamma must be"):

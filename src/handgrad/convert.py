@@ -20,8 +20,8 @@ def integers(value: Any, name: str) -> np.ndarray:
 def numbers(value: Any, name: str) -> np.ndarray:
     """Numbers as an array of float32 or float64; `UserError` where they are something else."""
     array = _array(value, name)
-    if array.dtype in (np.float32, np.float64):
-        return array
+    if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
     narrow = (array.dtype.kind == "f" and array.dtype.itemsize < 4) or array.dtype.name == "bfloat16"
     if not narrow and array.dtype.kind not in "iu":
         raise UserError(f"{name} must be real numbers; got {_described(array)}. Make it float32 first.")
