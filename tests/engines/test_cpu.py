@@ -5,11 +5,14 @@ import subprocess
 import sys
 import tracemalloc
 
+import numba
 import numpy as np
 import pytest
 
 from handgrad import engines, tree
 from handgrad.api import loss_and_gradients
+from handgrad.benchmark import profile
+from handgrad.data import batches
 from handgrad.engines import cpu, cpu_memory, reference
 from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.errors import UserError
@@ -187,6 +190,35 @@ def test_a_state_that_is_loaded_goes_on_as_the_training_it_was_taken_from(name, 
     assert [first.step(*batch, 1e-2) for batch in batches] == [second.step(*batch, 1e-2) for batch in batches]
     for ours, theirs in zip(tree.leaves(first.state()), tree.leaves(second.state()), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_all_that_a_training_calls_is_compiled_before_its_first_step(variant, precision, rng, monkeypatch):
+    monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
+    config, called = small(variant), set()
+
+    def recorded(kernel):
+        def call(*arguments):
+            called.add((kernel.py_func, tuple(map(numba.typeof, arguments))))
+            return kernel(*arguments)
+
+        return call
+
+    for module, name, kernel in list(profile.kernels()):
+        monkeypatch.setattr(module, name, recorded(kernel))
+    cpu.compile_kernels(config, precision, lambda name: None)
+    compiled = called.copy()
+    called.clear()
+    training = cpu.Training(config, State(init(config)), OptimizerSettings(), precision=precision)
+    text = np.arange(200, dtype=np.uint16) % config.vocab_size
+    batch = batches.draw(text, 5, config.context_length, rng)
+    training.step(*batch, 1e-3, rng)
+    training.loss_and_gradients(*batch)
+    training.loss(*batch)
+    training.logits(batch[0])
+    assert len(called) > 10
+    assert called <= compiled
 
 
 @pytest.mark.parametrize("name", engines.ENGINES)

@@ -1,5 +1,7 @@
 """The reference engine: its steps are AdamW on the formulas, whatever the number of parts and cores."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -39,8 +41,10 @@ def test_the_number_of_cores_changes_nothing(batch, monkeypatch):
         monkeypatch.setattr(parallel, "n_cores", lambda n=n_cores: n)
         training = Training(CONFIG, State(init(CONFIG)), OptimizerSettings())
         rng = np.random.default_rng(4)
-        for _ in range(3):
-            training.step(*batch, 1e-2, rng)
+        with ThreadPoolExecutor(n_cores) as pool:
+            monkeypatch.setattr(parallel, "_pool", lambda pool=pool: pool)
+            for _ in range(3):
+                training.step(*batch, 1e-2, rng)
         trained.append(training.flat)
     np.testing.assert_array_equal(*trained)
 

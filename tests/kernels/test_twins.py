@@ -17,6 +17,7 @@ from handgrad.kernels.twins import Twins
 from handgrad.kernels.twins.next_token_loss import logit_rows
 from handgrad.kernels.workspace import Workspace
 from handgrad.model.config import Activation
+from handgrad.model.ops import NAMES
 from handgrad.ops import rope
 from tests.kernels.conftest import weight, weights
 from tests.rounding import RoundedAttention, U, rounded
@@ -47,6 +48,10 @@ WEIGHTS = {
 def has_twin(name: str, inputs: dict[str, Any]) -> bool:
     """Softmax is no activation of a transformer: no twin knows it."""
     return name in WEIGHTS and inputs.get("name") != "softmax"
+
+
+def test_the_twins_of_all_that_a_transformer_calls_are_compared():
+    assert set(NAMES) <= set(WEIGHTS)
 
 
 CASES = [
@@ -363,11 +368,15 @@ def test_what_is_not_finite_stays_visible(value, kernels, rng):
     assert np.isfinite(z[[0, 2]]).all()
     y, _ = twins.layer_norm.forward(x, weight(np.ones(4, np.float32)))
     assert not np.isfinite(y[1]).all()
-    looked_at = [rng.normal(size=(1, 20, 4)).astype(np.float32) for _ in range(3)]
-    looked_at[1][0, 7, 2] = value  # a key that the queries from the eighth on see
-    y, _ = twins.attention.forward(*looked_at, n_heads=1, n_kv_heads=1)
-    assert np.isfinite(y[0, :7]).all()
-    assert np.isnan(value) <= np.isnan(y[0, 7:]).all()
+    q, k, v = (rng.normal(size=(1, 20, 4)).astype(np.float32) for _ in range(3))
+    k[0, 7, 2] = np.copysign(1e30, value)  # a key that the queries from the eighth on see
+    of_finite, _ = twins.attention.forward(q, k, v, n_heads=1, n_kv_heads=1)
+    k[0, 7, 2] = value
+    y, _ = twins.attention.forward(q, k, v, n_heads=1, n_kv_heads=1)
+    hit = (np.arange(20) >= 7) & (np.isnan(value) | (np.sign(q[0, :, 2]) == np.sign(value)))
+    assert np.isnan(y[0, hit]).all()
+    np.testing.assert_array_equal(y[0, ~hit], of_finite[0, ~hit])  # with a score of -inf: a probability of 0
+    assert np.isfinite(y[0, ~hit]).all()
     head = weight(np.eye(4, dtype=np.float32), made)
     loss, _ = twins.next_token_loss.forward(x, head, None, np.array([0, 1, 2]))
     assert not np.isfinite(loss)
