@@ -1,7 +1,7 @@
 """What runs a model: an engine trains it and writes with it.
 
-An engine is a module, and a value: who trains or writes is handed one. `reference` is the formulas
-themselves, `cpu` their kernels. `engine.Engine` says what all of them offer.
+An engine is a module, found by its name: `get`. `reference` is the formulas themselves, `cpu` their kernels.
+`engine.Engine` says what all of them offer.
 """
 
 import importlib

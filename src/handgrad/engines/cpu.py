@@ -2,8 +2,8 @@
 
 A step cuts its batch into micro-batches and deals them out to workers, one a core. A worker has an arena and
 a gradient of its own, so workers wait for each other once a step, to sum the gradients: on small models,
-meeting inside every layer costs more than the layer. The price is one gradient a worker. The optimizer then
-walks the weights slice by slice, and packs each slice for the next step's products while it is in the
+synchronizing inside every layer costs more than the layer. The price is one gradient a worker. The optimizer
+then walks the weights slice by slice, and packs each slice for the next step's products while it is in the
 processor's cache.
 
 All memory is allocated when training is set up. The same seed gives the same losses, bit for bit, for the
@@ -41,7 +41,7 @@ SLICE_ROWS = 64
 EPSILON = 1e-8
 """AdamW's."""
 
-decoding = reference.decoding
+decoding = reference.decoding  # this engine writes with the formulas
 
 
 def require(precision: str) -> None:
@@ -190,7 +190,10 @@ class Training:
         return float(sum(self._over_workers(run, self._parts(token_ids))))
 
     def logits(self, token_ids: np.ndarray) -> np.ndarray:
-        """The scores (B, T, V) of what comes next, without dropout."""
+        """The scores (B, T, V) of what comes next, without dropout.
+
+        Where the vocabulary is large, each worker's arena grows: training computes fewer logits at a time.
+        """
         require_token_ids(self.config, token_ids)
         logits = np.empty((*token_ids.shape, self.config.vocab_size), np.float32)
 

@@ -28,7 +28,7 @@ def arena_size(config: ModelConfig, batch_size: int, n_positions: int) -> int:
     dropped = stream if config.dropout else 0
     norm = stream + 2 * padded(n)
 
-    block = 2 * norm + 2 * dropped  # dropout's gradient is the one that finds no place to take
+    block = 2 * norm + 2 * dropped  # only dropout's gradient needs an array of its own
     block += stream + 2 * keys  # queries, keys, values
     if config.qk_norm:
         block += stream + 2 * padded(n * H) + keys + 2 * padded(n * config.kv_heads)
@@ -92,5 +92,5 @@ def predict(config: ModelConfig, batch_size: int, precision: str, n_workers: int
 
 
 def panels_size(matrices: Iterable[tuple[int, int]], products: ModuleType) -> int:
-    """Numbers in the panels of these matrices and of their transposes."""
+    """Elements (`products.DTYPE`) in the panels of these matrices and of their transposes."""
     return sum(math.prod(shape) for shape in panel_shapes(matrices, products))

@@ -1,7 +1,8 @@
 """What every engine offers: the protocols, and the values that pass through them.
 
 An engine is a module. `Engine` says which functions it has; `handgrad.engines` lists all engines. Arrays that
-come in are checked once, at this door (`model.inputs`); arrays that go out are NumPy arrays.
+come in are checked at this door, before anything is computed (`model.inputs`). Arrays that go out are
+NumPy's.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ class State(NamedTuple):
 
     weights: p.Transformer
     moments: adamw.State | None = None
-    """Flat, in the order of the weights. None: training has not begun, they are zero."""
+    """Flat, in the order of the weights. None before the first step: both are zero."""
 
 
 class Step(NamedTuple):

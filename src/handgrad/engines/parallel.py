@@ -1,8 +1,8 @@
 """Several parts of a batch at once, on all cores, with results that do not depend on how many there are.
 
 NumPy computes outside Python's lock, so threads really run side by side. Each has its products to itself: a
-BLAS that splits one small product over all cores spends more time meeting than multiplying, most of all on
-a busy machine.
+BLAS that splits one small product over all cores spends more time synchronizing than multiplying, most of all
+on a busy machine.
 """
 
 import functools

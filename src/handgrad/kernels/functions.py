@@ -17,7 +17,7 @@ from handgrad.ops.erf import P_FLOAT32
 
 ZERO, ONE, TWO, HALF = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(0.5)
 LOWEST, HIGHEST = np.float32(-88.0), np.float32(88.7)
-"""Beyond these e^x is 0 or infinite."""
+"""Beyond these e^x as computed is 0 or infinite: infinite from 127.5 ln 2 = 88.38 on."""
 INVERSE_LN2 = np.float32(1.0 / math.log(2.0))
 LN2_HIGH = np.float32(0.693359375)
 LN2_LOW = np.float32(math.log(2.0) - 0.693359375)
@@ -87,8 +87,8 @@ def normal_density(bell_x):
 def largest(x):
     """The largest of x. It may ignore a NaN; later arithmetic on x propagates it.
 
-    Compared are integers, whose order is that of the numbers: a loop of them runs in vectors, while one of
-    float32 does so only under a promise that none is a NaN.
+    It compares bit patterns as integers, which sort like the numbers. LLVM vectorizes a maximum of integers;
+    of float32 only if told that there is no NaN.
     """
     top = LEAST
     for i in range(x.size):

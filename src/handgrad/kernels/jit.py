@@ -1,4 +1,4 @@
-"""How kernels are compiled: without Python's lock, each whole in itself, kept on disk.
+"""How kernels are compiled: without Python's lock, each self-contained, kept on disk.
 
 `kernel` is what Python calls, `inner` what kernels call, and `reduction` an inner function whose sums may be
 reordered, so that they run in vectors. `shared` is what both call: sizes and places. No flag assumes that

@@ -35,7 +35,10 @@ def square_sum(x):
 
 @kernel
 def collect(gradients, first, last):
-    """Sum the workers' gradients (workers, W) into the first's, from `first` to `last`; the sum's square."""
+    """Add the workers' gradients (workers, W) to the first's, from `first` to `last`.
+
+    Returns the squared norm of that part of the sum.
+    """
     squares = 0.0
     for start in range(first, last, ROOM):
         stop = min(start + ROOM, last)

@@ -1,9 +1,9 @@
 r"""Random numbers by counting: the n-th number of a draw follows from the draw's key and n alone.
 
 So backward draws forward's dropout mask again instead of keeping it, and kernels may draw in any order, on
-any number of workers. A number's position is mixed twice with a hash that
-changes every bit of its result with probability one half when any bit of its input changes (Wellons,
-"Prospecting for hash functions", 2018, lowbias32), the key's two halves entering before each.
+any number of workers. Each position is mixed twice with the hash lowbias32 (Wellons, "Prospecting for hash
+functions", 2018): if one bit of its input changes, each bit of its result changes with probability one half.
+One half of the key enters before each mixing.
 """
 
 import numpy as np

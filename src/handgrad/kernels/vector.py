@@ -169,7 +169,7 @@ def rounded(typing_context: Any, x: Any) -> Any:
 
 @intrinsic
 def power_of_two(typing_context: Any, n: Any) -> Any:
-    """2^n for a whole number n from -127 (which gives 0) to 127, put together from its bits."""
+    """2^n for a whole number n from -127 (which gives 0) to 128 (infinity), put together from its bits."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         exponent = builder.add(builder.fptosi(args[0], I32), ir.Constant(I32, 127))

@@ -19,7 +19,7 @@ __all__ = ["State", "copied", "init", "update"]
 
 
 def copied(state: State | None, *, like: Float[Array, "*W"]) -> State:
-    """A copy of `state` to update in place, in `like`'s type; of None, where no step was taken: zeros."""
+    """A copy of `state` to update in place, in `like`'s type. For None (no step taken yet): zeros."""
     xp = like.__array_namespace__()
     if state is None:
         return State(xp.zeros_like(like), xp.zeros_like(like), 0)

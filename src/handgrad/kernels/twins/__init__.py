@@ -1,6 +1,6 @@
 """The ops' names and signatures, computed by kernels: what a model is handed in place of `handgrad.ops`.
 
-A twin differs from its op in four ways.
+A twin differs from its op in these ways.
 
 - Its weights are `Weight`s: packed for the kernels, and paired with the buffer that their gradient is added
   into. What its backward returns for a weight is that buffer: the sum so far.
@@ -8,6 +8,7 @@ A twin differs from its op in four ways.
 - Twins overwrite: residual.forward writes into h, a backward into x or dy (each says which). So memory stays
   small, and in the processor's cache; and `saved` serves one backward.
 - Random numbers are counted: backward draws them again.
+- `attention` takes heads side by side, (B, T, H K), and no twin takes a mask.
 """
 
 from handgrad.kernels.twins.activation import ActivationTwin

@@ -48,6 +48,7 @@ class FeedForwardTwin:
         return y, self.Saved(saved_up, saved_gate, act, saved_down, opened, z)
 
     def backward(self, dy: np.ndarray, saved: Saved) -> tuple[Any, ...]:
+        """dx is written into x."""
         dh, *ddown = self.linear.backward(dy, saved.down)
         if saved.gate is None or saved.opened is None:
             dz, dalpha = self.activation.backward(dh, saved.act)

@@ -1,4 +1,4 @@
-"""The twin of `ops.sinusoidal_position`: the op's own table, computed once for each length."""
+"""The twin of `ops.sinusoidal_position`: the op's own table, kept for the last four lengths and offsets."""
 
 import functools
 from typing import NamedTuple
