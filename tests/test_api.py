@@ -9,11 +9,11 @@ import pytest
 import handgrad
 from handgrad import tree
 from handgrad.errors import UserError
-from handgrad.model.cases import SMALL
+from handgrad.model.cases import small
 from handgrad.model.config import PRESETS
 from handgrad.tokenizer import ByteTokenizer
 
-NANO = PRESETS["nano"].replace(**SMALL)
+NANO = small(PRESETS["nano"])
 IDS = [[1, 2, 3], [4, 5, 6]]
 TARGETS = [[2, 3, -1], [5, 6, 0]]
 
@@ -24,7 +24,7 @@ def named(config, seed=1):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_model_is_made_of_its_weights_by_name(preset):
-    config = PRESETS[preset].replace(**{**SMALL, "n_kv_heads": None})
+    config = small(PRESETS[preset])
     weights = handgrad.init(config, 1)
     backwards = dict(reversed(list(tree.named_leaves(weights))))
     model = handgrad.from_named(config, backwards)

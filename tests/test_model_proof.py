@@ -9,7 +9,7 @@ from handgrad import ops, tree
 from handgrad.errors import UserError
 from handgrad.formats import room
 from handgrad.formats.model_folder import Model
-from handgrad.model.cases import SMALL
+from handgrad.model import cases
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
 from handgrad.model_proof import check_model, weight_proofs
@@ -20,9 +20,7 @@ TOKENIZER = CharacterTokenizer("abcdefg")
 
 
 def small(preset: str, **changes) -> Model:
-    config = PRESETS[preset]
-    kv_heads = 1 if config.kv_heads < config.n_heads else None
-    config = config.replace(**{**SMALL, "n_kv_heads": kv_heads, **changes})
+    config = cases.small(PRESETS[preset]).replace(**changes)
     return Model(config, init(config, 1), TOKENIZER)
 
 

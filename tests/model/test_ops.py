@@ -1,4 +1,4 @@
-"""The list of ops that a transformer calls is what it calls, and every engine's twins have all of it."""
+"""`model.ops.NAMES` lists exactly the ops that a transformer calls, and each engine's twins have them all."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from handgrad import ops
 from handgrad.kernels.arena import Arena, aligned
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.workspace import Workspace
-from handgrad.model.cases import SMALL
+from handgrad.model.cases import SMALL, small
 from handgrad.model.config import CHOICES, PRESETS, ModelConfig
 from handgrad.model.init import init
 from handgrad.model.ops import NAMES, Ops
@@ -17,7 +17,7 @@ EVERY_CHOICE = [
     ModelConfig(**SMALL, **{field: choice}) for field, choices in CHOICES.items() for choice in choices
 ]
 CONFIGS = [
-    *(preset.replace(**SMALL, n_kv_heads=1 if preset.n_kv_heads else None) for preset in PRESETS.values()),
+    *map(small, PRESETS.values()),
     *EVERY_CHOICE,
     *(config.replace(tied=False, gated=True, qk_norm=True, dropout=0.1) for config in EVERY_CHOICE),
 ]

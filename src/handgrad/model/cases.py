@@ -67,10 +67,10 @@ def every_case(name: str | None = None, seed: int = 0) -> Iterator[Case]:
             yield _block_case(block_name, ModelConfig(**{**SMALL, **choices}), generator(seed))
     for preset_name, config in PRESETS.items():
         if name in (None, preset_name):
-            yield _preset_case(preset_name, _small(config), generator(seed))
+            yield _preset_case(preset_name, small(config), generator(seed))
 
 
-def _small(config: ModelConfig) -> ModelConfig:
+def small(config: ModelConfig) -> ModelConfig:
     """The same architecture at the size of `SMALL`, with as many heads to a key-value head as fit."""
     return config.replace(**SMALL, n_kv_heads=1 if config.kv_heads < config.n_heads else None)
 
