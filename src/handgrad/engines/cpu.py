@@ -32,14 +32,12 @@ from handgrad.model.config import ModelConfig
 from handgrad.model.init import require_weights_of, shapes
 from handgrad.model.inputs import require_batch, require_token_ids
 from handgrad.model.transformer import LanguageModel, Transformer
-from handgrad.optim import adamw
+from handgrad.optim import adam, adamw
 
 SLICE = 1 << 17
 """Weights the optimizer updates, and packs, at a time."""
 SLICE_ROWS = 64
 """A slice of a matrix is a multiple of so many rows: the panels of every product end there."""
-EPSILON = 1e-8
-"""AdamW's."""
 
 decoding = reference.decoding  # this engine writes with the formulas
 
@@ -260,7 +258,15 @@ class Training:
         def run(part: Slice) -> None:
             decay = settings.weight_decay if ndims[part.name] >= 2 else 0.0  # biases and norms do not decay
             arrays = (self.flat, self.gradient, moments.mean, moments.square)
-            numbers = (factor, learning_rate, decay, settings.beta1, settings.beta2, EPSILON, *corrections)
+            numbers = (
+                factor,
+                learning_rate,
+                decay,
+                settings.beta1,
+                settings.beta2,
+                adam.EPSILON,
+                *corrections,
+            )
             optimizer.adamw(*(a[part.place] for a in arrays), optimizer.AdamW(*map(np.float32, numbers)))
             self._pack(part)
 

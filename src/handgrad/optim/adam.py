@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 from handgrad.shapes import Array, Float
 
+EPSILON = 1e-8
+"""What keeps a step finite where a gradient has always been zero."""
+
 
 class State(NamedTuple):
     mean: Float[Array, "*W"]
@@ -35,7 +38,7 @@ def update(
     learning_rate: float,
     beta1: float = 0.9,
     beta2: float = 0.999,
-    eps: float = 1e-8,
+    eps: float = EPSILON,
 ) -> tuple[Float[Array, "*W"], State]:
     step = state.step + 1
     mean = beta1 * state.mean + (1.0 - beta1) * gradient

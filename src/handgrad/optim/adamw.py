@@ -38,7 +38,7 @@ def update(
     learning_rate: float,
     beta1: float = 0.9,
     beta2: float = 0.999,
-    eps: float = 1e-8,
+    eps: float = adam.EPSILON,
     weight_decay: float | Float[Array, "*W"] = 0.01,
 ) -> tuple[Float[Array, "*W"], State]:
     decayed = weights - learning_rate * weight_decay * weights
