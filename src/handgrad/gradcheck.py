@@ -26,7 +26,7 @@ one is wrong. Both know nothing about the op but the protocol of `handgrad.ops`.
 import copy
 import inspect
 from collections.abc import Callable, Container, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -51,14 +51,17 @@ that central differences can tell. A smaller gradient is judged by that instead 
 of attention's keys has a gradient of zero."""
 
 
+@runtime_checkable
 class Op(Protocol):
     """What can be proved: an op's module, a block, a model, or any object with these two functions."""
 
     @property
-    def forward(self) -> Callable[..., tuple[Any, Any]]: ...
+    def forward(self) -> Callable[..., tuple[Any, Any]]:
+        """y, and `saved`: what backward needs."""
 
     @property
-    def backward(self) -> Callable[..., tuple[Any, ...]]: ...
+    def backward(self) -> Callable[..., tuple[Any, ...]]:
+        """From dy and `saved`, the gradient of each float input, in argument order."""
 
 
 class Proof(NamedTuple):

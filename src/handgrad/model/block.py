@@ -60,14 +60,25 @@ class Block:
         run = self._backward_pre if self.config.norm_placement == "pre" else self._backward_post
         return run(dx, saved)
 
+    def norm(self, x: Float[Array, "B T D"], weights: Norm) -> tuple[Float[Array, "B T D"], Any]:
+        return self._norm_op.forward(x, *weights, eps=self.config.norm_eps)
+
+    def norm_backward(self, dy: Float[Array, "B T D"], saved: Any) -> tuple[Float[Array, "B T D"], Norm]:
+        dx, *dweights = self._norm_op.backward(dy, saved)
+        return dx, (p.RMSNorm if self.config.norm == "rms_norm" else p.LayerNorm)(*dweights)
+
+    @property
+    def _norm_op(self) -> Op:
+        return self.ops.rms_norm if self.config.norm == "rms_norm" else self.ops.layer_norm
+
     def _forward_pre(
         self, x: Array, w: p.Block, past: Past | None, rng: UniformSource | None
     ) -> tuple[Array, Saved]:
         ops, rate = self.ops, self.config.dropout
-        h, norm1 = self._norm(x, w.norm1)
+        h, norm1 = self.norm(x, w.norm1)
         h, attention = self._attention(h, w.attention, past, rng)
         x, residual1 = ops.residual.forward(x, h, dropout=rate, rng=rng)
-        h, norm2 = self._norm(x, w.norm2)
+        h, norm2 = self.norm(x, w.norm2)
         h, feed_forward = ops.feed_forward.forward(h, *w.feed_forward, activation=self.config.activation)
         x, residual2 = ops.residual.forward(x, h, dropout=rate, rng=rng)
         return x, Saved(norm1, attention, residual1, norm2, feed_forward, residual2)
@@ -76,13 +87,13 @@ class Block:
         ops = self.ops
         dx, dh = ops.residual.backward(dx, saved.residual2)
         dh, *dfeed_forward = ops.feed_forward.backward(dh, saved.feed_forward)
-        dh, *dnorm2 = self._norm_op.backward(dh, saved.norm2)
+        dh, dnorm2 = self.norm_backward(dh, saved.norm2)
         dx = ops.residual.join(dx, dh)  # two paths, one sum
         dx, dh = ops.residual.backward(dx, saved.residual1)
         dh, *dattention = ops.multi_head_attention.backward(dh, saved.attention)
-        dh, *dnorm1 = self._norm_op.backward(dh, saved.norm1)
+        dh, dnorm1 = self.norm_backward(dh, saved.norm1)
         dx = ops.residual.join(dx, dh)
-        return dx, self._gradients(dnorm1, dattention, dnorm2, dfeed_forward)
+        return dx, p.Block(dnorm1, p.MultiHeadAttention(*dattention), dnorm2, p.FeedForward(*dfeed_forward))
 
     def _forward_post(
         self, x: Array, w: p.Block, past: Past | None, rng: UniformSource | None
@@ -90,23 +101,23 @@ class Block:
         ops, rate = self.ops, self.config.dropout
         h, attention = self._attention(x, w.attention, past, rng)
         x, residual1 = ops.residual.forward(x, h, dropout=rate, rng=rng)
-        x, norm1 = self._norm(x, w.norm1)
+        x, norm1 = self.norm(x, w.norm1)
         h, feed_forward = ops.feed_forward.forward(x, *w.feed_forward, activation=self.config.activation)
         x, residual2 = ops.residual.forward(x, h, dropout=rate, rng=rng)
-        x, norm2 = self._norm(x, w.norm2)
+        x, norm2 = self.norm(x, w.norm2)
         return x, Saved(norm1, attention, residual1, norm2, feed_forward, residual2)
 
     def _backward_post(self, dx: Array, saved: Saved) -> tuple[Array, p.Block]:
         ops = self.ops
-        dx, *dnorm2 = self._norm_op.backward(dx, saved.norm2)
+        dx, dnorm2 = self.norm_backward(dx, saved.norm2)
         dx, dh = ops.residual.backward(dx, saved.residual2)
         dh, *dfeed_forward = ops.feed_forward.backward(dh, saved.feed_forward)
         dx = ops.residual.join(dx, dh)  # two paths, one sum
-        dx, *dnorm1 = self._norm_op.backward(dx, saved.norm1)
+        dx, dnorm1 = self.norm_backward(dx, saved.norm1)
         dx, dh = ops.residual.backward(dx, saved.residual1)
         dh, *dattention = ops.multi_head_attention.backward(dh, saved.attention)
         dx = ops.residual.join(dx, dh)
-        return dx, self._gradients(dnorm1, dattention, dnorm2, dfeed_forward)
+        return dx, p.Block(dnorm1, p.MultiHeadAttention(*dattention), dnorm2, p.FeedForward(*dfeed_forward))
 
     def _attention(
         self, x: Array, weights: p.MultiHeadAttention, past: Past | None, rng: UniformSource | None
@@ -122,17 +133,4 @@ class Block:
             past=past,
             dropout=config.dropout,
             rng=rng,
-        )
-
-    @property
-    def _norm_op(self) -> Op:
-        return self.ops.rms_norm if self.config.norm == "rms_norm" else self.ops.layer_norm
-
-    def _norm(self, x: Array, weights: Norm) -> tuple[Array, Any]:
-        return self._norm_op.forward(x, *weights, eps=self.config.norm_eps)
-
-    def _gradients(self, dnorm1: Any, dattention: Any, dnorm2: Any, dfeed_forward: Any) -> p.Block:
-        norm = p.RMSNorm if self.config.norm == "rms_norm" else p.LayerNorm
-        return p.Block(
-            norm(*dnorm1), p.MultiHeadAttention(*dattention), norm(*dnorm2), p.FeedForward(*dfeed_forward)
         )

@@ -6,16 +6,7 @@ every preset calls and compares it with this list.
 
 from typing import Any, Protocol, runtime_checkable
 
-
-@runtime_checkable
-class Op(Protocol):
-    """A formula and its gradient. Inputs stand before the star, settings behind it: see `handgrad.ops`."""
-
-    def forward(self, *inputs: Any, **settings: Any) -> tuple[Any, Any]:
-        """y, and `saved`: what backward needs."""
-
-    def backward(self, dy: Any, saved: Any) -> tuple[Any, ...]:
-        """The gradient of each float input, in argument order."""
+from handgrad.gradcheck import Op
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ from handgrad.model import block
 from handgrad.model.block import Block, NormSaved, Past
 from handgrad.model.config import ModelConfig
 from handgrad.model.inputs import require_batch, require_token_ids
-from handgrad.model.ops import LossOp, Op, Ops
+from handgrad.model.ops import LossOp, Ops
 from handgrad.shapes import Array, Float, Int, UniformSource
 
 
@@ -87,7 +87,7 @@ class Transformer:
             blocks.append(saved)
         norm = None
         if weights.norm is not None:
-            x, norm = self._norm_op.forward(x, *weights.norm, eps=config.norm_eps)
+            x, norm = self.block.norm(x, weights.norm)
         return x, Saved(embedding, positions, drop, tuple(blocks), norm, None)
 
     def hidden_backward(
@@ -97,8 +97,7 @@ class Transformer:
         ops = self.ops
         dnorm = dpositions = None
         if saved.norm is not None:
-            dx, *norm = self._norm_op.backward(dx, saved.norm)
-            dnorm = p.RMSNorm(*norm) if self.config.norm == "rms_norm" else p.LayerNorm(*norm)
+            dx, dnorm = self.block.norm_backward(dx, saved.norm)
         dblocks: list[p.Block] = []
         for saved_block in reversed(saved.blocks):
             dx, dblock = self.block.backward(dx, saved_block)
@@ -115,10 +114,6 @@ class Transformer:
     @property
     def block(self) -> Block:
         return Block(self.config, self.ops)
-
-    @property
-    def _norm_op(self) -> Op:
-        return self.ops.rms_norm if self.config.norm == "rms_norm" else self.ops.layer_norm
 
     def _add_positions(self, x: Array, weights: p.Transformer, offset: int) -> tuple[Array, Any]:
         """Sinusoids and learned positions are added here; rotary ones act inside attention."""
