@@ -18,8 +18,7 @@ import numpy as np
 from handgrad import gradcheck, tree
 from handgrad import parameters as p
 from handgrad.data import batches, files, token_file
-from handgrad.engines import OptimizerSettings, State, parallel, reference
-from handgrad.formats import room
+from handgrad.engines import OptimizerSettings, State, fits, parallel, reference
 from handgrad.formats.model_folder import Model, load
 from handgrad.model.cases import generator
 from handgrad.model.config import ModelConfig
@@ -89,7 +88,7 @@ def weight_proofs(model: Model | str | Path, seed: int = 0) -> Iterator[WeightPr
         tokens = _text(folder, model.config)
     require_weights_of(model.config, model.weights)
     config = model.config.replace(dropout=0.0)
-    room.require(_memory(config), "The proof of this model")
+    fits.require(_memory(config), "The proof of this model")
     weights = tree.map(lambda leaf: leaf.astype(np.float64), model.weights)
     token_ids, targets = _batch(config, tokens, BATCH_TOKENS, rng)
     _, gradients = LanguageModel(Transformer(config)).loss_and_gradients(1.0, weights, token_ids, targets)

@@ -8,8 +8,8 @@ import pytest
 
 from handgrad import cli
 from handgrad.benchmark import against, profile, worker, workload
+from handgrad.engines import fits
 from handgrad.errors import UserError
-from handgrad.formats import room
 from handgrad.kernels import peaks
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import count
@@ -157,7 +157,7 @@ def test_a_worker_that_is_late_or_fails_says_so():
 def test_variants_that_do_not_fit_in_memory_come_in_groups(monkeypatch):
     entries = [against.Entry(v) for v in against.torch_variants([4, 16])]
     ours = against.Entry(against.Variant(against.OURS, "float32", 4))
-    monkeypatch.setattr(room, "available", lambda: 3e9)
+    monkeypatch.setattr(fits, "available", lambda: 3e9)
     groups = list(against._groups(TINY, ours, entries))
     assert [len(group) for group in groups] == [3, 3, 2]
     assert [entry for group in groups for entry in group] == entries

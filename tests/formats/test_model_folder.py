@@ -1,4 +1,4 @@
-"""A model is saved whole, comes back as it was, and fits this machine or is refused."""
+"""A model is saved whole, comes back as it was, and is not loaded where it does not fit."""
 
 import json
 
@@ -7,8 +7,9 @@ import pytest
 
 import handgrad
 from handgrad import tree
+from handgrad.engines import fits
 from handgrad.errors import UserError
-from handgrad.formats import model_folder, room, tensors
+from handgrad.formats import model_folder, tensors
 from handgrad.formats.model_folder import CONFIG, MODEL, TOKENIZER, Model
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import count
@@ -108,38 +109,9 @@ def test_where_there_is_no_model_those_nearby_are_named(model, tmp_path):
         handgrad.load("a" * 5000)
 
 
-CGROUP_FILES = [
-    ("0::/a/b", "a/b/memory.max"),
-    ("0::/a/b", "a/memory.max"),
-    ("0::/a/b", "memory.max"),
-    ("4:cpu,memory:/a/b", "memory/a/b/memory.limit_in_bytes"),
-    ("4:memory:/not/here", "memory/memory.limit_in_bytes"),
-]
-
-
-@pytest.mark.parametrize(("line", "file"), CGROUP_FILES)
-def test_a_containers_limit_counts_as_the_machines_memory(tmp_path, monkeypatch, line, file):
-    monkeypatch.setattr(room, "CGROUPS", tmp_path)
-    monkeypatch.setattr(room, "OWN_GROUPS", tmp_path / "cgroup")
-    whole = room.available()
-    (tmp_path / "cgroup").write_text(f"12:pids:/\n{line}\n")
-    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / file).write_text("max\n")
-    assert room.available() == whole
-    (tmp_path / file).write_text("12345678\n")
-    assert room.available() == 12345678
-    with pytest.raises(UserError, match=r"It needs 2\.0 GB of memory, and this machine has 0\.0 GB"):
-        room.require(2_000_000_000, "It")
-
-
-def test_where_the_system_says_nothing_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr(room, "_limits", lambda: iter(()))
-    room.require(10**30, "It")
-
-
 def test_a_model_that_does_not_fit_is_not_loaded(model, tmp_path, monkeypatch):
     folder = handgrad.save(model, tmp_path / "model")
-    monkeypatch.setattr(room, "available", lambda: count(CONFIG_7).weight_bytes - 1)
+    monkeypatch.setattr(fits, "available", lambda: count(CONFIG_7).weight_bytes - 1)
     monkeypatch.setattr(model_folder, "blank", lambda _: pytest.fail("it was allocated"))
     with pytest.raises(UserError, match=r"needs .* GB of memory"):
         handgrad.load(folder)

@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 import handgrad
 from handgrad import engines
+from handgrad.engines import fits
 from handgrad.errors import UserError
-from handgrad.formats import atomic, room
+from handgrad.formats import atomic
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
 from handgrad.training import loop, run
 from handgrad.training.metrics import METRICS
@@ -239,8 +240,8 @@ def _tensors(content: bytes, rng: random.Random) -> bytes:
 @contextlib.contextmanager
 def surroundings() -> Iterator[None]:
     """Warnings are errors, the machine is small, nothing waits for a disk, and few pictures are drawn."""
-    before = room.available, atomic._flush, loop.SAMPLE_TOKENS, run._draw_curve
-    room.available, atomic._flush, loop.SAMPLE_TOKENS = lambda: ROOM, lambda path: None, 4
+    before = fits.available, atomic._flush, loop.SAMPLE_TOKENS, run._draw_curve
+    fits.available, atomic._flush, loop.SAMPLE_TOKENS = lambda: ROOM, lambda path: None, 4
     resumed = itertools.count()
     alarm = signal.signal(signal.SIGALRM, _hang)
     run._draw_curve = lambda *args: next(resumed) % DRAWN or before[-1](*args)
@@ -249,7 +250,7 @@ def surroundings() -> Iterator[None]:
             warnings.simplefilter("error")
             yield
     finally:
-        room.available, atomic._flush, loop.SAMPLE_TOKENS, run._draw_curve = before
+        fits.available, atomic._flush, loop.SAMPLE_TOKENS, run._draw_curve = before
         signal.signal(signal.SIGALRM, alarm)
 
 

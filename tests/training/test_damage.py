@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import handgrad
+from handgrad.engines import fits
 from handgrad.errors import UserError
-from handgrad.formats import room, tensors
+from handgrad.formats import tensors
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
 from handgrad.training import metrics, run
 from handgrad.training.metrics import METRICS
@@ -320,11 +321,11 @@ def test_a_run_that_cannot_fit_is_not_begun(text_file, tmp_path, options, engine
 
 
 def test_what_fits_depends_on_the_machine(tiny_run, text_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "available", lambda: 3000)
+    monkeypatch.setattr(fits, "available", lambda: 3000)
     assert_refused(generate, tiny_run, "needs 0.0 GB")
     with pytest.raises(UserError, match=r"needs \d.* GB of memory"):
         handgrad.train(text_file, out=tmp_path / "new")
-    monkeypatch.setattr(room, "available", lambda: None)
+    monkeypatch.setattr(fits, "available", lambda: None)
     generate(tiny_run)
 
 

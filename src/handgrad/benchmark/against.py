@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 
 from handgrad.benchmark import workload
 from handgrad.benchmark.worker import Worker, WorkerError
-from handgrad.engines import cpu
+from handgrad.engines import cpu, fits
 from handgrad.errors import UserError, require_known
-from handgrad.formats import room
 from handgrad.kernels import precision as precisions
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
@@ -207,7 +206,7 @@ def _fail(entry: Entry, why: str) -> None:
 
 def _groups(config: ModelConfig, ours: Entry, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     """Entries that fit in memory together, each group with ours; one at least."""
-    left = MEMORY_SHARE * (room.available() or UNKNOWN_MEMORY) - ours.variant.bytes(config)
+    left = MEMORY_SHARE * (fits.available() or UNKNOWN_MEMORY) - ours.variant.bytes(config)
     group: list[Entry] = []
     for entry in entries:
         if group and sum(e.variant.bytes(config) for e in [*group, entry]) > left:

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 
 from handgrad.cli import bench_tables
+from handgrad.engines import fits
 from handgrad.errors import require_whole
-from handgrad.formats import room
 from handgrad.model.config import PRESETS
 from handgrad.training.recipe import RECIPES
 
@@ -51,7 +51,7 @@ def bench(
     }
     if steps is not None:
         require_whole("steps", steps, least=1)
-    room.require_training(config, options["batch_size"], "cpu", precision)
+    fits.require_training(config, options["batch_size"], "cpu", precision)
     console = Console(highlight=False, markup=False)
     about = {"preset": preset, "machine": measurement.describe_machine(), "model": dataclasses.asdict(config)}
     if against is None:

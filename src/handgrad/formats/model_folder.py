@@ -12,8 +12,9 @@ from typing import Any
 from handgrad import parameters as p
 from handgrad import tokenizer as tokenizers
 from handgrad.data import files
+from handgrad.engines import fits
 from handgrad.errors import UserError
-from handgrad.formats import atomic, room, tensors
+from handgrad.formats import atomic, tensors
 from handgrad.formats.tables import Table
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
@@ -47,7 +48,7 @@ def load(folder: str | Path, checkpoint: str | None = None) -> Model:
     folder = Path(folder)
     config = model_config(read_config(folder))
     path = folder / (checkpoint or _best(folder))
-    room.require(count(config).weight_bytes, f"The model in {folder}")
+    fits.require(count(config).weight_bytes, f"The model in {folder}")
     require_parameters(path, config)
     tokenizer = read_tokenizer(folder, config) if files.exists(folder / TOKENIZER) else None
     weights = blank(config)

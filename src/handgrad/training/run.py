@@ -11,9 +11,10 @@ from handgrad import engines
 from handgrad import tokenizer as tokenizers
 from handgrad.data import batches, corpus, files, token_file
 from handgrad.data.corpus import Corpus
+from handgrad.engines import fits
 from handgrad.engines.engine import State
 from handgrad.errors import UserError, require_known, require_whole
-from handgrad.formats import atomic, lock, model_folder, room
+from handgrad.formats import atomic, lock, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST
 from handgrad.model.config import ModelConfig, preset
 from handgrad.model.init import init
@@ -95,7 +96,7 @@ def create(
     folder = _new_folder(out, preset_name)
     made = tokenizers.train(tokenizer, text.pieces(), vocab_size=vocab_size)
     model = model.replace(vocab_size=made.vocab_size)
-    room.require_training(model, recipe.batch_size, engine, precision)
+    fits.require_training(model, recipe.batch_size, engine, precision)
     with atomic.new_folder(folder) as partial:
         n_tokens = token_file.write(partial / TOKENS, text, made)
         tokens = token_file.read(partial / TOKENS, made.vocab_size, n_tokens)
@@ -132,7 +133,7 @@ def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print
 def _train(folder: Path, config: RunConfig, report: Callable[[loop.Event], object]) -> bool:
     """`resume` without the picture; the memory that training takes is free again when this returns."""
     model, recipe = config.model, config.recipe
-    room.require_training(model, recipe.batch_size, config.engine, config.precision)
+    fits.require_training(model, recipe.batch_size, config.engine, config.precision)
     model_folder.require_parameters(folder / LAST, model)
     tokenizer = model_folder.read_tokenizer(folder, model)
     tokens = token_file.read(folder / TOKENS, model.vocab_size, config.n_tokens)

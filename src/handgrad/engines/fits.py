@@ -13,7 +13,6 @@ from handgrad.model.count import count
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 
-
 BATCH_BYTES = 16
 """What drawing a batch takes for each of its tokens."""
 LAYER_BYTES = 1 << 14
@@ -21,7 +20,7 @@ LAYER_BYTES = 1 << 14
 
 
 def require_training(model: ModelConfig, batch_size: int, engine: str, precision: str) -> None:
-    """Raise `UserError` where training needs more memory than this machine has in all, used or not."""
+    """Raise `UserError` where training needs more memory than this machine has, free or in use."""
     objects = LAYER_BYTES * model.n_layers + BATCH_BYTES * batch_size * (model.context_length + 1)
     state = count(model).training_bytes - count(model).weight_bytes  # from the file, before it is copied
     memory = engines.get(engine).memory(model, batch_size, precision)
@@ -29,7 +28,7 @@ def require_training(model: ModelConfig, batch_size: int, engine: str, precision
 
 
 def require(n_bytes: int, what: str) -> None:
-    """Raise `UserError` where `what` needs more memory than this machine has in all, used or not."""
+    """Raise `UserError` where `what` needs more memory than this machine has, free or in use."""
     there = available()
     if there is not None and n_bytes > there:
         raise UserError(
