@@ -64,6 +64,7 @@ def test_standard_input_that_is_closed_is_said(monkeypatch):
         corpus.open_corpus(["-"])
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
 def test_what_is_neither_file_nor_folder_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):

@@ -1,14 +1,12 @@
 """A small text and the smallest run that still has all parts of one."""
 
-import contextlib
 import shutil
-import signal
 
 import pytest
 
-import handgrad
 from handgrad.formats import atomic
 from handgrad.training import loop, run
+from tests.training import fuzz
 
 DRAW_CURVE = run._draw_curve
 
@@ -17,11 +15,6 @@ SMALL = {
     "steps": 12, "batch_size": 4, "eval_every": 4, "eval_batches": 2, "warmup_steps": 2, "context_length": 16,
     "n_layers": 2, "n_heads": 2, "d_model": 16, "dropout": 0.1,
 }  # fmt: skip
-TINY = {
-    "steps": 4, "batch_size": 2, "eval_every": 2, "eval_batches": 1, "warmup_steps": 0, "context_length": 8,
-    "n_layers": 1, "n_heads": 2, "d_model": 8, "dropout": 0.1,
-}  # fmt: skip
-"""By the reference engine: nothing is compiled."""
 
 
 @pytest.fixture
@@ -39,19 +32,9 @@ def small():
 @pytest.fixture(scope="session")
 def stopped_run(tmp_path_factory):
     """A tiny run after three of its four steps, to be copied."""
-    folder = tmp_path_factory.mktemp("stopped")
-    (folder / "text.txt").write_text(TEXT[:2000], encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "SAMPLE_TOKENS", 4)
-        handgrad.train(
-            folder / "text.txt", out=folder / "run", engine="reference", report=stop_after_three, **TINY
-        )
-    return folder / "run"
-
-
-def stop_after_three(event):
-    if isinstance(event, loop.StepDone) and event.step == 3:
-        signal.raise_signal(signal.SIGINT)
+        return fuzz.make_run(tmp_path_factory.mktemp("stopped"))
 
 
 @pytest.fixture
