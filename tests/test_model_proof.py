@@ -7,7 +7,7 @@ import pytest
 
 from handgrad import ops, tree
 from handgrad.errors import UserError
-from handgrad.formats import room
+from handgrad.engines import fits
 from handgrad.formats.model_folder import Model
 from handgrad.model import cases
 from handgrad.model.config import PRESETS, ModelConfig
@@ -130,10 +130,10 @@ def test_the_memory_that_a_proof_needs_is_asked_for(changes, monkeypatch):
     next(weight_proofs(model))  # the largest batch comes first
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    monkeypatch.setattr(room, "available", lambda: peak)
+    monkeypatch.setattr(fits, "available", lambda: peak)
     with pytest.raises(UserError, match="The proof of this model needs"):
         check_model(model)
-    monkeypatch.setattr(room, "available", lambda: 2 * peak)
+    monkeypatch.setattr(fits, "available", lambda: 2 * peak)
     next(weight_proofs(model))
 
 

@@ -105,9 +105,9 @@ def test_special_tokens_are_one_id_each_and_are_decoded():
     assert again.special_tokens == SPECIAL.special_tokens
 
 
-@pytest.mark.parametrize("names", ["<|end|>", [""], ["a b"], ["<x>", "<x>"], [3]])
+@pytest.mark.parametrize("names", ["<|end|>", [""], ["a b"], ["<x>", "<x>"], [3], 3, ["a"], ["be"]])
 def test_special_tokens_that_cannot_be_are_refused(names):
-    with pytest.raises(UserError, match=r"special.token"):
+    with pytest.raises(UserError, match=r"[Ss]pecial.token"):
         train("bpe", [TEXT], vocab_size=300, special_tokens=names)
 
 
@@ -147,8 +147,8 @@ def test_bpe_has_room_for_all_bytes_and_no_more_than_memory_holds(size):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(UserError, match="choose one of characters, bytes, bpe"):
-        train("words", [TEXT])
+    with pytest.raises(UserError, match=r"choose one of characters, bytes, bpe\. Did you mean bytes"):
+        train("byte", [TEXT])
 
 
 def bpe_with(change):
@@ -156,6 +156,21 @@ def bpe_with(change):
     data = BPE.to_json()
     change(data["tokenizer"])
     return json.dumps(data)
+
+
+LLAMA3S_SPLIT = {
+    "type": "Sequence",
+    "pretokenizers": [
+        {
+            "type": "Split",
+            "pattern": {"Regex": r"[^\r\n\p{L}\p{N}]?\p{L}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+"},
+            "behavior": "Isolated",
+            "invert": False,
+        },
+        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+    ],
+}
+"""Line ends belong to the full stop before them, where our `encode_iterable` would cut."""
 
 
 def vocabulary(**ids):
@@ -197,6 +212,11 @@ def vocabulary(**ids):
         bpe_with(lambda tokenizer: tokenizer.update(decoder=None)),
         bpe_with(lambda tokenizer: tokenizer.update(model={})),
         bpe_with(lambda tokenizer: tokenizer["model"].update(type="WordLevel", unk_token="a")),
+        bpe_with(lambda tokenizer: tokenizer["model"].update(type="WordLevel", unk_token="zz")),
+        bpe_with(lambda tokenizer: tokenizer["model"].update(dropout=0.5)),
+        bpe_with(lambda tokenizer: tokenizer.update(normalizer={"type": "NFC"})),
+        bpe_with(lambda tokenizer: tokenizer["pre_tokenizer"].update(use_regex=False)),
+        bpe_with(lambda tokenizer: tokenizer.update(pre_tokenizer=LLAMA3S_SPLIT)),
     ],
     ids=lambda content: content[:60],
 )
@@ -204,3 +224,40 @@ def test_what_is_no_tokenizer_is_refused_in_a_sentence(content):
     with pytest.raises(UserError, match="tokenizer") as refused:
         from_json(content)
     assert len(str(refused.value)) < 300
+
+
+def test_a_tokenizer_that_cuts_long_texts_encodes_them_whole():
+    cut = {"max_length": 40, "stride": 0, "strategy": "LongestFirst", "direction": "Right"}
+    tokenizer = from_json(bpe_with(lambda tokenizer: tokenizer.update(truncation=cut)))
+    # its probe is longer than 40 tokens too: a tokenizer that still cut would be refused
+    assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
+
+
+def test_merges_of_another_vocabulary_are_refused():
+    model = BPE.to_json()["tokenizer"]["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    again = BPETokenizer.from_merges(model["vocab"], merges)
+    assert again.encode(TEXT).tolist() == BPE.encode(TEXT).tolist()
+    with pytest.raises(UserError, match="These are no tokenizer"):
+        BPETokenizer.from_merges(model["vocab"], [*merges, ("?!", "a")])
+    with pytest.raises(UserError, match="it loses text"):
+        BPETokenizer.from_merges({"a": 0, "b": 1}, [])
+
+
+def test_an_alphabet_of_nothing_is_refused():
+    with pytest.raises(UserError, match="Give some text"):
+        train("characters", [])
+
+
+@pytest.mark.parametrize("text", ["\udcff", "be\ud800"])
+def test_half_a_surrogate_pair_is_no_text(tokenizer, text):
+    with pytest.raises(UserError, match="not valid UTF-8"):
+        tokenizer.encode(text)
+    with pytest.raises(UserError, match="not valid UTF-8"):
+        list(tokenizer.encode_iterable([TEXT, text]))
+
+
+@pytest.mark.parametrize("kind", ["characters", "bpe"])
+def test_nothing_is_learned_from_half_a_surrogate_pair(kind):
+    with pytest.raises(UserError, match="not valid UTF-8"):
+        train(kind, ["be\ud800"], vocab_size=300)

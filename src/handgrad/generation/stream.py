@@ -55,10 +55,6 @@ def encode_prompt(model: Model, prompt: str) -> np.ndarray:
         raise UserError(
             'A model continues a text, so the prompt cannot be empty. Try "The " or a line break.'
         )
-    try:
-        prompt.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UserError("The prompt is not valid UTF-8. Check your terminal's encoding.") from None
     token_ids = tokenizer.encode(prompt)
     if len(token_ids) > model.config.context_length:
         raise UserError(

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from handgrad.errors import UserError
+from handgrad.errors import UserError, require_known
 from handgrad.tokenizer.bpe import BPETokenizer
 from handgrad.tokenizer.characters import CharacterTokenizer
 from handgrad.tokenizer.utf8 import ByteTokenizer
@@ -32,7 +32,7 @@ class Tokenizer(Protocol):
         """How many tokens there are; ids run from 0 below it."""
 
     def encode(self, text: str) -> np.ndarray:
-        """The ids of `text`. `UserError` names characters that have none."""
+        """The ids of `text`. `UserError` names characters that have none, and what is not Unicode."""
 
     def encode_iterable(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
         """The ids of a text that comes in pieces, wherever it is cut: for texts larger than memory."""
@@ -54,15 +54,14 @@ def train(
     kind: str, texts: Iterable[str], *, vocab_size: int = 1024, special_tokens: Sequence[str] = ()
 ) -> Tokenizer:
     """A tokenizer made for `texts`. `vocab_size` and `special_tokens` are for BPE alone."""
+    require_known("tokenizer", kind, KINDS)
     if special_tokens and kind != "bpe":
         raise UserError(f"Only bpe has special tokens; got {special_tokens!r} for {kind!r}.")
     if kind == "characters":
         return CharacterTokenizer.train(texts)
     if kind == "bytes":
         return ByteTokenizer()
-    if kind == "bpe":
-        return BPETokenizer.train(texts, vocab_size, special_tokens)
-    raise UserError(f"There is no tokenizer {kind!r}; choose one of {', '.join(KINDS)}.")
+    return BPETokenizer.train(texts, vocab_size, special_tokens)
 
 
 def from_json(content: str) -> Tokenizer:

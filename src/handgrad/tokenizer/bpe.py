@@ -1,7 +1,7 @@
 """Byte-pair encoding on bytes, as GPT-2 does it, trained and applied by the `tokenizers` library.
 
 Frequent pairs of tokens are merged into new ones, beginning with single bytes, so every text has an encoding.
-Special tokens stand for what no text says, such as its end; they are never merged.
+Special tokens mark what is not text, such as the end of a document; they are never merged.
 
 Source: Sennrich, Haddow & Birch (2015), arXiv:1508.07909; on bytes: Radford et al., GPT-2 (2019).
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from handgrad.errors import UserError, as_whole
-from handgrad.tokenizer.token_ids import listed
+from handgrad.tokenizer.boundary import listed, valid
 
 if TYPE_CHECKING:  # imported when first needed: a browser's Python has no such library
     import tokenizers
@@ -42,8 +42,8 @@ class BPETokenizer:
         """
         from tokenizers import models, pre_tokenizers, trainers
 
-        least = N_BYTES + len(special_tokens)
-        size = as_whole(vocab_size)
+        names = _names(special_tokens)
+        least, size = N_BYTES + len(names), as_whole(vocab_size)
         if size is None or not least <= size <= MOST_TOKENS:
             raise UserError(
                 f"BPE begins with the {N_BYTES} bytes, so its vocabulary has {least:,} to {MOST_TOKENS:,} "
@@ -51,13 +51,19 @@ class BPETokenizer:
             )
         tokenizer = _byte_level(models.BPE())
         trainer = trainers.BpeTrainer(
-            vocab_size=size - len(special_tokens),
+            vocab_size=size - len(names),
             min_frequency=2,
             show_progress=False,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         )
-        tokenizer.train_from_iterator(texts, trainer)
-        return cls(_with_special(tokenizer, special_tokens))
+        tokenizer.train_from_iterator(map(valid, texts), trainer)
+        if taken := [name for name in names if tokenizer.token_to_id(name) is not None]:
+            raise UserError(
+                f"Special tokens must differ from what is learned; {taken[0]!r} is a token already. Try "
+                f"'<|endoftext|>'."
+            )
+        tokenizer.add_special_tokens(names)
+        return cls(tokenizer)
 
     @classmethod
     def from_merges(
@@ -68,22 +74,37 @@ class BPETokenizer:
     ) -> Self:
         """A tokenizer from GPT-2's kind of files: token -> id, and pairs in the order of their merging.
 
-        Special tokens that the vocabulary lacks have the last ids.
+        Special tokens that the vocabulary lacks have the last ids. Raises `UserError` where vocabulary and
+        merges are not one tokenizer's.
         """
         from tokenizers import models
 
-        return cls(_with_special(_byte_level(models.BPE(vocabulary, merges)), special_tokens))
+        try:
+            tokenizer = _byte_level(models.BPE(vocabulary, merges))
+            _require_whole(tokenizer)
+        except Exception as error:  # the library raises bare Exception
+            raise UserError(
+                f"These are no tokenizer: {str(error)[:200]}. Take the vocabulary and merges of one model."
+            ) from error
+        tokenizer.add_special_tokens(_names(special_tokens))
+        return cls(tokenizer)
 
     @classmethod
     def from_string(cls, content: str) -> Self:
-        """Read the `tokenizers` library's own JSON; `ValueError` where it is no byte-level BPE."""
+        """Read the `tokenizers` library's own JSON; `ValueError` where it is no byte-level BPE as GPT-2's.
+
+        Its own limit of length is taken off.
+        """
         from tokenizers import Tokenizer
 
         try:
             tokenizer = Tokenizer.from_str(content)
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            _require_whole(tokenizer)
         except Exception as error:  # the library raises bare Exception
             raise ValueError(str(error)) from error
-        _require_whole(tokenizer)
+        _require_gpt2s_way(tokenizer)
         return cls(tokenizer)
 
     @property
@@ -97,7 +118,7 @@ class BPETokenizer:
         return {token.content: token_id for token_id, token in sorted(added.items())}
 
     def encode(self, text: str) -> np.ndarray:
-        return np.array(self._tokenizer.encode(text).ids, dtype=np.int64)
+        return np.array(self._tokenizer.encode(valid(text)).ids, dtype=np.int64)
 
     def encode_iterable(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
         held = ""
@@ -132,19 +153,19 @@ def _byte_level(model: "tokenizers.models.Model") -> "tokenizers.Tokenizer":
     return tokenizer
 
 
-def _with_special(tokenizer: "tokenizers.Tokenizer", names: Sequence[str]) -> "tokenizers.Tokenizer":
-    if isinstance(names, str):
-        raise UserError(f"special_tokens are a list of names; got {names!r}. Try [{names!r}].")
-    names = list(names)
+def _names(special_tokens: Sequence[str]) -> list[str]:
+    """The names of special tokens; `UserError` for what cannot be one."""
+    if isinstance(special_tokens, str) or not isinstance(special_tokens, Iterable):
+        raise UserError(f"special_tokens are a list of names; got {special_tokens!r}. Try ['<|endoftext|>'].")
+    names = list(special_tokens)
     for name in names:
         blank = not isinstance(name, str) or len(name.split()) != 1 or name.split()[0] != name
         if blank or names.count(name) > 1:
             raise UserError(
-                f"Each special token has a name of its own, without blanks; got {name!r} among {names!r}. "
+                f"Special tokens must be different names without blanks; got {name!r} among {names!r}. "
                 f"Try '<|endoftext|>'."
             )
-    tokenizer.add_special_tokens(names)
-    return tokenizer
+    return names
 
 
 def _last_cut(text: str) -> int:
@@ -169,3 +190,20 @@ def _require_whole(tokenizer: "tokenizers.Tokenizer") -> None:
     token_ids = tokenizer.encode(PROBE).ids
     if tokenizer.decode(token_ids, skip_special_tokens=False) != PROBE:
         raise ValueError("it loses text: what it encodes, it does not decode")
+
+
+def _require_gpt2s_way(tokenizer: "tokenizers.Tokenizer") -> None:
+    """Raise `ValueError` where it splits text otherwise than GPT-2, changes it, or encodes at random.
+
+    `encode_iterable` cuts where GPT-2's split allows it.
+    """
+    parts = json.loads(tokenizer.to_str())
+    model, split = parts["model"], parts["pre_tokenizer"] or {}
+    if model["type"] != "BPE":
+        raise ValueError(f"its model is {model['type']}, not BPE")
+    if model["dropout"]:
+        raise ValueError("it encodes at random: its dropout is not zero")
+    if parts["normalizer"]:
+        raise ValueError("it changes a text before it encodes it")
+    if split.get("type") != "ByteLevel" or not split["use_regex"]:
+        raise ValueError("it does not split a text into words as GPT-2 does")

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from handgrad.errors import UserError
-from handgrad.tokenizer.token_ids import listed
+from handgrad.tokenizer.boundary import listed, valid
 
 
 class CharacterTokenizer:
@@ -24,15 +24,18 @@ class CharacterTokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str]) -> Self:
-        """The alphabet of `texts`."""
-        return cls("".join(sorted(set().union(*map(set, texts)))))
+        """The alphabet of `texts`; `UserError` where they are empty."""
+        characters = valid("".join(sorted(set().union(*map(set, texts)))))
+        if not characters:
+            raise UserError("An alphabet is made from a text; this one is empty. Give some text.")
+        return cls(characters)
 
     @property
     def vocab_size(self) -> int:
         return len(self.characters)
 
     def encode(self, text: str) -> np.ndarray:
-        codes = _codes(text)
+        codes = _codes(valid(text))
         ids = np.minimum(np.searchsorted(self._codes, codes), self.vocab_size - 1)
         unknown = codes[self._codes[ids] != codes]
         if unknown.size:

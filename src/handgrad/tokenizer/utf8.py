@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from handgrad.tokenizer.token_ids import listed
+from handgrad.tokenizer.boundary import listed, valid
 
 
 class ByteTokenizer:
@@ -16,7 +16,7 @@ class ByteTokenizer:
     vocab_size = 256
 
     def encode(self, text: str) -> np.ndarray:
-        return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int64)
+        return np.frombuffer(valid(text).encode("utf-8"), dtype=np.uint8).astype(np.int64)
 
     def encode_iterable(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
         return map(self.encode, pieces)

@@ -1,9 +1,21 @@
-"""Token ids at a tokenizer's door."""
+"""Checks what a tokenizer is given: the text that it encodes, the ids that it decodes."""
 
 from typing import Any
 
 from handgrad import convert
 from handgrad.errors import UserError
+
+
+def valid(text: str) -> str:
+    """`text`; `UserError` where it holds half a surrogate pair, which no encoding has."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"The text is not valid UTF-8: {text[error.start]!a} stands at character {error.start}. Check "
+            f"the encoding of the file or the terminal it comes from."
+        ) from None
+    return text
 
 
 def listed(token_ids: Any, vocab_size: int) -> list[int]:
