@@ -173,7 +173,7 @@ def test_check_exits_with_one_where_a_models_gradient_is_wrong(handgrad_, traine
     ("arguments", "sentence"),
     [
         (["gelu", "--seed", "-1"], "whole number from 0"),
-        (["no/such/run"], "There is no run in no/such/run"),
+        (["no/such/run"], "There is no run or model in no/such/run"),
         (["layernorm"], "Did you mean layer_norm?"),
     ],
 )
@@ -215,7 +215,7 @@ def test_check_says_where_a_gradient_is_wrong_and_exits_with_one(handgrad_, monk
         (["train", "--set", "colour=red"], "There is no option 'colour'"),
         (["train", "--set", "activation"], "--set takes name=value"),
         (["train", "--resume"], "--resume --out"),
-        (["train", "--resume", "--out", "nowhere"], "There is no run in nowhere"),
+        (["train", "--resume", "--out", "nowhere"], "There is no run or model in nowhere"),
         (["train", "--resume", "--out", "x", "--steps", "3"], "no other option than --out"),
         (["train", "--resume", "--out", "x", "--seed", "3"], "no other option than --out"),
         (["train", "--resume", "--out", "x", "text.txt"], "no other option than --out"),
@@ -226,8 +226,8 @@ def test_check_says_where_a_gradient_is_wrong_and_exits_with_one(handgrad_, monk
         (["train", "--set", "steps=true"], "steps must be a whole number from 1, below 2^63; got True"),
         (["train", "--set", "norm=null"], "There is no norm None"),
         (["train", "--set", "schedule=3"], "There is no schedule 3"),
-        (["generate", "nowhere", "a"], "There is no run in nowhere"),
-        (["info", "nowhere"], "There is no run in nowhere"),
+        (["generate", "nowhere", "a"], "There is no run or model in nowhere"),
+        (["info", "nowhere"], "There is no run or model in nowhere"),
         (["check", "layernorm"], "Did you mean layer_norm?"),
     ],
 )

@@ -79,6 +79,9 @@ def test_what_load_would_refuse_is_not_saved(model, tmp_path):
     nan = tree.map(lambda w: np.full_like(w, np.nan), model.weights)
     with pytest.raises(UserError, match="finite"):
         handgrad.save(Model(CONFIG_7, nan), tmp_path / "model")
+    large = tree.map(lambda w: np.full(w.shape, 1e300), model.weights)
+    with pytest.raises(UserError, match="finite in float32"):
+        handgrad.save(Model(CONFIG_7, large), tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,7 +104,7 @@ def test_weights_of_another_depth_are_not_half_of_a_model(model, tmp_path, n_lay
 
 def test_where_there_is_no_model_those_nearby_are_named(model, tmp_path):
     handgrad.save(model, tmp_path / "model")
-    with pytest.raises(UserError, match=rf"There is no run in .*other.*{tmp_path.name}/model"):
+    with pytest.raises(UserError, match=rf"There is no run or model in .*other.*{tmp_path.name}/model"):
         handgrad.load(tmp_path / "other")
     with pytest.raises(UserError, match="Cannot look at"):
         handgrad.load("a\0b")

@@ -109,18 +109,18 @@ def set_field(path, keys, value):
         ("recipe", [], "recipe must be a JSON object"),
         ("recipe.steps", 10**20, "steps must be below 2\\^63"),
         ("recipe.steps", 2.5, "steps must be a whole number"),
-        ("recipe.learning_rate", float("inf"), "learning_rate must be above zero"),
+        ("recipe.learning_rate", float("inf"), r"learning_rate must be above zero, and at most 3.4e\+38"),
         ("recipe.learning_rate", 1e300, "learning_rate must be above zero"),
         ("recipe.schedule", {}, "There is no schedule {}"),
         ("seed", -1, "seed must be a whole number from 0"),
         ("seed", float("inf"), "seed must be a whole number from 0"),
         ("seed", 1 << 63, "seed must be a whole number from 0"),
         ("seed", "5", "seed must be a whole number from 0"),
-        ("preset", 3, "preset must be a text"),
-        ("text", None, "text must be a text"),
+        ("preset", 3, "preset must be text"),
+        ("text", None, "text must be text"),
         ("engine", "gpu", "There is no engine 'gpu'"),
-        ("engine", ["cpu"], "engine must be a text"),
-        ("precision", 16, "precision must be a text"),
+        ("engine", ["cpu"], "engine must be text"),
+        ("precision", 16, "precision must be text"),
         ("precision", "float8", "There is no precision 'float8'"),
         ("n_tokens", "many", "n_tokens must be a whole number"),
         ("n_tokens", 0, "n_tokens must be a whole number from 1"),
@@ -155,7 +155,7 @@ def test_what_a_configuration_lacks_is_named(tiny_run, field):
         ("[]", "must be a JSON object; got \\[\\]"),
         ("", "is no JSON"),
         (b"\xff\xfe", "Cannot read"),
-        (" " * (2 << 20), "may have 1,048,576 bytes"),
+        (" " * (2 << 20), "must have at most 1,048,576 bytes"),
     ],
     ids=["nested", "huge", "list", "empty", "bytes", "long"],
 )
@@ -187,9 +187,14 @@ def test_a_configuration_that_is_none_is_said(tiny_run, open_run, content, words
             '{"step": 1, "validation_loss": NaN, "seconds": 1, "sample": ""}',
             "validation_loss must be a number",
         ),
-        ('{"step": 1, "validation_loss": 2.0, "seconds": 1, "sample": 3}', "sample must be a text"),
+        ('{"step": 1, "validation_loss": 2.0, "seconds": 1, "sample": 3}', "sample must be text"),
+        (
+            '{"step": 1, "validation_loss": -Infinity, "seconds": 1, "sample": ""}',
+            "validation_loss must be a number from -1 to",
+        ),
+        ('{"step": 1, "loss": -1e300, "learning_rate": 1}', "loss must be a number from -1 to"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 @pytest.mark.parametrize("open_run", [info, resume])
 def test_a_damaged_line_of_the_metrics_is_named(tiny_run, open_run, line, words):
@@ -197,7 +202,7 @@ def test_a_damaged_line_of_the_metrics_is_named(tiny_run, open_run, line, words)
     first, *others = path.read_bytes().splitlines(keepends=True)
     line = line if isinstance(line, bytes) else line.encode()
     path.write_bytes(b"".join([first, line + b"\n", *others]))
-    assert_refused(open_run, tiny_run, rf"metrics\.jsonl, line 2.*({words}).*Mend the line")
+    assert_refused(open_run, tiny_run, rf"metrics\.jsonl, line 2.*({words}).*Correct the line")
 
 
 def test_a_last_line_of_the_metrics_that_was_cut_short_is_left_out(tiny_run):
@@ -210,8 +215,17 @@ def test_a_last_line_of_the_metrics_that_was_cut_short_is_left_out(tiny_run):
 
 def test_a_run_goes_on_without_its_metrics(tiny_run):
     (tiny_run / METRICS).unlink()
+    set_best_loss(tiny_run, 0.25)  # lower than any that will be measured
+    assert run.about(tiny_run).best_validation_loss == 0.25
     resume(tiny_run)
+    assert run.about(tiny_run).best_validation_loss == 0.25
     assert [row.step for row in metrics.read(tiny_run)] == [4, 4]
+
+
+def set_best_loss(folder, loss):
+    metadata = tensors.read_header(folder / LAST).metadata
+    progress = json.loads(metadata["progress"]) | {"best_loss": loss}
+    tensors.write(folder / LAST, read_arrays(folder / LAST), {"progress": json.dumps(progress)})
 
 
 @pytest.mark.parametrize(
@@ -229,8 +243,10 @@ def test_a_run_goes_on_without_its_metrics(tiny_run):
         ('{"step": 3, "best_loss": null, "seconds": 1.0}', "best_loss must be a number"),
         ('{"step": 3, "best_loss": 1%s, "seconds": 1.0}' % ("0" * 400), "best_loss must be a number"),
         ('{"step": 3, "best_loss": 1.0, "seconds": []}', "seconds must be a number"),
+        ('{"step": 3, "best_loss": -Infinity, "seconds": 1.0}', "best_loss must be a number from -1"),
+        ('{"step": 5, "best_loss": 1.0, "seconds": 1.0}', "step must be at most 4, the recipe's last; got 5"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 @pytest.mark.parametrize("open_run", [info, resume])
 def test_the_text_beside_the_weights_is_checked(tiny_run, open_run, progress, words):
@@ -252,7 +268,7 @@ def test_weights_that_are_not_finite_are_refused(tiny_run, open_run, name, value
     arrays, metadata = read_arrays(tiny_run / name), tensors.read_header(tiny_run / name).metadata
     arrays["blocks.0.norm1.gamma"][3] = value
     tensors.write(tiny_run / name, arrays, metadata)
-    assert_refused(open_run, tiny_run, "finite numbers; blocks.0.norm1.gamma in")
+    assert_refused(open_run, tiny_run, "blocks.0.norm1.gamma in .* must be finite")
 
 
 def test_moments_that_cannot_be_are_refused(tiny_run):
@@ -270,7 +286,7 @@ def test_moments_that_cannot_be_are_refused(tiny_run):
         ('{"kind": "characters", "characters": 5}', "tokenizer.json"),
         ('{"kind": "characters", "characters": "ab"}', "as many tokens as the model; it has 2, the model 18"),
         ('{"kind": "bytes"}', "as many tokens as the model; it has 256, the model 18"),
-        ("x" * (2 << 20), "may have .* bytes"),
+        ("x" * (2 << 20), "must have at most .* bytes"),
     ],
     ids=range(5),
 )
@@ -400,4 +416,22 @@ def test_what_may_not_be_read_is_named(forbidden, open_run, name):
     (forbidden / name).chmod(0)
     with as_nobody(), pytest.raises(UserError, match=r"Cannot (read|look at) .*: Permission denied"):
         open_run(forbidden)
+    forbidden.chmod(0o755)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_a_folder_of_runs_that_may_not_be_searched_is_said(forbidden, monkeypatch):
+    (forbidden / "book.txt").write_text("to be or not to be\n" * 50)
+    (forbidden / "runs").mkdir(mode=0)
+    monkeypatch.chdir(forbidden)
+    with as_nobody(), pytest.raises(UserError, match=r"Cannot look at runs.nano-1: Permission denied"):
+        handgrad.train("book.txt", engine="reference")
+    (forbidden / "runs").chmod(0o755)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_a_run_that_cannot_be_locked_is_not_trained(forbidden):
+    forbidden.chmod(0o311)  # its files may be read, their names may not
+    with as_nobody(), pytest.raises(UserError, match=r"Cannot read .*run: Permission denied"):
+        resume(forbidden)
     forbidden.chmod(0o755)

@@ -116,12 +116,11 @@ def _excerpt(sample: str) -> str:
 
 
 def _print_end(console: Console, folder: Path, about: About) -> None:
-    if not about.evaluations:  # somebody moved metrics.jsonl away
+    seconds, best = about.progress.seconds, about.best_validation_loss
+    if best is None:
         return
-    seconds = about.evaluations[-1].seconds
     console.print(
-        f"\nTrained in {seconds:,.0f} s; best validation loss {about.best_validation_loss:.3f}. "
-        f"Curve: {folder / run.PLOT}",
+        f"\nTrained in {seconds:,.0f} s; best validation loss {best:.3f}. Curve: {folder / run.PLOT}",
         f'Let it write: handgrad generate {folder} "The "',
         sep="\n",
         soft_wrap=True,

@@ -17,8 +17,8 @@ def split(tokens: np.ndarray, context_length: int) -> tuple[np.ndarray, np.ndarr
     window = context_length + 1
     if len(tokens) < 2 * window:
         raise UserError(
-            f"A text must fill a context of {context_length} tokens twice, to learn from and to validate on: "
-            f"{2 * window} tokens; this one has {len(tokens)}. Give more text, or --context-length "
+            f"Training and validation need a window of {window} tokens each, {2 * window} in all; this text "
+            f"has {len(tokens)}. Give more text, or --context-length "
             f"{max(1, len(tokens) // 2 - 1)}."
         )
     cut = min(int((1.0 - VALIDATION_SHARE) * len(tokens)), len(tokens) - window)

@@ -1,4 +1,4 @@
-"""The text one trains on: files, folders, standard input, a string, or what every Python carries.
+"""The text one trains on: files, folders, standard input, or what every Python carries.
 
 Files are read in pieces that end with a line, so a corpus may be larger than memory. Errors name the place
 where a file stops being UTF-8 text.
@@ -14,6 +14,7 @@ from handgrad.data import files
 from handgrad.errors import UserError
 
 PIECE_BYTES = 1 << 22
+CHECK = "Check the path and who may read it."
 SUFFIXES = (".txt", ".md", ".rst", ".text")
 """What is read from a folder."""
 
@@ -64,7 +65,7 @@ def open_corpus(sources: Sequence[str | Path] = ()) -> Corpus:
 def _standard_input() -> Iterator[bytes]:
     if sys.stdin is None:
         raise UserError('Standard input ("-") is closed. Name a file, or pipe a text into it.')
-    with files.readable(Path("-")):
+    with files.readable("standard input", "Name a file, or pipe a text into it."):
         yield from iter(lambda: sys.stdin.buffer.read(PIECE_BYTES), b"")
 
 
@@ -83,9 +84,13 @@ def _files(source: Path) -> list[Path]:
             f"There is no file or folder {source}. Check the path; the folder here is {Path.cwd()}."
         )
     if not source.is_dir():
-        files.length(source)
+        if not source.is_file():
+            raise UserError(
+                f"{source} must be a regular file; it is a pipe, a socket or a device. Pipe the text in: "
+                f"zcat book.gz | handgrad train -."
+            )
         return [source]
-    with files.readable(source):
+    with files.readable(source, CHECK):
         found = sorted(path for path in source.rglob("*") if path.suffix in SUFFIXES and path.is_file())
     if not found:
         raise UserError(f"The folder {source} holds no text file ({', '.join(SUFFIXES)}). Name the files.")
@@ -93,7 +98,7 @@ def _files(source: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Iterator[str]:
-    with files.readable(path), path.open("rb") as file:
+    with files.readable(path, CHECK), path.open("rb") as file:
         last = ""
         for piece in _decode(iter(lambda: file.read(PIECE_BYTES), b""), str(path)):
             last = piece

@@ -1,4 +1,4 @@
-"""Files that are read: regular ones alone, no longer than they may be. What is wrong is said in a sentence.
+"""Reading files: only regular ones, only up to a given size; `UserError` says what is wrong.
 
 A pipe would never end and a device may have no end, so neither is opened.
 """
@@ -40,18 +40,18 @@ def length(path: Path) -> int:
 def read_text(path: Path, most_bytes: int) -> str:
     """The UTF-8 text in `path`; `UserError` where it is longer than `most_bytes`, or no text."""
     if (n_bytes := length(path)) > most_bytes:
-        raise UserError(f"{path} may have {most_bytes:,} bytes; it has {n_bytes:,}. {COPY}")
+        raise UserError(f"{path} must have at most {most_bytes:,} bytes; it has {n_bytes:,}. {COPY}")
     with readable(path):
         return path.read_text(encoding="utf-8")
 
 
 @contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path | str, remedy: str = COPY) -> Iterator[None]:
     """Turn what the operating system says against reading `path`, or that it is no text, into a sentence."""
     try:
         yield
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {path}: {_reason(error)}. {COPY}") from error
+        raise UserError(f"Cannot read {path}: {_reason(error)}. {remedy}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""Models on disk: handgrad's own folders, whole or absent."""
+"""Models and runs on disk: written whole or not at all, checked as they are read."""

@@ -26,8 +26,8 @@ def write(path: Path, write_to: Callable[[Path], object]) -> None:
     """Let `write_to` fill a temporary file, then put it in place in one step.
 
     A failure before that, a power cut included, leaves `path` as it was. The temporary file stands in a
-    folder of its own beside `path`: the next write removes what a kill left there. Raises `UserError` where
-    the disk refuses.
+    folder of its own beside `path`: the next write removes what a killed process left there. Raises
+    `UserError` where the disk refuses.
     """
     workshop = path.with_name(f".{path.name}{PARTIAL}")
     with explained(path):
@@ -54,7 +54,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     Raises `UserError` where `folder` holds something, or where another process is making it.
     """
-    place = _free(folder)
+    place = free(folder)
     partial = place.with_name(f".{place.name}{PARTIAL}")
     with contextlib.ExitStack() as locked, explained(folder):
         if partial.exists():
@@ -75,16 +75,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
             raise
 
 
-def require_free(folder: Path) -> None:
-    """Raise `UserError` unless a new folder can be made at `folder`."""
-    _free(folder)
-
-
-def _free(folder: Path) -> Path:
-    """The absolute path of `folder`, at which there is nothing or an empty folder."""
+def free(folder: Path) -> Path:
+    """The absolute path of `folder`; `UserError` unless there is nothing, or an empty folder."""
     with explained(folder):
         try:
             place = folder.resolve()
+            if place.is_symlink():  # Python 3.13 says nothing of it
+                raise RuntimeError("it is a link that leads to itself")
         except (ValueError, RuntimeError) as error:  # a zero in its name, a link that leads to itself
             raise UserError(f"{folder} is no path: {error}. Choose another folder.") from error
         if place.exists() and (not place.is_dir() or any(place.iterdir())):

@@ -15,7 +15,7 @@ HELD = (errno.EAGAIN, errno.EACCES)
 def held(folder: Path) -> Iterator[None]:
     """Within, nobody else holds the lock of `folder`; `UserError` where somebody does.
 
-    Windows, and disks that know no locks, lock nothing.
+    Windows, and disks that know no locks, lock nothing. Raises `OSError` where the folder cannot be opened.
     """
     descriptor = _lock(folder)
     try:
@@ -29,10 +29,9 @@ def _lock(folder: Path) -> int | None:
     """The locked folder's descriptor; None where there are no locks."""
     try:
         import fcntl
-
-        descriptor = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
+    except ImportError:
         return None
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -40,7 +39,6 @@ def _lock(folder: Path) -> int | None:
         if error.errno not in HELD:
             return None
         raise UserError(
-            f"One process at a time trains a run; another one is at work in {folder}. Wait for its end, or "
-            f"choose another folder."
+            f"Another process is at work in {folder}. Wait for its end, or choose another folder."
         ) from None
     return descriptor

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from handgrad import parameters as p
 from handgrad import tokenizer as tokenizers
 from handgrad.data import files
@@ -28,7 +30,7 @@ MOMENTS = ("adam.mean", "adam.square")
 
 LONGEST_CONFIG = 1 << 20
 TOKEN_BYTES = 256
-"""What a token may take in tokenizer.json, on average."""
+"""Bytes a token may take in tokenizer.json, on average."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def save(model: Model, folder: str | Path) -> Path:
     folder = Path(folder)
     require_weights_of(model.config, model.weights)
     for name, array in tensors.by_name(model.weights).items():
-        tensors.require_finite(array, name)
+        with np.errstate(over="ignore"):  # infinite then, and refused
+            tensors.require_finite(np.asarray(array, np.float32), name)
     require_fitting(model.tokenizer, model.config, "The tokenizer")
     with atomic.new_folder(folder) as partial:
         write_description(partial, {"model": dataclasses.asdict(model.config)}, model.tokenizer)
@@ -85,8 +88,8 @@ def read_config(folder: Path) -> Table:
     path = folder / CONFIG
     if not files.exists(path):
         raise UserError(
-            f"There is no run in {folder}: it has no {CONFIG}. A run is the folder that training wrote, "
-            f"as runs/nano-1; runs are in: {_runs_nearby(folder)}."
+            f"There is no run or model in {folder}: it has no {CONFIG}. A run is the folder that training "
+            f"wrote, as runs/nano-1; runs are in: {_runs_nearby(folder)}."
         )
     return Table.parse(files.read_text(path, LONGEST_CONFIG), str(path))
 

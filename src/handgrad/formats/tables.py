@@ -1,4 +1,4 @@
-"""JSON objects whose fields are checked as they are taken out: no file is believed."""
+"""JSON objects whose fields are checked as they are taken out: nothing in a file is trusted unchecked."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ class Table:
             raise self.error(str(error)) from error
         return value
 
-    def number(self, name: str, least: float = -math.inf, most: float = 1e300) -> float:
+    def number(self, name: str, least: float = 0.0, most: float = 1e300) -> float:
         """The number `name`, from `least` to `most`."""
         value = self._get(name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -57,7 +57,7 @@ class Table:
         """The text `name`, one of `choices` where there are any."""
         value = self._get(name)
         if not isinstance(value, str):
-            raise self.error(f"{name} must be a text; got {shown(value)}.")
+            raise self.error(f"{name} must be text; got {shown(value)}.")
         if choices:
             try:
                 require_known(name, value, choices)

@@ -50,7 +50,7 @@ class Header(NamedTuple):
     metadata: dict[str, str]
 
     def n_numbers(self, leaving_out: Collection[str] = ()) -> int:
-        """How many numbers all arrays have, but for some."""
+        """The number of elements of all arrays, except those of `leaving_out`."""
         return sum(math.prod(e.shape) for name, e in self.entries.items() if name not in leaving_out)
 
 
@@ -116,7 +116,7 @@ def read_into(targets: Mapping[str, np.ndarray], path: Path, also: Collection[st
 def require_finite(array: np.ndarray, name: str) -> None:
     """Raise `UserError` unless all numbers are finite."""
     if not np.isfinite(array).all():
-        raise UserError(f"Weights are finite numbers; {name} has others. Take other weights.")
+        raise UserError(f"{name} must be finite in float32; it holds NaN or infinity. Take other weights.")
 
 
 def by_name(weights: Any) -> dict[str, np.ndarray]:

@@ -1,8 +1,8 @@
 r"""Losses to compare with, in nats a token: those of models that know little.
 
-Uniform: every token is as likely, $\log V$. Unigram: tokens have their frequencies. Bigram: tokens have their
-frequencies after the token before. Frequencies are counted in the training text, with one added to each count
-(Laplace); losses are measured on the validation text.
+Uniform: all tokens are equally likely, $\log V$. Unigram: tokens have their frequencies. Bigram: tokens have
+their frequencies after the token before. Frequencies are counted in the training text, with one added to each
+count (Laplace); losses are measured on the validation text.
 """
 
 import numpy as np

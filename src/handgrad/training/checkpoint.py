@@ -23,6 +23,7 @@ from handgrad.formats.tables import Table
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import blank
 from handgrad.optim import adamw
+from handgrad.training.metrics import LEAST_LOSS
 
 PROGRESS = "progress"
 
@@ -46,9 +47,12 @@ def save(path: Path, state: State, progress: Progress) -> None:
     tensors.write(path, arrays, {PROGRESS: json.dumps(dataclasses.asdict(progress))})
 
 
-def read(path: Path, config: ModelConfig) -> tuple[State, Progress]:
-    """A state to go on from, and where the run stands. `UserError` if it is damaged or another's."""
-    progress = read_progress(path)
+def read(path: Path, config: ModelConfig, steps: int) -> tuple[State, Progress]:
+    """A state to go on from, and where the run of so many steps stands.
+
+    `UserError` if it is damaged or another's.
+    """
+    progress = read_progress(path, steps)
     weights = blank(config)
     moments = adamw.init(np.zeros(tree.size(weights), np.float32))
     tensors.read_into({**tensors.by_name(weights), **_by_name(moments)}, path)
@@ -63,14 +67,16 @@ def save_weights(path: Path, weights: p.Transformer, progress: Progress) -> None
     tensors.write(path, tensors.by_name(weights), {PROGRESS: json.dumps(about)})
 
 
-def read_progress(path: Path) -> Progress:
-    """Where the run of a checkpoint stands; `UserError` where it does not say."""
+def read_progress(path: Path, steps: int) -> Progress:
+    """Where the run of a checkpoint stands; `UserError` where it does not say, or says beyond `steps`."""
     metadata = tensors.read_header(path).metadata
     if PROGRESS not in metadata:
         raise UserError(f"{path} holds weights but no state to go on from. {files.COPY}")
     table = Table.parse(metadata[PROGRESS], f"{path}, its state to go on from")
-    seconds, best_loss = table.number("seconds", 0.0), table.number("best_loss", most=math.inf)
-    return Progress(table.whole("step"), best_loss, seconds)
+    step, seconds = table.whole("step"), table.number("seconds")
+    if step > steps:
+        raise table.error(f"step must be at most {steps:,}, the recipe's last; got {step:,}.")
+    return Progress(step, table.number("best_loss", LEAST_LOSS, math.inf), seconds)
 
 
 def _by_name(moments: adamw.State) -> dict[str, np.ndarray]:

@@ -94,16 +94,17 @@ class Run:
                 self._evaluate(log)
             while self.progress.step < self.recipe.steps:
                 self._step(log)
+                stop = asked_to_stop()  # once: a signal after this is heard one step later
                 if (
                     self.progress.step % self.recipe.eval_every == 0
                     or self.progress.step == self.recipe.steps
                 ):
                     self._evaluate(log)
                     saved_at = time.monotonic()
-                elif asked_to_stop() or time.monotonic() - saved_at > SAVE_SECONDS:
+                elif stop or time.monotonic() - saved_at > SAVE_SECONDS:
                     self._save(log)
                     saved_at = time.monotonic()
-                if asked_to_stop() and self.progress.step < self.recipe.steps:
+                if stop and self.progress.step < self.recipe.steps:
                     return False
         return True
 
@@ -174,7 +175,7 @@ class Run:
         )
 
     def _kept(self) -> str:
-        saved = checkpoint.read_progress(self.folder / LAST).step
+        saved = checkpoint.read_progress(self.folder / LAST, self.recipe.steps).step
         return (
             f"The last good checkpoint, after step {saved}, is kept in {self.folder / LAST}. Start again "
             f"with a lower learning rate than {self.recipe.learning_rate:g}."

@@ -13,9 +13,11 @@ from handgrad.formats.tables import Table
 
 METRICS = "metrics.jsonl"
 LONGEST_LINE = 1 << 20
+LEAST_LOSS = -1.0
+"""Rounding may put a loss a little below zero."""
 LARGEST_LOSS = 1e39
 """Beyond what float32 holds."""
-REMEDY = "Mend the line, or move the file away: training goes on without it."
+REMEDY = "Correct the line, or move the file away: training continues without it."
 
 
 class StepRow(NamedTuple):
@@ -76,11 +78,6 @@ def read(folder: Path) -> list[Row]:
     return rows
 
 
-def evaluations(rows: list[Row]) -> list[EvaluationRow]:
-    """Those of the evaluations."""
-    return [row for row in rows if isinstance(row, EvaluationRow)]
-
-
 class Writer:
     """Appends rows; begun at a step, it first drops the rows of steps that will be done again."""
 
@@ -95,7 +92,10 @@ class Writer:
         """The losses of the steps after the last evaluation, of the rows that were there at first."""
         losses: list[float] = []
         for row in self._kept:
-            losses = [*losses, row.loss] if isinstance(row, StepRow) else []
+            if isinstance(row, StepRow):
+                losses.append(row.loss)
+            else:
+                losses.clear()
         return losses
 
     def write(self, row: Row) -> None:
@@ -119,14 +119,14 @@ def _row(table: Table) -> Row:
     step = table.whole("step")
     if "loss" in table.fields:
         names = ("learning_rate", "gradient_norm", "tokens_per_second")
-        return StepRow(step, _loss(table, "loss"), *(table.number(name, 0.0) for name in names))
+        return StepRow(step, _loss(table, "loss"), *map(table.number, names))
     train_loss = None if table.fields.get("train_loss") is None else _loss(table, "train_loss")
-    validation_loss, seconds = _loss(table, "validation_loss"), table.number("seconds", 0.0)
+    validation_loss, seconds = _loss(table, "validation_loss"), table.number("seconds")
     return EvaluationRow(step, validation_loss, train_loss, seconds, table.text("sample"))
 
 
 def _loss(table: Table, name: str) -> float:
-    return table.number(name, most=LARGEST_LOSS)
+    return table.number(name, LEAST_LOSS, LARGEST_LOSS)
 
 
 def _line(row: Row) -> str:

@@ -14,8 +14,8 @@ from handgrad.optim.schedule import SCHEDULES, Schedule, share
 LARGEST = float(np.finfo(np.float32).max)
 
 Rule = tuple[str, Callable[[float], bool]]
-POSITIVE: Rule = ("above zero", lambda value: 0.0 < value <= LARGEST)
-NOT_NEGATIVE: Rule = ("zero or above", lambda value: 0.0 <= value <= LARGEST)
+POSITIVE: Rule = (f"above zero, and at most {LARGEST:.2g}", lambda value: 0.0 < value <= LARGEST)
+NOT_NEGATIVE: Rule = (f"zero or above, and at most {LARGEST:.2g}", lambda value: 0.0 <= value <= LARGEST)
 BELOW_ONE: Rule = ("at least 0 and below 1", lambda value: 0.0 <= value < 1.0)
 SHARE: Rule = ("from 0 to 1", lambda value: 0.0 <= value <= 1.0)
 

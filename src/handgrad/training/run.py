@@ -1,7 +1,9 @@
 """A training run: its folder is made, trained in, and resumed as if training had never stopped."""
 
+import contextlib
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from handgrad.formats.model_folder import CONFIG, LAST
 from handgrad.model.config import ModelConfig, preset
 from handgrad.model.init import init
 from handgrad.training import baselines, checkpoint, loop, metrics, run_config
+from handgrad.training.checkpoint import Progress
 from handgrad.training.metrics import EvaluationRow
 from handgrad.training.recipe import RECIPES, Recipe
 from handgrad.training.run_config import RunConfig
@@ -112,7 +115,7 @@ def create(
             baselines=baselines.losses(*batches.split(tokens, model.context_length), made.vocab_size),
         )
         model_folder.write_description(partial, config.to_json(), made)
-        checkpoint.save(partial / LAST, State(init(model, seed)), checkpoint.Progress())
+        checkpoint.save(partial / LAST, State(init(model, seed)), Progress())
     return folder
 
 
@@ -124,7 +127,9 @@ def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print
     """
     folder = Path(folder)
     config = run_config.read(folder)
-    with lock.held(folder):
+    with contextlib.ExitStack() as locked:
+        with files.readable(folder, "Check who may read it."):
+            locked.enter_context(lock.held(folder))
         done = _train(folder, config, report)
         _draw_curve(folder, config)
     return done
@@ -139,7 +144,7 @@ def _train(folder: Path, config: RunConfig, report: Callable[[loop.Event], objec
     tokens = token_file.read(folder / TOKENS, model.vocab_size, config.n_tokens)
     train, validation = batches.split(tokens, model.context_length)
     n_compiling = itertools.count(1)
-    state, progress = checkpoint.read(folder / LAST, model)
+    state, progress = checkpoint.read(folder / LAST, model, recipe.steps)
     training = engines.training(
         model,
         state,
@@ -160,21 +165,27 @@ class About:
     """What is known of a run."""
 
     config: RunConfig
-    steps_done: int
+    progress: Progress
     evaluations: list[EvaluationRow]
+    """As far as metrics.jsonl tells of them."""
+
+    @property
+    def steps_done(self) -> int:
+        return self.progress.step
 
     @property
     def best_validation_loss(self) -> float | None:
-        """None before the first evaluation."""
-        return min((row.validation_loss for row in self.evaluations), default=None)
+        """That of the best checkpoint; None before the first evaluation."""
+        best = self.progress.best_loss
+        return best if math.isfinite(best) else None
 
 
 def about(folder: str | Path) -> About:
     """What is known of the run in `folder`; `UserError` where there is none, or where it is damaged."""
     folder = Path(folder)
     config = run_config.read(folder)
-    evaluations = metrics.evaluations(metrics.read(folder))
-    return About(config, checkpoint.read_progress(folder / LAST).step, evaluations)
+    evaluations = [row for row in metrics.read(folder) if isinstance(row, EvaluationRow)]
+    return About(config, checkpoint.read_progress(folder / LAST, config.recipe.steps), evaluations)
 
 
 def _configured(preset_name: str, options: dict[str, Any]) -> tuple[ModelConfig, Recipe]:
@@ -187,16 +198,15 @@ def _configured(preset_name: str, options: dict[str, Any]) -> tuple[ModelConfig,
 
 def _new_folder(out: str | Path | None, preset_name: str) -> Path:
     if out is None:
-        return next(
-            folder for n in itertools.count(1) if not (folder := RUNS / f"{preset_name}-{n}").exists()
-        )
+        numbered = (RUNS / f"{preset_name}-{n}" for n in itertools.count(1))
+        return next(folder for folder in numbered if not files.exists(folder))
     folder = Path(out)
     if files.exists(folder / CONFIG):
         raise UserError(
             f"{folder} already holds a run. Go on with it: handgrad train --resume --out {folder}. Or "
             f"choose another --out."
         )
-    atomic.require_free(folder)
+    atomic.free(folder)
     return folder
 
 

@@ -21,16 +21,16 @@ class RunConfig:
     model: ModelConfig
     recipe: Recipe
     preset: str
-    """The name of what model and recipe were before any option changed them."""
+    """The preset; options may have changed its model and recipe."""
     seed: int
     engine: str
     precision: str
     text: str
-    """The name of what is learned from."""
+    """The name of the text."""
     n_tokens: int
-    """How long that is, the validation text included."""
+    """Its tokens, the validation text included."""
     baselines: dict[str, float]
-    """Validation losses of writers that know little, in nats a token."""
+    """Validation losses of the baselines, in nats a token."""
 
     def to_json(self) -> dict[str, Any]:
         """What `read` reads."""
@@ -57,6 +57,6 @@ def from_table(config: Table) -> RunConfig:
         text=config.text("text"),
         n_tokens=config.whole("n_tokens", least=1),
         baselines={
-            name: losses.number(name, 0.0, 100.0) for name in baselines.NAMES if name in losses.fields
+            name: losses.number(name, most=100.0) for name in baselines.NAMES if name in losses.fields
         },
     )
