@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from handgrad import ops, tree
-from handgrad.errors import UserError
 from handgrad.engines import fits
+from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model
 from handgrad.model import cases
 from handgrad.model.config import PRESETS, ModelConfig
