@@ -42,7 +42,7 @@ INSTRUCTIONS = {
     "amx-bf16": "AMX BF16",
     "amx-int8": "AMX INT8",
 }
-"""LLVM's names of them, and those people know."""
+"""LLVM's name of each, and its usual one."""
 
 
 def main(wanted: list[str]) -> None:
@@ -69,11 +69,11 @@ def line(name: str, preset: str, dropout: float, batches: tuple[int, ...]) -> st
     result = against.compare(
         config, peers, batch_size=RECIPES[preset].batch_size, report=lambda what: print(what, file=sys.stderr)
     )
-    ran = [entry for entry in result.entries if entry is not result.ours]
-    best = ran[0]
-    others = "; ".join(f"{e.variant}: {rate(e)}" for e in ran)
-    ratio = f"{result.ratio:.2f}" if result.ratio else "-"
-    return f"| {name} | {rate(result.ours)} | {rate(best)} | **{ratio}** | {others} |"
+    theirs = [entry for entry in result.entries if entry is not result.ours]
+    best = min((e for e in theirs if e.ratio), key=lambda e: e.ratio, default=None)
+    others = "; ".join(f"{e.variant}: {rate(e)}" for e in theirs)
+    at_best, ratio = (rate(best), f"{best.ratio:.2f}") if best else ("-", "-")
+    return f"| {name} | {rate(result.ours)} | {at_best} | **{ratio}** | {others} |"
 
 
 def instructions() -> str:

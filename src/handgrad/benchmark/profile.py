@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BETWEEN = "Python between kernels"
 SCRATCH = "scratch"
 ATTENTION_PRODUCTS = {"forward": 2, "backward": 5}
-"""Scores, and what they gather of the values; backward the scores again, and four gradients."""
+"""Forward: scores and the weighted sum of values. Backward: the scores again, and four gradients."""
 
 
 class Call(NamedTuple):
@@ -51,7 +51,7 @@ class Row:
     operations: float
     """Of matrix products, a multiply-add being two; 0 for a kernel that does not multiply matrices."""
     bytes: float
-    """Of the parts of its arrays that it works on, scratch excluded; 0 where `operations` is told."""
+    """Of the parts of its arrays that it works on, scratch excluded; 0 where `operations` is counted."""
 
     def of_peak(self, peaks: "Peaks") -> float | None:
         """The share of what binds this kernel on one core; None where nothing is counted."""
