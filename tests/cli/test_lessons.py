@@ -86,7 +86,7 @@ def test_a_lesson_that_stops_says_where(lessons, two_cells):
     code, out, err = lessons("--run", 1)
     assert (code, out) == (2, "")
     assert "Lesson 1 stopped" in err
-    assert "1 / 0" in err
+    assert "\n1 / 0\n" in err  # its traceback is shown in lines
 
 
 @needs_jupyter

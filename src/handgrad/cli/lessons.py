@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from handgrad.errors import UserError
 from handgrad.lessons import catalog
 
 
@@ -63,7 +62,8 @@ def _run(lesson: catalog.Lesson) -> None:
         try:
             catalog.run(lesson, report)
         except catalog.LessonError as error:
-            raise UserError(str(error)) from None
+            typer.echo(f"handgrad: {error}", err=True)  # the cell and its traceback, in lines
+            raise typer.Exit(2) from None
     seconds = time.perf_counter() - begun
     print(f"Lesson {lesson.number}, {lesson.title}, runs from top to bottom: {seconds:.0f} s.")
 
