@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -74,42 +75,50 @@ def _show(name: str | None, proved: Iterator[Result], as_json: bool) -> bool:
         last = result.name
     if not as_json:
         console.print(table)
-        verdict_line = f"all below {TOLERANCE:.0e}" if not failed else f"{failed} above {TOLERANCE:.0e}"
+        bound, wraps = f"{TOLERANCE:.0e}", not console.is_terminal
+        verdict_line = f"{failed} above {bound}" if failed else f"all relative errors below {bound}"
         console.print(
-            f"\n{n} gradients of {_count_names(name)}: {verdict_line}", style="bold", soft_wrap=True
+            f"\n{n} gradients of {_count_names(name)}: {verdict_line}", style="bold", soft_wrap=wraps
         )
     return not failed
 
 
 def _show_model(proved: Iterator[WeightProof], as_json: bool) -> bool:
     """Print the verdicts on a model's weights; whether all passed."""
-    console = Console(highlight=False)
-    table = Table("weights", "number", "relative error", "verdict", "", box=None, pad_edge=False)
-    table.columns[0].overflow = table.columns[-1].overflow = "fold"
     proofs = []
     for proof in _watched(proved):
         proofs.append(proof)
         if as_json:
             print(json.dumps({**proof._asdict(), "passed": proof.passed}))
-        table.add_row(
-            proof.name, f"{proof.size:,}", f"{proof.relative_error:.1e}", _verdict(proof), _remark(proof)
-        )
-    failed = sum(not proof.passed for proof in proofs)
     if not as_json:
-        console.print(table)
-        what = f"{sum(proof.size for proof in proofs):,} weights in {len(proofs)} arrays"
-        verdict_line = f"all gradients below {TOLERANCE:.0e}, and a step moves every weight that has one"
-        console.print(
-            f"\n{what}: {f'{failed} arrays wrong' if failed else verdict_line}", style="bold", soft_wrap=True
-        )
-    return not failed
+        _print_model(proofs)
+    return all(proof.passed for proof in proofs)
+
+
+def _print_model(proofs: list[WeightProof]) -> None:
+    """A line for each array, and one below it for a remark: beside it there is no room on a terminal."""
+    console = Console(highlight=False)
+    names, sizes = [proof.name for proof in proofs], [f"{proof.size:,}" for proof in proofs]
+    name_width, size_width = max(map(len, ["weights", *names])), max(map(len, ["number", *sizes]))
+    head = f"{'weights':{name_width}}  {'number':>{size_width}}  relative error  verdict"
+    console.print(Text(head, "bold"), soft_wrap=True)
+    for proof, size in zip(proofs, sizes, strict=True):
+        line = f"{proof.name:{name_width}}  {size:>{size_width}}  {proof.relative_error:<14.1e}  "
+        console.print(Text.assemble(line, _verdict(proof)), soft_wrap=True)
+        if remark := _remark(proof):
+            console.print(Padding(Text(remark, "dim"), (0, 0, 0, 2), expand=False))
+    failed = sum(not proof.passed for proof in proofs)
+    verdict_line = f"all relative errors below {TOLERANCE:.0e}; a step moves every weight that has a gradient"
+    verdict_line = f"{failed} arrays wrong" if failed else verdict_line
+    what = f"{sum(proof.size for proof in proofs):,} weights in {len(proofs)} arrays"
+    console.print(f"\n{what}: {verdict_line}", style="bold", soft_wrap=not console.is_terminal)
 
 
 def _watched(proved: Iterator[Verdict]) -> Iterator[Verdict]:
-    """The same verdicts; on a terminal, a line says what is proved meanwhile."""
+    """The same verdicts; on a terminal, a line names the last while the next is computed."""
     with Console(stderr=True).status("proving") as status:
         for result in proved:
-            status.update(f"proving: {result.name} {getattr(result, 'input', '')}")
+            status.update(f"proved: {result.name} {getattr(result, 'input', '')}")
             yield result
 
 

@@ -14,7 +14,7 @@ from handgrad.generation.stream import stream
 
 
 def generate(
-    run: Annotated[Path, typer.Argument(help="The folder of a training run.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a run or a model.")],
     prompt: Annotated[str, typer.Argument(help="The text to continue.")],
     max_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 200,
     temperature: Annotated[

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from handgrad import engines
 from handgrad.engines.engine import Memory
+from handgrad.errors import UserError
 from handgrad.formats import model_folder
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import Count, count
@@ -28,6 +29,7 @@ class Shown(NamedTuple):
     """None for a model that was saved without."""
     preset: str | None = None
     engine: str = "cpu"
+    precision: str = "auto"
     run: About | None = None
 
 
@@ -39,13 +41,13 @@ def info(
         bool, typer.Option("--json", help="Print one JSON object instead of a table.")
     ] = False,
 ) -> None:
-    """Show what a run or a preset is: architecture, recipe, cost, and how far it is trained.
+    """Show what a run, a model or a preset is: architecture, recipe, cost, and how far it is trained.
 
     Example: handgrad info runs/nano-1
     """
     what = _found(run)
     cost = count(what.model)
-    memory = engines.get(what.engine).memory(what.model, what.recipe.batch_size) if what.recipe else None
+    memory = _memory(what)
     if as_json:
         needed = {**memory._asdict(), "total": memory.total} if memory else None
         print(json.dumps({**_as_json(what), "cost": dataclasses.asdict(cost), "memory": needed}))
@@ -66,7 +68,19 @@ def _found(name: str) -> Shown:
         return Shown(model_folder.model_config(config))
     about = runs.about(name)
     run = about.config
-    return Shown(run.model, run.recipe, run.preset, run.engine, about)
+    return Shown(run.model, run.recipe, run.preset, run.engine, run.precision, about)
+
+
+def _memory(what: Shown) -> Memory | None:
+    """What training takes on this machine; None where it is not trained, or not on a processor like this."""
+    if what.recipe is None:
+        return None
+    engine = engines.get(what.engine)
+    try:
+        engine.require(what.precision)
+    except UserError:
+        return None
+    return engine.memory(what.model, what.recipe.batch_size, what.precision)
 
 
 def _as_json(what: Shown) -> dict[str, Any]:
