@@ -19,9 +19,9 @@ import numpy as np
 
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.dropout import dropped, factor
-from handgrad.kernels.functions import exp, largest
-from handgrad.kernels.jit import inner, kernel, reduction, shared
-from handgrad.kernels.machine import MICRO_COLUMNS, MICRO_ROWS
+from handgrad.kernels.functions import largest
+from handgrad.kernels.jit import inner, kernel, shared
+from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.products import (
     FLOAT,
@@ -34,6 +34,7 @@ from handgrad.kernels.products import (
     pack_transposed,
     room,
 )
+from handgrad.kernels.softmax import NOTHING, numerators, probabilities
 
 ROWS = 24
 """Queries at a time: what to tune. More of them compute more scores that are masked; 48 are slower by a tenth
@@ -134,15 +135,13 @@ def n_seen(i, part, causal):
     return min(part.S, part.first + i + 1 + part.n_past) if causal else part.S
 
 
-@reduction
-def numerators(row, n, scale, top):
-    """row becomes exp(scale (row - top)); its sum."""
-    s = ZERO
-    for j in range(n):
-        e = exp((row[j] - top) * scale)
-        row[j] = e
-        s += e
-    return s
+@inner
+def filled(row, n):
+    """Fill up the last vector of n scores with some that count for nothing; how many vectors they are."""
+    whole = round_up(n, LANES)
+    for j in range(n, whole):
+        row[j] = NOTHING
+    return whole // LANES
 
 
 @inner
@@ -154,7 +153,7 @@ def softmax_forward(probs, sums, part, heads, dropping):
     for i in range(part.n_rows):
         row, n = probs[i], n_seen(i, part, heads.causal)
         top = largest(row[:n])
-        z = ONE / numerators(row, n, heads.scale, top)
+        z = ONE / numerators((row.ctypes.data,), filled(row, n), (heads.scale, top))
         for j in range(n):
             row[j] *= z
         if dropping.limit:
@@ -196,17 +195,6 @@ def forward(y, sums, q, k, v, heads, dropping, scratch):
                     multiply(out, p, values, (part.n_rows, K, part.n_keys), spare)
 
 
-@reduction
-def row_gradient(scores, dprobs, n, scale, top, z):
-    """scores becomes the probabilities; their sum with dprobs."""
-    s = ZERO
-    for j in range(n):
-        p = exp((scores[j] - top) * scale) * z
-        scores[j] = p
-        s += p * dprobs[j]
-    return s
-
-
 @inner
 def softmax_backward(probs, dscores, met, sums, part, heads, dropping):
     """`probs` holds S and becomes P, `dscores` holds the gradient of what met the values and becomes dS.
@@ -222,7 +210,9 @@ def softmax_backward(probs, dscores, met, sums, part, heads, dropping):
                 kept = factor(index + j, dropping)
                 dropped_row[j] = kept
                 drow[j] *= kept
-        along = row_gradient(row, drow, n, heads.scale, sums[part.number + i, 0], sums[part.number + i, 1])
+        top, z = sums[part.number + i, 0], sums[part.number + i, 1]
+        n_vectors = filled(row, n)
+        along = probabilities((row.ctypes.data, drow.ctypes.data), n_vectors, (heads.scale, top, z))
         if dropping.limit:
             for j in range(n):
                 dropped_row[j] *= row[j]

@@ -34,9 +34,25 @@ def load_vector(builder: ir.IRBuilder, address: ir.Value, offset: int = 0) -> ir
 
 def broadcast(builder: ir.IRBuilder, address: ir.Value, offset: int) -> ir.Value:
     """A vector with the number at address + offset in every lane."""
-    number = builder.load(at_address(builder, address, offset, F32), align=4)
+    return splat(builder, builder.load(at_address(builder, address, offset, F32), align=4))
+
+
+def splat(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
+    """A vector with the number in every lane."""
     first = builder.insert_element(UNDEFINED, number, ir.Constant(I32, 0))
     return builder.shuffle_vector(first, UNDEFINED, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
+
+
+def sum_of(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
+    """The sum of a vector's numbers: halves are added to each other until one number is left."""
+    width = LANES
+    while width > 1:
+        width //= 2
+        lower, upper = (
+            ir.Constant(ir.VectorType(I32, width), list(range(first, first + width))) for first in (0, width)
+        )
+        vector = builder.fadd(*(builder.shuffle_vector(vector, vector, half) for half in (lower, upper)))
+    return builder.extract_element(vector, ir.Constant(I32, 0))
 
 
 def emit_prefetch(builder: ir.IRBuilder, address: ir.Value, *, to_write: bool) -> None:
@@ -154,6 +170,27 @@ def move(typing_context: Any, target: Any, source: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
+def merge_rows(typing_context: Any, target: Any, upper: Any, lower: Any) -> Any:
+    """Words of 16-bit numbers that stand below each other: the upper row's number is a word's lower half.
+
+    It reads 2 LANES numbers at each of `upper` and `lower` and writes as many words.
+    """
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        target, *sources = args
+        n = 2 * LANES
+        halves = ir.VectorType(ir.IntType(16), n)
+        rows = [builder.load(at_address(builder, source, 0, halves), align=2) for source in sources]
+        for first in (0, LANES):
+            order = [number for j in range(first, first + LANES) for number in (j, n + j)]
+            words = builder.shuffle_vector(*rows, ir.Constant(ir.VectorType(I32, n), order))
+            builder.store(words, at_address(builder, target, 4 * first, halves), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), emit
 
 
 @intrinsic
