@@ -333,12 +333,16 @@ def test_the_arena_is_sized_exactly(variant, precision, rng, monkeypatch):
         config, State(init(config)), OptimizerSettings(), precision=precision, n_workers=1, batch_size=4
     )
     (worker,) = training.workers
-    workspace_sizes = [block.size for block in worker.arena.blocks]
+    arenas = worker.arena, worker.workspace.passing
+    before = [[block.size for block in arena.blocks] for arena in arenas]
     training.step(*batch_of(config, rng, 4), 1e-3, np.random.default_rng(0))
-    assert worker.arena.used == cpu_memory.arena_size(config, 4, config.context_length) == workspace_sizes[0]
+    kernels = kernels_for(precision)
+    size = config, 4, config.context_length, kernels.products
+    assert [[arena.most] for arena in arenas] == before
+    assert before == [[cpu_memory.arena_size(*size)], [cpu_memory.passing_size(*size)]]
     training.loss(*batch_of(config, rng, 4))
-    assert [block.size for block in worker.arena.blocks] == workspace_sizes
-    assert worker.workspace.scratch.size == cpu_memory.scratch_size(config, kernels_for(precision))
+    assert [[block.size for block in arena.blocks] for arena in arenas] == before
+    assert worker.workspace.scratch.size == cpu_memory.scratch_size(config, kernels)
 
 
 def test_a_batch_larger_than_said_makes_room_once(rng):

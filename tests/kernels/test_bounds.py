@@ -50,19 +50,19 @@ def touched_outside():
 def new(shape, dtype=np.float32):
     """Memory that was used before: full of `left`."""
     array = guarded(shape, dtype)
-    array.view(np.float32)[...] = left
+    array.view(np.float32 if array.itemsize == 4 else np.float16)[...] = left
     return array
 
 class GuardedArena:
     """Every array between its own pages."""
-    def take(self, *shape):
-        return new(shape)
+    def take(self, *shape, dtype=np.float32):
+        return new(shape, dtype)
     def reset(self):
         pass
 
 def step(config, token_ids):
     own = weights(init(config, 1), kernels.products, guarded)
-    workspace = Workspace(GuardedArena(), new((1,)), kernels)
+    workspace = Workspace(GuardedArena(), new((1,)), kernels, GuardedArena())
     model = LanguageModel(Transformer(config, Twins(workspace)))
     loss, gradients = model.loss_and_gradients(1.0, own, token_ids, token_ids, rng=Counted(1))
     return [np.copy(array) for array in (loss, *tree.leaves(gradients))]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from handgrad.kernels.peaks import Peaks
 
 BETWEEN = "Python between kernels"
-SCRATCH = "scratch"
+SCRATCH = ("scratch", "spare")
 ATTENTION_PRODUCTS = {"forward": 2, "backward": 5}
 """Forward: scores and the weighted sum of values. Backward: the scores again, and four gradients."""
 
@@ -160,9 +160,9 @@ def work(kernel: Callable[..., Any], arguments: Sequence[Any]) -> tuple[float, f
 
 def _operations(name: str, given: dict[str, Any]) -> float:
     if name.endswith(".affine"):
-        return 2.0 * given["x"].size * given["out"].shape[1]
+        return 2.0 * given["a"].size * given["out"].shape[1]
     if name.endswith(".add_gradient"):
-        return 2.0 * given["x"].size * given["dy"].shape[1]
+        return 2.0 * given["dweight"].size * len(given["x"])
     module, _, function = name.partition(".")
     if module.startswith("attention") and function in ATTENTION_PRODUCTS:
         d_head = given["q"].shape[1] // given["heads"].n_heads
@@ -182,7 +182,7 @@ def _bytes(given: dict[str, Any]) -> float:
     arrays = {
         name: value
         for name, value in given.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind != "i" and name != SCRATCH
+        if isinstance(value, np.ndarray) and value.dtype.kind != "i" and name not in SCRATCH
     }
     if "first" in given:  # some rows, or columns, of them
         return sum(array.nbytes * _part(array, given) for array in arrays.values())

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from handgrad import tree
 from handgrad.engines.engine import Memory
 from handgrad.kernels.arena import padded
@@ -19,29 +21,55 @@ PROCESS = 195_000_000
 """Bytes of a training process besides its arrays, as measured: Python, NumPy, Numba, matplotlib, kernels."""
 
 
-def arena_size(config: ModelConfig, batch_size: int, n_positions: int) -> int:
-    """float32 numbers that forward and backward of a micro-batch take."""
+def arena_size(config: ModelConfig, batch_size: int, n_positions: int, products: ModuleType) -> int:
+    """float32 numbers that a micro-batch's activations take, and the gradients that find no other place."""
     n = batch_size * n_positions
     D, F, H = config.d_model, config.ff_width, config.n_heads
     kv = config.kv_heads * config.d_head
     stream, keys, inside = padded(n * D), padded(n * kv), padded(n * F)
+    operand, operand_inside = operand_size(n, D, products), operand_size(n, F, products)
     dropped = stream if config.dropout else 0
     norm = stream + 2 * padded(n)
 
     block = 2 * norm + 2 * dropped  # only dropout's gradient needs an array of its own
-    block += stream + 2 * keys  # queries, keys, values
+    block += operand + stream + 2 * keys  # queries, keys, values
     if config.qk_norm:
         block += stream + 2 * padded(n * H) + keys + 2 * padded(n * config.kv_heads)
     if config.position == "rope":
         block += 2 * (stream + keys)  # turned, and turned back
-    block += 2 * stream + padded(2 * n * H)  # attention, two sums a row of scores, the output projection
-    block += (4 if config.gated else 2) * inside + stream  # up, activation; gate and product; down
+    block += stream + padded(2 * n * H) + operand + stream  # attention, two sums a row of scores, projection
+    block += operand + stream  # feed-forward: its input and what it gives
+    if config.gated:
+        block += 4 * inside + operand_inside  # up, gate, its activation, their product
+    else:
+        block += inside + (operand_inside or inside)  # up, activation
 
     ends = stream + 2 * dropped  # embedding, dropout and its gradient
     ends += stream if config.position != "rope" else 0
     ends += norm if config.norm_placement == "pre" else 0
-    ends += stream + padded(logit_rows(n, config.vocab_size) * config.vocab_size)
+    ends += stream + operand + padded(logit_rows(n, config.vocab_size) * config.vocab_size)
     return config.n_layers * block + ends
+
+
+def passing_size(config: ModelConfig, batch_size: int, n_positions: int, products: ModuleType) -> int:
+    """float32 numbers that the gradients of one backward take on their way, at most."""
+    n = batch_size * n_positions
+    kv = config.kv_heads * config.d_head
+    stream, inside = (operand_size(n, width, products) for width in (config.d_model, config.ff_width))
+    if config.gated:
+        feed_forward = 2 * inside
+    else:
+        feed_forward = stream + inside + (padded(n * config.ff_width) if inside else 0)
+    projections = stream + 2 * operand_size(n, kv, products)
+    logits = operand_size(logit_rows(n, config.vocab_size), config.vocab_size, products)
+    return max(feed_forward, projections, logits)
+
+
+def operand_size(M: int, K: int, products: ModuleType) -> int:
+    """float32 numbers in whose place an operand (M, K) lies; none where it is the activation itself."""
+    if products.OPERAND is np.float32:
+        return 0
+    return padded(math.prod(products.operand_shape(M, K)) * np.dtype(products.OPERAND).itemsize // 4)
 
 
 def scratch_size(config: ModelConfig, kernels: Kernels) -> int:
@@ -81,7 +109,9 @@ def predict(config: ModelConfig, batch_size: int, precision: str, n_workers: int
     block, ends = matrix_shapes(config)
     panels = config.n_layers * panels_size(block, kernels.products) + panels_size(ends, kernels.products)
     sequences = micro_batch_sequences(config, -(-batch_size // n_workers))
-    worker = arena_size(config, sequences, config.context_length) + scratch_size(config, kernels)
+    worker = scratch_size(config, kernels)
+    for size in (arena_size, passing_size):
+        worker += size(config, sequences, config.context_length, kernels.products)
     return Memory(
         weights=3 * 4 * n_weights,
         gradients=4 * n_weights * n_workers,

@@ -1,8 +1,11 @@
-"""Activations and their derivatives, a row of numbers at a time: one pass, no array between.
+"""Activations and their derivatives, row by row, rounded for the product that follows (see `rounding`).
 
-For each name there is `NAME(y, x)` and `NAME_backward(dy, x)`, of flat arrays; the latter turns dy into dx in
-its place. (With dx as an argument of its own the compiler could not tell that it is the same array, and
-would use no vectors.) The parametric ReLU also takes its slopes. The formulas are those of the ops.
+For each name there is `NAME(y, x, spare)`, of x (M, D): y, an operand or a float32 array, becomes f(x), and x
+becomes f'(x). Both need the same exponentials, and backward is left with one product. `spare` has room for a
+row.
+
+The parametric ReLU also takes its slopes; it keeps x, which their gradient needs. The formulas are those of
+the ops.
 """
 
 import numpy as np
@@ -10,6 +13,7 @@ import numpy as np
 from handgrad.kernels import functions as f
 from handgrad.kernels.functions import ONE, TWO, ZERO
 from handgrad.kernels.jit import kernel
+from handgrad.kernels.rounding import float_row, round_row
 from handgrad.ops import gelu_tanh as formula
 
 LEAK = np.float32(0.01)
@@ -18,130 +22,128 @@ SLOPE_3CUBIC = np.float32(formula.SLOPE * 3 * formula.CUBIC)
 
 
 @kernel
-def sigmoid(y, x):
-    for i in range(x.size):
-        y[i] = f.sigmoid(x[i])
+def sigmoid(y, x, spare):
+    for m in range(x.shape[0]):
+        row, out = x[m], float_row(y, m, spare, x.shape[1])
+        for i in range(row.size):
+            s = f.sigmoid(row[i])
+            out[i] = s
+            row[i] = s * (ONE - s)
+        round_row(y, m, out)
 
 
 @kernel
-def sigmoid_backward(dy, x):
-    for i in range(x.size):
-        s = f.sigmoid(x[i])
-        dy[i] *= s * (ONE - s)
+def tanh(y, x, spare):
+    for m in range(x.shape[0]):
+        row, out = x[m], float_row(y, m, spare, x.shape[1])
+        for i in range(row.size):
+            t = f.tanh(row[i])
+            out[i] = t
+            row[i] = ONE - t * t
+        round_row(y, m, out)
 
 
 @kernel
-def tanh(y, x):
-    for i in range(x.size):
-        y[i] = f.tanh(x[i])
+def relu(y, x, spare):
+    for m in range(x.shape[0]):
+        row, out = x[m], float_row(y, m, spare, x.shape[1])
+        for i in range(row.size):
+            z = row[i]
+            out[i] = ZERO if z <= ZERO else z
+            row[i] = ONE if z > ZERO else ZERO
+        round_row(y, m, out)
 
 
 @kernel
-def tanh_backward(dy, x):
-    for i in range(x.size):
-        t = f.tanh(x[i])
-        dy[i] *= ONE - t * t
+def leaky_relu(y, x, spare):
+    for m in range(x.shape[0]):
+        row, out = x[m], float_row(y, m, spare, x.shape[1])
+        for i in range(row.size):
+            z = row[i]
+            out[i] = z if z > ZERO else LEAK * z
+            row[i] = ONE if z > ZERO else LEAK
+        round_row(y, m, out)
 
 
 @kernel
-def relu(y, x):
-    for i in range(x.size):
-        y[i] = ZERO if x[i] <= ZERO else x[i]
+def relu_squared(y, x, spare):
+    for m in range(x.shape[0]):
+        row, out = x[m], float_row(y, m, spare, x.shape[1])
+        for i in range(row.size):
+            r = ZERO if row[i] <= ZERO else row[i]
+            out[i] = r * r
+            row[i] = TWO * r
+        round_row(y, m, out)
 
 
 @kernel
-def relu_backward(dy, x):
-    for i in range(x.size):
-        dy[i] = dy[i] if x[i] > ZERO else ZERO
+def gelu(y, x, spare):
+    for m in range(x.shape[0]):
+        row, out = x[m], float_row(y, m, spare, x.shape[1])
+        for i in range(row.size):
+            z = row[i]
+            bell = f.bell(z)
+            cdf = f.normal_cdf(z, bell)
+            out[i] = z * cdf
+            row[i] = cdf + z * f.normal_density(bell)
+        round_row(y, m, out)
 
 
 @kernel
-def leaky_relu(y, x):
-    for i in range(x.size):
-        y[i] = x[i] if x[i] > ZERO else LEAK * x[i]
+def gelu_tanh(y, x, spare):
+    for m in range(x.shape[0]):
+        row, out = x[m], float_row(y, m, spare, x.shape[1])
+        for i in range(row.size):
+            z = row[i]
+            s = f.sigmoid(TWO * SLOPE * (z + CUBIC * z * z * z))
+            out[i] = z * s  # (1 + tanh u) / 2, which cancels where u is negative
+            row[i] = s + TWO * z * (s * (ONE - s)) * (SLOPE + SLOPE_3CUBIC * z * z)
+        round_row(y, m, out)
 
 
 @kernel
-def leaky_relu_backward(dy, x):
-    for i in range(x.size):
-        dy[i] = dy[i] if x[i] > ZERO else LEAK * dy[i]
+def silu(y, x, spare):
+    for m in range(x.shape[0]):
+        row, out = x[m], float_row(y, m, spare, x.shape[1])
+        for i in range(row.size):
+            z = row[i]
+            s = f.sigmoid(z)
+            out[i] = z * s
+            row[i] = s * (ONE + z * (ONE - s))
+        round_row(y, m, out)
 
 
 @kernel
-def relu_squared(y, x):
-    for i in range(x.size):
-        r = ZERO if x[i] <= ZERO else x[i]
-        y[i] = r * r
-
-
-@kernel
-def relu_squared_backward(dy, x):
-    for i in range(x.size):
-        r = ZERO if x[i] <= ZERO else x[i]
-        dy[i] *= TWO * r
-
-
-@kernel
-def gelu(y, x):
-    for i in range(x.size):
-        y[i] = x[i] * f.normal_cdf(x[i], f.bell(x[i]))
-
-
-@kernel
-def gelu_backward(dy, x):
-    for i in range(x.size):
-        bell = f.bell(x[i])
-        dy[i] *= f.normal_cdf(x[i], bell) + x[i] * f.normal_density(bell)
-
-
-@kernel
-def gelu_tanh(y, x):
-    for i in range(x.size):
-        u = SLOPE * (x[i] + CUBIC * x[i] * x[i] * x[i])
-        y[i] = x[i] * f.sigmoid(TWO * u)  # (1 + tanh u) / 2, which cancels where u is negative
-
-
-@kernel
-def gelu_tanh_backward(dy, x):
-    for i in range(x.size):
-        u = SLOPE * (x[i] + CUBIC * x[i] * x[i] * x[i])
-        s = f.sigmoid(TWO * u)
-        du = SLOPE + SLOPE_3CUBIC * x[i] * x[i]
-        dy[i] *= s + TWO * x[i] * (s * (ONE - s)) * du
-
-
-@kernel
-def silu(y, x):
-    for i in range(x.size):
-        y[i] = x[i] * f.sigmoid(x[i])
-
-
-@kernel
-def silu_backward(dy, x):
-    for i in range(x.size):
-        s = f.sigmoid(x[i])
-        dy[i] *= s * (ONE + x[i] * (ONE - s))
-
-
-@kernel
-def prelu(y, x, alpha):
+def prelu(y, x, alpha, spare):
     """`alpha` holds one slope for all, or one for each column of x (M, D)."""
-    M, D = x.shape
     shared = alpha.size == 1
-    for m in range(M):
-        for j in range(D):
+    for m in range(x.shape[0]):
+        row, out = x[m], float_row(y, m, spare, x.shape[1])
+        for j in range(row.size):
             slope = alpha[0] if shared else alpha[j]
-            y[m, j] = x[m, j] if x[m, j] > ZERO else slope * x[m, j]
+            out[j] = row[j] if row[j] > ZERO else slope * row[j]
+        round_row(y, m, out)
 
 
 @kernel
-def prelu_backward(dy, dalpha, x, alpha):
-    """dy becomes dx; dalpha is added to."""
-    M, D = x.shape
+def backward(dx, dy, slopes):
+    """dy becomes dy f'(x), and dx its operand; a float32 dx is dy itself."""
+    for m in range(dy.shape[0]):
+        drow, slope = dy[m], slopes[m]
+        for i in range(drow.size):
+            drow[i] *= slope[i]
+        round_row(dx, m, drow)
+
+
+@kernel
+def prelu_backward(dx, dalpha, dy, x, alpha):
+    """dalpha is added to."""
     shared = alpha.size == 1
-    for m in range(M):
-        for j in range(D):
-            positive = x[m, j] > ZERO
+    for m in range(x.shape[0]):
+        row, drow = x[m], dy[m]
+        for j in range(row.size):
+            positive = row[j] > ZERO
             slope = alpha[0] if shared else alpha[j]
-            dalpha[0 if shared else j] += ZERO if positive else dy[m, j] * x[m, j]
-            dy[m, j] = dy[m, j] if positive else slope * dy[m, j]
+            dalpha[0 if shared else j] += ZERO if positive else drow[j] * row[j]
+            drow[j] = drow[j] if positive else slope * drow[j]
+        round_row(dx, m, drow)

@@ -15,9 +15,12 @@ from numba.extending import intrinsic
 
 from handgrad.kernels import machine
 from handgrad.kernels.jit import inner
-from handgrad.kernels.vector import from_bits
+from handgrad.kernels.microkernel import Matrix
+from handgrad.kernels.vector import bits, from_bits, load, store
 
 SIDE = 32
+ZERO = np.float32(0.0)
+NOTHING = Matrix(0, 0)
 WORDS = SIDE // 2
 """Words, of two numbers each, that one multiplication of tiles sums over."""
 I8, I64, VOID = ir.IntType(8), ir.IntType(64), ir.VoidType()
@@ -88,34 +91,43 @@ def _release_tiles():
 
 
 @inner
-def _multiply_on_tiles(c, a, b, add):
-    a_from, b_from = a.ctypes.data, b.ctypes.data
-    stride, c_stride = a.strides[0], c.strides[0]
-    upper = c.ctypes.data
-    lower = upper + 16 * c_stride
-    if add:
-        load0(upper, c_stride)
-        load1(upper + 64, c_stride)
-        load2(lower, c_stride)
-        load3(lower + 64, c_stride)
-    else:
+def _block_on_tiles(c, start, a, b, n_words):
+    lower = c.at + 16 * c.stride
+    if start.at == 0:
         zero0()
         zero1()
         zero2()
         zero3()
-    for k in range(0, b.shape[0], WORDS):
-        load4(a_from + 4 * k, stride)
-        load6(b_from + 4 * SIDE * k, 4 * SIDE)
+    else:
+        load0(start.at, start.stride)
+        load1(start.at + 64, start.stride)
+        load2(start.at + 16 * start.stride, start.stride)
+        load3(start.at + 16 * start.stride + 64, start.stride)
+    for k in range(0, n_words, WORDS):
+        load4(a.at + 4 * k, a.stride)
+        load6(b + 4 * SIDE * k, 4 * SIDE)
         dot046()
-        load7(b_from + 4 * SIDE * k + 64, 4 * SIDE)
+        load7(b + 4 * SIDE * k + 64, 4 * SIDE)
         dot047()
-        load5(a_from + 16 * stride + 4 * k, stride)
+        load5(a.at + 16 * a.stride + 4 * k, a.stride)
         dot156()
         dot157()
-    store0(upper, c_stride)
-    store1(upper + 64, c_stride)
-    store2(lower, c_stride)
-    store3(lower + 64, c_stride)
+    store0(c.at, c.stride)
+    store1(c.at + 64, c.stride)
+    store2(lower, c.stride)
+    store3(lower + 64, c.stride)
+
+
+@inner
+def lower_half(word):
+    """The first bfloat16 of a word, as a float32."""
+    return from_bits(np.uint32(word << np.uint32(16)))
+
+
+@inner
+def upper_half(word):
+    """The second."""
+    return from_bits(np.uint32(word & np.uint32(0xFFFF0000)))
 
 
 @inner
@@ -129,26 +141,34 @@ def _release_nothing():
 
 
 @inner
-def _multiply_without_tiles(c, a, b, add):
-    high = np.uint32(0xFFFF0000)
+def _block_without_tiles(c, start, a, b, n_words):
     for i in range(SIDE):
-        row = c[i]
-        if not add:
-            row[:] = np.float32(0.0)
-        for k in range(b.shape[0]):
-            first, second = (
-                from_bits(np.uint32(a[i, k] << np.uint32(16))),
-                from_bits(np.uint32(a[i, k] & high)),
-            )
-            words = b[k]
+        row, left, begin = c.at + i * c.stride, a.at + i * a.stride, start.at + i * start.stride
+        for j in range(SIDE):
+            store(row + 4 * j, load(begin + 4 * j) if start.at else ZERO)
+        for k in range(n_words):
+            word, right = bits(load(left + 4 * k)), b + 4 * SIDE * k
+            first, second = lower_half(word), upper_half(word)
             for j in range(SIDE):
-                row[j] += first * from_bits(np.uint32(words[j] << np.uint32(16)))
-                row[j] += second * from_bits(np.uint32(words[j] & high))
+                word = bits(load(right + 4 * j))
+                total = load(row + 4 * j) + first * lower_half(word)
+                store(row + 4 * j, total + second * upper_half(word))
 
 
 HAS_TILES = machine.AMX == "hardware"
 configure = _configure_tiles if HAS_TILES else _configure_nothing
 finish = _release_tiles if HAS_TILES else _release_nothing
-multiply_block = _multiply_on_tiles if HAS_TILES else _multiply_without_tiles
-"""c (32, 32) float32 = a (32, words) @ b (words, 32); with `add`, c += a @ b. `words` is a multiple of 16.
-The rows of c and of a may lie apart."""
+block_at = _block_on_tiles if HAS_TILES else _block_without_tiles
+"""C (32, 32) float32 = A (32, words) @ B (words, 32) + start; `words` is a multiple of 16.
+
+C, start and A are `Matrix`es, B is the address of a panel. A start at address 0 is zeros, one of stride 0 is
+the same row for all; it may be C.
+"""
+
+
+@inner
+def multiply_block(c, a, b, add):
+    """c (32, 32) = a @ b; with `add`, c += a @ b. These are arrays, whose rows may lie apart."""
+    to = Matrix(np.int64(c.ctypes.data), c.strides[0])
+    start = to if add else NOTHING
+    block_at(to, start, Matrix(np.int64(a.ctypes.data), a.strides[0]), np.int64(b.ctypes.data), b.shape[0])

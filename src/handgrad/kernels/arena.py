@@ -34,24 +34,33 @@ class Arena:
 
     def __init__(self, capacity: int):
         self.blocks = [aligned(capacity)]
-        self.reset()
+        self._position = self._before = self._most = 0
 
     @property
     def used(self) -> int:
         """float32 numbers taken since the last reset."""
         return self._before + self._position
 
+    @property
+    def most(self) -> int:
+        """The most that was ever taken between two resets."""
+        return max(self._most, self.used)
+
     def reset(self) -> None:
         """Free all arrays: their memory is reused."""
+        self._most = self.most
         if len(self.blocks) > 1:
             size = sum(block.size for block in self.blocks)
             self.blocks.clear()  # before the new block: never both at once
             self.blocks.append(aligned(size))
         self._position = self._before = 0
 
-    def take(self, *shape: int) -> np.ndarray:
-        """A float32 array of `shape`, not initialized."""
+    def take(self, *shape: int, dtype: type = np.float32) -> np.ndarray:
+        """An array of `shape`, not initialized."""
         size = math.prod(shape)
+        if dtype is not np.float32:
+            numbers = self.take(-(-size * np.dtype(dtype).itemsize // 4))
+            return numbers.view(dtype)[:size].reshape(shape)
         if self._position + padded(size) > self.blocks[-1].size:
             self._before += self._position
             self._position = 0

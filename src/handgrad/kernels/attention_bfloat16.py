@@ -3,20 +3,31 @@ r"""Attention by bfloat16 products: what `attention` does, `SIDE` queries at a t
 The operands of its products are rounded: Q, K, V and dY, the probabilities where they meet the values, and
 the gradient of the scores. Scores, softmax, its backward and all sums stay float32.
 
-A head's keys and values become words (see `amx`) once for all queries. Their gradients are summed in scratch,
-over the queries of every head that shares them, and then written into keys and values. The passes have the
-numbers of `attention`.
+A head's keys and values become panels (see `amx`) once for all queries. Their gradients are summed in
+scratch, over the queries of every head that shares them, and then written out. The passes have the numbers
+of `attention`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from handgrad.kernels.amx import SIDE, WORDS, configure, finish, multiply_block
+from handgrad.kernels.amx import NOTHING, SIDE, WORDS, block_at, configure, finish
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.attention import part_from, softmax_backward, softmax_forward
 from handgrad.kernels.jit import inner, kernel, shared
-from handgrad.kernels.products_bfloat16 import BLOCK, CONFIG, pair_columns, pair_rows, transpose_words
+from handgrad.kernels.machine import LANES
+from handgrad.kernels.microkernel import Matrix
+from handgrad.kernels.products_bfloat16 import (
+    BLOCK,
+    CONFIG,
+    LINE,
+    WORD,
+    block_over_edge,
+    merge,
+)
+from handgrad.kernels.rounding import to_bfloat16
+from handgrad.kernels.vector import transpose_block
 
 ZERO = np.float32(0.0)
 
@@ -26,6 +37,8 @@ class Places(NamedTuple):
 
     block: int
     """(SIDE, SIDE)"""
+    copied: int
+    """(width, head) bfloat16: a head's keys or values, filled up with zeros."""
     keys_across: int
     """Panels of K^T: (width / SIDE, head / 2 words, SIDE)."""
     values_across: int
@@ -36,7 +49,9 @@ class Places(NamedTuple):
     """(width, head)"""
     dv: int
     queries: int
-    """(SIDE, head / 2 words): rows of Q, or of dY."""
+    """(SIDE, head) bfloat16: rows of Q."""
+    dy: int
+    """And of dY."""
     q_down: int
     """Panels of SIDE rows of Q: (head / SIDE, WORDS, SIDE)."""
     dy_down: int
@@ -47,11 +62,11 @@ class Places(NamedTuple):
     dropped: int
     """P after dropout."""
     rows: int
-    """(SIDE, width / 2 words): P (forward) or dS (backward), rounded."""
+    """(SIDE, width) bfloat16: P or dS, rounded."""
     upright: int
-    """(WORDS, width): their columns, in words along the queries."""
+    """(WORDS, SIDE): some of their columns, in words along the queries."""
     turned: int
-    """The same, transposed."""
+    """(width, WORDS): all of them, transposed."""
     end: int
 
 
@@ -60,23 +75,25 @@ def places(n_keys, d_head):
     """The one description of scratch: its size, and its use by both kernels."""
     width, head = round_up(n_keys, SIDE), round_up(d_head, SIDE)
     block = CONFIG
-    keys_across = block + BLOCK
+    copied = block + BLOCK
+    keys_across = copied + width * head // 2
     values_across = keys_across + width * head // 2
     down = values_across + width * head // 2
     dk = down + width * head // 2
     dv = dk + width * head
     queries = dv + width * head
-    q_down = queries + WORDS * head
+    dy = queries + WORDS * head
+    q_down = dy + WORDS * head
     dy_down = q_down + WORDS * head
     probs = dy_down + WORDS * head
     dscores = probs + SIDE * width
     dropped = dscores + SIDE * width
     rows = dropped + SIDE * width
     upright = rows + WORDS * width
-    turned = upright + WORDS * width
+    turned = upright + WORDS * SIDE
     return Places(
-        block, keys_across, values_across, down, dk, dv, queries, q_down, dy_down, probs, dscores, dropped,
-        rows, upright, turned, turned + WORDS * width,
+        block, copied, keys_across, values_across, down, dk, dv, queries, dy, q_down, dy_down, probs, dscores,
+        dropped, rows, upright, turned, turned + WORDS * width,
     )  # fmt: skip
 
 
@@ -87,80 +104,99 @@ def scratch_size(n_keys: int, d_head: int) -> int:
 
 @inner
 def numbers(scratch, start, n_rows, n_columns):
-    """The array (n_rows, n_columns) that begins there."""
+    """The array (n_rows, n_columns) of float32 that begins there."""
     return scratch[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
 
 
 @inner
-def words(scratch, start, n_rows, n_columns):
-    """The same of words."""
-    return numbers(scratch, start, n_rows, n_columns).view(np.uint32)
+def rounded(scratch, start, n_rows, n_columns):
+    """The same of bfloat16."""
+    n = n_rows * n_columns
+    return scratch[start : start + n // 2].view(np.uint16).reshape(n_rows, n_columns)
 
 
 @inner
-def panels(scratch, start, n_panels, n_words):
-    """The same of panels: blocks of words, `SIDE` wide."""
-    end = start + n_panels * n_words * SIDE
-    return scratch[start:end].view(np.uint32).reshape(n_panels, n_words, SIDE)
+def at_row(array, row, column):
+    """The address of a number, with the distance of rows."""
+    size = array.itemsize
+    return Matrix(np.int64(array.ctypes.data) + size * (row * array.shape[1] + column), size * array.shape[1])
 
 
 @inner
-def pair_block(target, x, first, last, column, K):
-    """target (SIDE, words) = rows `first` to `last` of a head, paired along the head; then rows of zeros."""
-    for i in range(SIDE):
+def head_of(target, source, first, last, column, K):
+    """Rows `first` to `last` of one head, rounded; what target has beyond them and beyond K is zero."""
+    for i in range(target.shape[0]):
+        to = target[i]
         if first + i < last:
-            pair_columns(target[i], x[first + i, column : column + K])
+            row = source[first + i]
+            for j in range(K):
+                to[j] = to_bfloat16(row[column + j])
+            for j in range(K, to.size):
+                to[j] = np.uint16(0)
         else:
-            target[i, :] = np.uint32(0)
+            for j in range(to.size):
+                to[j] = np.uint16(0)
 
 
 @inner
-def pack_across(target, x, column, K, work):
-    """Panels to multiply by x^T, summing over the head."""
-    for panel in range(target.shape[0]):
-        pair_block(work, x, panel * SIDE, x.shape[0], column, K)
-        transpose_words(target[panel], work)
+def pack_across(target, x):
+    """Panels, at an address, to multiply by x^T: words along x's rows."""
+    n_words = x.shape[1] // 2
+    for panel in range(x.shape[0] // SIDE):
+        for row in range(0, SIDE, LANES):
+            for k in range(0, n_words, LANES):
+                source = at_row(x, panel * SIDE + row, 2 * k)
+                to = target + LINE * (panel * n_words + k) + WORD * row
+                transpose_block(to, LINE, source.at, source.stride)
 
 
 @inner
-def pack_down(target, x, column):
-    """Panels to multiply by x, summing over its rows. Columns after the head's last are not its own: they
-    become columns of a product that nobody reads."""
-    for panel in range(target.shape[0]):
-        pair_rows(target[panel], x, column + panel * SIDE, SIDE)
+def pack_down(target, x):
+    """Panels, at an address, to multiply by x: words down x's columns."""
+    n_words = x.shape[0] // 2
+    for panel in range(x.shape[1] // SIDE):
+        merge(target + LINE * panel * n_words, at_row(x, 0, panel * SIDE), 0, x.shape[0], n_words)
 
 
 @inner
-def multiply(out, a, b, n_words, block):
-    """out = a @ b for some rows and all K columns of one head, summed over `n_words` words."""
-    n_rows, K = out.shape
-    for panel in range(b.shape[0]):
-        multiply_block(block, a, b[panel, :n_words], False)
-        start = panel * SIDE
-        width = min(SIDE, K - start)
-        for i in range(n_rows):
-            out[i, start : start + width] = block[i, :width]
+def multiply(out, a, b, n_steps, n_words, n_rows, n_columns, spare):
+    """out = a @ b for `n_rows` and `n_columns`: b's panels have `n_steps` words, of which `n_words` count."""
+    for n in range(0, n_columns, SIDE):
+        to = Matrix(out.at + 4 * n, out.stride)
+        panel = b + WORD * n * n_steps
+        if n_rows == SIDE and n_columns - n >= SIDE:
+            block_at(to, NOTHING, a, panel, n_words)
+        else:
+            block_over_edge(to, NOTHING, a, panel, n_words, n_rows, min(SIDE, n_columns - n), spare)
 
 
 @inner
-def multiply_across(out, n_panels, a, b):
-    """out (SIDE, n_panels SIDE) = a @ b."""
-    for panel in range(n_panels):
-        multiply_block(out[:, panel * SIDE : (panel + 1) * SIDE], a, b[panel], False)
+def round_block(target, x, n_rows, n_wide):
+    """target (SIDE, width) = x, rounded; rows from `n_rows` on are zero."""
+    for i in range(SIDE):
+        to, row = target[i], x[i]
+        if i < n_rows:
+            for j in range(n_wide):
+                to[j] = to_bfloat16(row[j])
+        else:
+            for j in range(n_wide):
+                to[j] = np.uint16(0)
 
 
 @inner
-def add_down(sums, x, upright, turned, n_wide, b):
-    """sums += x^T @ b, where x holds `SIDE` rows of n_wide numbers; `upright` and `turned` are worked in."""
-    pairs = upright[: WORDS * n_wide].reshape(WORDS, n_wide)
-    a = turned[: WORDS * n_wide].reshape(n_wide, WORDS)
-    pair_rows(pairs, x, 0, n_wide)  # words lie along the sum, here over queries: down x's columns
-    transpose_words(a, pairs)
-    for row in range(0, n_wide, SIDE):
-        for panel in range(b.shape[0]):
-            column = panel * SIDE
-            to = sums[row : row + SIDE, column : column + SIDE]
-            multiply_block(to, a[row : row + SIDE], b[panel], True)
+def add_down(sums, x, n_wide, b, upright, turned):
+    """sums (width, head) += x^T @ b for a rounded x (SIDE, width); `upright` and `turned` are addresses."""
+    for j in range(0, n_wide, SIDE):
+        merge(upright, at_row(x, 0, j), 0, SIDE, WORDS)
+        for row in range(0, SIDE, LANES):
+            for i in range(0, WORDS, LANES):
+                to = turned + WORD * ((j + row) * WORDS + i)
+                transpose_block(to, WORD * WORDS, upright + LINE * i + WORD * row, LINE)
+    for j in range(0, n_wide, SIDE):
+        a = Matrix(turned + WORD * j * WORDS, WORD * WORDS)
+        for n in range(0, sums.shape[1], SIDE):
+            to = at_row(sums, j, n)
+            block_at(to, to, a, b + WORD * n * WORDS, WORDS)
 
 
 @kernel
@@ -168,32 +204,47 @@ def forward(y, sums, q, k, v, heads, dropping, scratch):
     """y (B T, H K); `sums` (B H T, 2) is what `backward` needs of each row of scores."""
     B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
     T, S, K = q.shape[0] // B, k.shape[0] // B, k.shape[1] // G
-    width, head, at = round_up(S, SIDE), round_up(K, SIDE), places(S, K)
+    width, head, at, base = round_up(S, SIDE), round_up(K, SIDE), places(S, K), np.int64(scratch.ctypes.data)
     configure(scratch[:CONFIG].view(np.uint8))
-    block = numbers(scratch, at.block, SIDE, SIDE)
-    keys = panels(scratch, at.keys_across, width // SIDE, head // 2)
-    values = panels(scratch, at.down, head // SIDE, width // 2)
-    queries = words(scratch, at.queries, SIDE, head // 2)
-    probs = numbers(scratch, at.probs, SIDE, width)
-    p_rows = words(scratch, at.rows, SIDE, width // 2)
+    spare, keys, values = base + WORD * at.block, base + WORD * at.keys_across, base + WORD * at.down
+    copied, queries = rounded(scratch, at.copied, width, head), rounded(scratch, at.queries, SIDE, head)
+    probs, p_rows = numbers(scratch, at.probs, SIDE, width), rounded(scratch, at.rows, SIDE, width)
     for b in range(B):
         for g in range(G):
-            pack_across(keys, k[b * S : (b + 1) * S], g * K, K, queries)
-            pack_down(values, v[b * S : (b + 1) * S], g * K)
+            head_of(copied, k, b * S, (b + 1) * S, g * K, K)
+            pack_across(keys, copied)
+            head_of(copied, v, b * S, (b + 1) * S, g * K, K)
+            pack_down(values, copied)
             for h in range(g * (H // G), (g + 1) * (H // G)):
                 for first in range(0, T, SIDE):
                     part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
-                    row, n_words = b * T + first, part.n_wide // 2
+                    row = b * T + first
                     # 1. S = Q K^T
-                    pair_block(queries, q, row, row + part.n_rows, h * K, K)
-                    multiply_across(probs, part.n_wide // SIDE, queries, keys)
+                    head_of(queries, q, row, row + part.n_rows, h * K, K)
+                    multiply(
+                        at_row(probs, 0, 0),
+                        at_row(queries, 0, 0),
+                        keys,
+                        head // 2,
+                        head // 2,
+                        SIDE,
+                        part.n_wide,
+                        spare,
+                    )
                     # 2. P = dropout(softmax(c S))
                     softmax_forward(probs, sums, part, heads, dropping)
                     # 3. Y = P V
-                    for i in range(part.n_rows):
-                        pair_columns(p_rows[i, :n_words], probs[i, : part.n_wide])
-                    to = y[row : row + part.n_rows, h * K : (h + 1) * K]
-                    multiply(to, p_rows, values, n_words, block)
+                    round_block(p_rows, probs, part.n_rows, part.n_wide)
+                    multiply(
+                        at_row(y, row, h * K),
+                        at_row(p_rows, 0, 0),
+                        values,
+                        width // 2,
+                        part.n_wide // 2,
+                        part.n_rows,
+                        K,
+                        spare,
+                    )
     finish()
 
 
@@ -202,52 +253,71 @@ def backward(q, k, v, dy, sums, heads, dropping, scratch):
     """q, k and v become their gradients: what is needed of them is packed before they are overwritten."""
     B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
     T, S, K = q.shape[0] // B, k.shape[0] // B, k.shape[1] // G
-    width, head, at = round_up(S, SIDE), round_up(K, SIDE), places(S, K)
+    width, head, at, base = round_up(S, SIDE), round_up(K, SIDE), places(S, K), np.int64(scratch.ctypes.data)
     configure(scratch[:CONFIG].view(np.uint8))
-    block = numbers(scratch, at.block, SIDE, SIDE)
-    keys_across = panels(scratch, at.keys_across, width // SIDE, head // 2)
-    values_across = panels(scratch, at.values_across, width // SIDE, head // 2)
-    keys_down = panels(scratch, at.down, head // SIDE, width // 2)
+    spare, upright, turned = base + WORD * at.block, base + WORD * at.upright, base + WORD * at.turned
+    keys_across, values_across = base + WORD * at.keys_across, base + WORD * at.values_across
+    keys_down = base + WORD * at.down
+    q_down, dy_down = base + WORD * at.q_down, base + WORD * at.dy_down
     dk, dv = numbers(scratch, at.dk, width, head), numbers(scratch, at.dv, width, head)
-    queries = words(scratch, at.queries, SIDE, head // 2)
-    q_down = panels(scratch, at.q_down, head // SIDE, WORDS)
-    dy_down = panels(scratch, at.dy_down, head // SIDE, WORDS)
-    probs = numbers(scratch, at.probs, SIDE, width)
-    dscores = numbers(scratch, at.dscores, SIDE, width)
+    copied = rounded(scratch, at.copied, width, head)
+    queries, outer = rounded(scratch, at.queries, SIDE, head), rounded(scratch, at.dy, SIDE, head)
+    probs, dscores = numbers(scratch, at.probs, SIDE, width), numbers(scratch, at.dscores, SIDE, width)
     met = numbers(scratch, at.dropped if dropping.limit else at.probs, SIDE, width)
-    ds_rows = words(scratch, at.rows, SIDE, width // 2)
-    upright = words(scratch, at.upright, 1, WORDS * width)[0]
-    turned = words(scratch, at.turned, 1, WORDS * width)[0]
+    rows = rounded(scratch, at.rows, SIDE, width)
+    a = at_row(rows, 0, 0)
     for b in range(B):
         keys, values = k[b * S : (b + 1) * S], v[b * S : (b + 1) * S]
         for g in range(G):
             column = g * K
-            pack_across(keys_across, keys, column, K, queries)
-            pack_across(values_across, values, column, K, queries)
-            pack_down(keys_down, keys, column)
+            head_of(copied, keys, 0, S, column, K)
+            pack_across(keys_across, copied)
+            pack_down(keys_down, copied)
+            head_of(copied, values, 0, S, column, K)
+            pack_across(values_across, copied)
             dk[:] = ZERO
             dv[:] = ZERO
             for h in range(g * (H // G), (g + 1) * (H // G)):
                 for first in range(0, T, SIDE):
                     part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
-                    row, last, n_words = b * T + first, b * T + first + part.n_rows, part.n_wide // 2
+                    row, last, n_wide = b * T + first, b * T + first + part.n_rows, part.n_wide
+                    head_of(queries, q, row, last, h * K, K)
+                    head_of(outer, dy, row, last, h * K, K)
+                    pack_down(q_down, queries)
+                    pack_down(dy_down, outer)
                     # 1. S = Q K^T, as in forward 1
-                    pair_block(queries, q, row, last, h * K, K)
-                    multiply_across(probs, part.n_wide // SIDE, queries, keys_across)
-                    pack_down(q_down, q[row:last], h * K)
+                    multiply(
+                        at_row(probs, 0, 0),
+                        at_row(queries, 0, 0),
+                        keys_across,
+                        head // 2,
+                        head // 2,
+                        SIDE,
+                        n_wide,
+                        spare,
+                    )
                     # 2. dP = dY V^T, which undoes forward 3, Y = P V
-                    pair_block(queries, dy, row, last, h * K, K)
-                    multiply_across(dscores, part.n_wide // SIDE, queries, values_across)
-                    pack_down(dy_down, dy[row:last], h * K)
+                    multiply(
+                        at_row(dscores, 0, 0),
+                        at_row(outer, 0, 0),
+                        values_across,
+                        head // 2,
+                        head // 2,
+                        SIDE,
+                        n_wide,
+                        spare,
+                    )
                     # 3. P again, and dS, which undoes forward 2, P = dropout(softmax(c S))
                     softmax_backward(probs, dscores, met, sums, part, heads, dropping)
                     # 4. dQ = dS K, in the place of Q, and dK += dS^T Q, which undo forward 1, S = Q K^T
-                    for i in range(part.n_rows):
-                        pair_columns(ds_rows[i, :n_words], dscores[i, : part.n_wide])
-                    multiply(q[row:last, h * K : (h + 1) * K], ds_rows, keys_down, n_words, block)
-                    add_down(dk, dscores[: part.n_rows], upright, turned, part.n_wide, q_down)
+                    round_block(rows, dscores, part.n_rows, n_wide)
+                    multiply(
+                        at_row(q, row, h * K), a, keys_down, width // 2, n_wide // 2, part.n_rows, K, spare
+                    )
+                    add_down(dk, rows, n_wide, q_down, upright, turned)
                     # 5. dV += P^T dY, which undoes forward 3, Y = P V
-                    add_down(dv, met[: part.n_rows], upright, turned, part.n_wide, dy_down)
+                    round_block(rows, met, part.n_rows, n_wide)
+                    add_down(dv, rows, n_wide, dy_down, upright, turned)
             keys[:, column : column + K] = dk[:S, :K]
             values[:, column : column + K] = dv[:S, :K]
     finish()

@@ -41,6 +41,7 @@ ROOM = 2 * EDGE
 """float32 numbers at the beginning of scratch that `room` lays out."""
 DTYPE: type = np.float32
 BYTES = FLOAT
+OPERAND: type = np.float32
 
 
 class Panels(NamedTuple):
@@ -75,6 +76,11 @@ class Room(NamedTuple):
 def packed_shape(K: int, N: int) -> tuple[int, int, int]:
     """The shape of a (K, N) weight's panels."""
     return -(-N // MICRO_COLUMNS), K, MICRO_COLUMNS
+
+
+def operand_shape(M: int, K: int) -> tuple[int, int]:
+    """The shape of an activation (M, K) as products read it: as it is."""
+    return M, K
 
 
 def scratch_size(K: int) -> int:
@@ -236,9 +242,9 @@ def pack(panels, transposed, weight, first, last):
 
 
 @kernel
-def affine(out, x, panels, bias, add, scratch):
-    """out (M, N) = x (M, K) @ W + bias; with `add`, out += x @ W. No bias has length 0."""
-    M, K = x.shape
+def affine(out, a, panels, bias, add, scratch):
+    """out (M, N) = A (M, K) @ W + bias; with `add`, out += A @ W. No bias has length 0."""
+    M, K = a.shape
     N = out.shape[1]
     spare = room(scratch)
     c = Matrix(out.ctypes.data, FLOAT * N)
@@ -248,7 +254,7 @@ def affine(out, x, panels, bias, add, scratch):
     elif bias.size:
         start = Start(bias.ctypes.data, 0, STEP)
     b = Panels(panels.ctypes.data, K * STEP, STEP)
-    multiply_from(c, start, Matrix(x.ctypes.data, FLOAT * K), b, (M, N, K), spare.edge)
+    multiply_from(c, start, Matrix(a.ctypes.data, FLOAT * K), b, (M, N, K), spare.edge)
 
 
 @kernel

@@ -6,39 +6,49 @@ bfloat16 keeps 8 bits of a number: rounding to the nearest changes it by $u = 2^
 sums in float32 add nothing of that order. Only operands of matrix products are rounded. Activations, norms,
 softmax, loss, gradients and weights stay float32; a weight's rounded panels are packed once per update.
 
-Operands are words of two bfloat16 numbers that follow each other along the summed axis (see `amx`). Edges
-are filled up with zeros to whole tiles.
+An activation is rounded once (see `rounding`). Products read words of two bfloat16 numbers that follow each
+other along the summed axis (see `amx`). Edges are filled up with zeros to whole tiles.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from handgrad.kernels.amx import SIDE, WORDS, configure, finish, multiply_block
+from handgrad.kernels.amx import NOTHING, SIDE, WORDS, block_at, configure, finish
+from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES
-from handgrad.kernels.vector import bits, transpose_block
+from handgrad.kernels.microkernel import Matrix
+from handgrad.kernels.rounding import to_bfloat16
+from handgrad.kernels.vector import bits, from_bits, load, merge_rows, store, transpose_block
 
 DTYPE: type = np.uint32
+"""Of panels: words of two numbers."""
 BYTES = 4
+OPERAND: type = np.uint16
+NUMBER, WORD = 2, 4
+"""Bytes of a number, and of a word."""
 
 
 class Blocks(NamedTuple):
     """How much is rounded at a time, in multiples of `SIDE`: what to tune for another processor."""
 
-    a_rows: int
-    """Rows of A."""
+    rows: int
+    """Rows of A that pass by a panel of B."""
+    words: int
+    """Of the summed axis, in a panel of B."""
     sum_rows: int
     """Rows of X and dY that a weight's gradient sums."""
     columns: int
-    """Columns of dY."""
+    """Columns of X and of dY whose words are kept for it."""
 
 
-BLOCKS = Blocks(a_rows=128, sum_rows=512, columns=512)
+BLOCKS = Blocks(rows=64, words=1024, sum_rows=512, columns=512)
 BLOCK, CONFIG = SIDE * SIDE, 16
-"""Numbers of scratch for one block of C, and for the tiles' configuration."""
+"""32-bit numbers of scratch for one block of C, and for the tiles' configuration."""
 SUM_WORDS = BLOCKS.sum_rows // 2
-HALF, ONE_BIT, HIGH = np.uint32(0x7FFF), np.uint32(1), np.uint32(0xFFFF0000)
+LINE = WORD * SIDE
+"""Bytes of a row of a panel."""
 SHIFT = np.uint32(16)
 ZERO = np.float32(0.0)
 
@@ -53,22 +63,20 @@ def packed_shape(K: int, N: int) -> tuple[int, int, int]:
     return -(-N // SIDE), _words(K), SIDE
 
 
+def operand_shape(M: int, K: int) -> tuple[int, int]:
+    """The shape of an activation (M, K) as products read it."""
+    return M, round_up(K, SIDE)
+
+
 def scratch_size(K: int) -> int:
     """32-bit numbers that `affine` and `add_gradient` work in."""
-    return CONFIG + BLOCK + max(BLOCKS.a_rows * _words(K), SUM_WORDS * (BLOCKS.columns + 2 * SIDE))
+    return CONFIG + BLOCK + max(SIDE * _words(K), SUM_WORDS * (2 * BLOCKS.columns + SIDE))
 
 
 @inner
 def word(first, second):
-    """Two numbers, rounded to the nearest bfloat16 (ties to even), as one word.
-
-    A bfloat16 is the upper half of a float32. Adding just under half of its last place carries where it must,
-    and the one bit more that an odd last place adds sends ties to even.
-    """
-    low, high = bits(first), bits(second)
-    low = np.uint32(low + HALF + np.uint32(np.uint32(low >> SHIFT) & ONE_BIT))
-    high = np.uint32(high + HALF + np.uint32(np.uint32(high >> SHIFT) & ONE_BIT))
-    return np.uint32(np.uint32(low >> SHIFT) | np.uint32(high & HIGH))
+    """Two numbers, rounded, as one word."""
+    return np.uint32(to_bfloat16(first)) | np.uint32(np.uint32(to_bfloat16(second)) << SHIFT)
 
 
 @inner
@@ -129,73 +137,142 @@ def pack(panels, transposed, weight, first, last):
             to[N // 2] = word(weight[row, N - 1], ZERO)
 
 
+class Edge(NamedTuple):
+    """Addresses in scratch."""
+
+    block: int
+    """A whole block of C, for those that stand over C's edge."""
+    rows: int
+    """The last rows of A, filled up to `SIDE`."""
+
+
+@inner
+def edges(scratch):
+    block = scratch.ctypes.data + WORD * CONFIG
+    return Edge(block, block + WORD * BLOCK)
+
+
+@inner
+def copy(target, source, n_rows, n_columns):
+    for i in range(n_rows):
+        for j in range(n_columns):
+            store(target.at + i * target.stride + 4 * j, load(source.at + i * source.stride + 4 * j))
+
+
+@inner
+def block_over_edge(c, start, a, b, n_words, n_rows, n_columns, spare):
+    """A block of which C has `n_rows` and `n_columns` only."""
+    block = Matrix(spare, LINE)
+    begin = NOTHING
+    if start.at:
+        copy(block, start, n_rows, n_columns)
+        begin = block
+    block_at(block, begin, a, b, n_words)
+    copy(c, block, n_rows, n_columns)
+
+
 @kernel
-def affine(out, x, panels, bias, add, scratch):
-    """out (M, N) = x (M, K) @ W + bias; with `add`, out += x @ W. No bias has length 0."""
-    M = x.shape[0]
-    N = out.shape[1]
-    n_words = panels.shape[1]
+def affine(out, a, panels, bias, add, scratch):
+    """out (M, N) = A @ W + bias for the operand A of an activation (M, K); with `add`, out += A @ W.
+
+    No bias has length 0.
+    """
+    M, N = out.shape
+    n_words, stride = panels.shape[1], NUMBER * a.shape[1]
     configure(scratch[:CONFIG].view(np.uint8))
-    block = scratch[CONFIG : CONFIG + BLOCK].reshape(SIDE, SIDE)
-    start = CONFIG + BLOCK
-    a = scratch[start : start + BLOCKS.a_rows * n_words].view(np.uint32).reshape(BLOCKS.a_rows, n_words)
-    for m in range(0, M, BLOCKS.a_rows):
-        n_rows = min(BLOCKS.a_rows, M - m)
-        for i in range(n_rows):
-            pair_columns(a[i], x[m + i])
-        for i in range(n_rows, min(BLOCKS.a_rows, (n_rows + SIDE - 1) // SIDE * SIDE)):
-            a[i, :] = np.uint32(0)
-        for panel in range(panels.shape[0]):
-            n = panel * SIDE
-            width = min(SIDE, N - n)
-            for i in range(0, n_rows, SIDE):
-                multiply_block(block, a[i : i + SIDE], panels[panel], False)
-                for r in range(min(SIDE, n_rows - i)):
-                    to, row = out[m + i + r, n : n + width], block[r]
-                    if add:
-                        for j in range(width):
-                            to[j] += row[j]
+    edge = edges(scratch)
+    n_last = M % SIDE
+    if n_last:
+        copy(
+            Matrix(edge.rows, stride), Matrix(a.ctypes.data + (M - n_last) * stride, stride), n_last, n_words
+        )
+    for first in range(0, M, BLOCKS.rows):
+        for k in range(0, n_words, BLOCKS.words):
+            n_steps = min(BLOCKS.words, n_words - k)
+            for panel in range(panels.shape[0]):
+                n = panel * SIDE
+                n_columns = min(SIDE, N - n)
+                b = panels.ctypes.data + LINE * (panel * n_words + k)
+                for m in range(first, min(M, first + BLOCKS.rows), SIDE):
+                    n_rows = min(SIDE, M - m)
+                    left = a.ctypes.data + m * stride if n_rows == SIDE else edge.rows
+                    rows = Matrix(left + WORD * k, stride)
+                    c = Matrix(out.ctypes.data + 4 * (m * N + n), 4 * N)
+                    start = NOTHING
+                    if add or k > 0:
+                        start = c
                     elif bias.size:
-                        for j in range(width):
-                            to[j] = row[j] + bias[n + j]
+                        start = Matrix(bias.ctypes.data + 4 * n, 0)
+                    if n_rows == SIDE and n_columns == SIDE:
+                        block_at(c, start, rows, b, n_steps)
                     else:
-                        for j in range(width):
-                            to[j] = row[j]
+                        block_over_edge(c, start, rows, b, n_steps, n_rows, n_columns, edge.block)
     finish()
+
+
+@inner
+def merge(target, source, first, last, n_words):
+    """Words of rows 2i and 2i + 1, `SIDE` wide, of rows `first` to `last`; then zeros up to `n_words`."""
+    n_pairs = (last - first) // 2
+    for i in range(n_pairs):
+        for half in range(0, SIDE, 2 * LANES):
+            upper = source.at + (first + 2 * i) * source.stride + NUMBER * half
+            merge_rows(target + LINE * i + WORD * half, upper, upper + source.stride)
+    if (last - first) % 2:
+        row = source.at + (last - 1) * source.stride
+        for j in range(SIDE // 2):
+            both = bits(load(row + WORD * j))
+            store(target + LINE * n_pairs + WORD * 2 * j, from_bits(both & np.uint32(0xFFFF)))
+            store(target + LINE * n_pairs + WORD * (2 * j + 1), from_bits(both >> SHIFT))
+        n_pairs += 1
+    for i in range(n_pairs, n_words):
+        for j in range(SIDE):
+            store(target + LINE * i + WORD * j, ZERO)
 
 
 @kernel
 def add_gradient(dweight, x, dy, scratch):
-    """dweight (K, N) += x (M, K)^T @ dy (M, N)."""
-    M, K = x.shape
-    N = dy.shape[1]
+    """dweight (K, N) += X^T @ dY for the operands of x (M, K) and dy (M, N)."""
+    M, (K, N) = x.shape[0], dweight.shape
     configure(scratch[:CONFIG].view(np.uint8))
-    block = scratch[CONFIG : CONFIG + BLOCK].reshape(SIDE, SIDE)
-    at = CONFIG + BLOCK
-    across = scratch[at : at + SUM_WORDS * SIDE].view(np.uint32)
-    at += SUM_WORDS * SIDE
-    down = scratch[at : at + SUM_WORDS * SIDE].view(np.uint32)
-    at += SUM_WORDS * SIDE
-    right = scratch[at : at + SUM_WORDS * BLOCKS.columns].view(np.uint32)
+    edge = edges(scratch)
+    upright = edge.block + WORD * BLOCK
+    down = upright + WORD * SUM_WORDS * SIDE
+    right = down + WORD * SUM_WORDS * BLOCKS.columns
+    x_at, dy_at = Matrix(x.ctypes.data, NUMBER * x.shape[1]), Matrix(dy.ctypes.data, NUMBER * dy.shape[1])
     for m in range(0, M, BLOCKS.sum_rows):
-        n_rows = min(BLOCKS.sum_rows, M - m)
-        n_words = (n_rows + SIDE - 1) // SIDE * WORDS
-        for n in range(0, N, BLOCKS.columns):
-            n_panels = (min(BLOCKS.columns, N - n) + SIDE - 1) // SIDE
-            panels = right[: n_panels * n_words * SIDE].reshape(n_panels, n_words, SIDE)
-            for panel in range(n_panels):
-                pair_rows(panels[panel], dy[m : m + n_rows], n + panel * SIDE, SIDE)
-            for k in range(0, K, SIDE):
-                pairs = across[: n_words * SIDE].reshape(n_words, SIDE)
-                pair_rows(pairs, x[m : m + n_rows], k, SIDE)
-                a = down[: SIDE * n_words].reshape(SIDE, n_words)
-                transpose_words(a, pairs)
-                for panel in range(n_panels):
-                    first = n + panel * SIDE
-                    width = min(SIDE, N - first)
-                    multiply_block(block, a, panels[panel], False)
-                    for r in range(min(SIDE, K - k)):
-                        to, row = dweight[k + r, first : first + width], block[r]
-                        for j in range(width):
-                            to[j] += row[j]
+        last = min(M, m + BLOCKS.sum_rows)
+        n_words = (last - m + SIDE - 1) // SIDE * WORDS
+        for k_first in range(0, K, BLOCKS.columns):
+            k_last = min(K, k_first + BLOCKS.columns)
+            for k in range(k_first, k_last, SIDE):
+                merge(upright, Matrix(x_at.at + NUMBER * k, x_at.stride), m, last, n_words)
+                for i in range(0, n_words, LANES):
+                    for j in range(0, SIDE, LANES):
+                        to = down + WORD * ((k - k_first + j) * n_words + i)
+                        transpose_block(to, WORD * n_words, upright + WORD * (i * SIDE + j), LINE)
+            for n_first in range(0, N, BLOCKS.columns):
+                n_last = min(N, n_first + BLOCKS.columns)
+                for n in range(n_first, n_last, SIDE):
+                    to = right + WORD * (n - n_first) * n_words
+                    merge(to, Matrix(dy_at.at + NUMBER * n, dy_at.stride), m, last, n_words)
+                for k in range(k_first, k_last, SIDE):
+                    rows = Matrix(down + WORD * (k - k_first) * n_words, WORD * n_words)
+                    n_rows = min(SIDE, K - k)
+                    for n in range(n_first, n_last, SIDE):
+                        c = Matrix(dweight.ctypes.data + 4 * (k * N + n), 4 * N)
+                        b, n_columns = right + WORD * (n - n_first) * n_words, min(SIDE, N - n)
+                        if n_rows == SIDE and n_columns == SIDE:
+                            block_at(c, c, rows, b, n_words)
+                        else:
+                            block_over_edge(c, c, rows, b, n_words, n_rows, n_columns, edge.block)
     finish()
+
+
+@kernel
+def add_column_sums(dbias, dy):
+    """dbias (N,) += the sums of dY's columns."""
+    for m in range(dy.shape[0]):
+        row = dy[m]
+        for n in range(dbias.size):
+            dbias[n] += from_bits(np.uint32(np.uint32(row[n]) << SHIFT))

@@ -1,9 +1,10 @@
 """What twins compute with: weights, and memory for arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from handgrad.kernels import rounding
 from handgrad.kernels.arena import Arena, aligned
 from handgrad.kernels.precision import FLOAT32, Kernels
 
@@ -29,12 +30,35 @@ class Workspace:
     """Where the twins of one worker compute."""
 
     arena: Arena
+    """Of activations, which live until the batch is done."""
     scratch: np.ndarray
     kernels: Kernels = FLOAT32
+    passing: Arena = field(default_factory=lambda: Arena(0))
+    """Of gradients on their way, which live within one backward: each of them begins with a reset."""
 
     def like(self, x: np.ndarray) -> np.ndarray:
         """A new array of the shape of x."""
         return self.arena.take(*x.shape)
+
+    def operand(self, x: np.ndarray) -> np.ndarray:
+        """x as products read it: rounded, or itself where they multiply float32."""
+        return self._rounded(x, self.arena)
+
+    def passing_operand(self, dx: np.ndarray) -> np.ndarray:
+        """The same of a gradient, in `passing`."""
+        return self._rounded(dx, self.passing)
+
+    def new_operand(self, x: np.ndarray, arena: Arena) -> np.ndarray:
+        """Room for the operand of an activation like x."""
+        products = self.kernels.products
+        return arena.take(*products.operand_shape(*rows(x).shape), dtype=products.OPERAND)
+
+    def _rounded(self, x: np.ndarray, arena: Arena) -> np.ndarray:
+        if self.kernels.products.OPERAND is np.float32:
+            return rows(x)
+        a = self.new_operand(x, arena)
+        rounding.round_rows(a, rows(x))
+        return a
 
     def need(self, n: int) -> np.ndarray:
         """Scratch of at least n numbers."""

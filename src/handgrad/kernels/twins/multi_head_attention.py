@@ -54,9 +54,8 @@ class MultiHeadAttentionTwin:
         rng: Counted | None = None,
     ) -> tuple[np.ndarray, Saved]:
         """`past` holds the keys and values (B, G, P, K) of earlier positions, as in the op: constants."""
-        q, saved_q = self.linear.forward(x, *query)
-        k, saved_k = self.linear.forward(x, *key)
-        v, saved_v = self.linear.forward(x, *value)
+        projected = self.linear.forward_of_several(x, [query, key, value])
+        (q, saved_q), (k, saved_k), (v, saved_v) = projected
         q_norm = k_norm = angles = None
         if query_norm is not None and key_norm is not None:
             q, q_norm = self._norm_heads(q, query_norm, n_heads, norm_eps)

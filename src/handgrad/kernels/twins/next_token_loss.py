@@ -53,7 +53,7 @@ class NextTokenLossTwin:
 
     def _walk(self, saved: Saved, dloss: float | None, dx: np.ndarray | None) -> np.float64:
         x, weight, bias, targets, tied = saved
-        x = rows(x)
+        x, a = rows(x), self.workspace.operand(x)
         n_counted = max(1, int(np.count_nonzero(targets != -1)))
         dloss_of_row = np.float32(0.0 if dloss is None else dloss / n_counted)
         V = weight.value.shape[0 if tied else 1]
@@ -64,11 +64,13 @@ class NextTokenLossTwin:
         for first in range(0, len(x), n):
             part = slice(first, min(first + n, len(x)))
             logits = buffer[: part.stop - first]
-            self.linear.product(logits, x[part], to_logits, value_of(bias))
+            self.linear.product(logits, a[part], to_logits, value_of(bias))
             total += loss.cross_entropy(logits, targets[part], -1, dloss_of_row, dx is not None)
             if dx is not None:  # the logits have become their gradient
-                self.linear.product(rows(dx)[part], logits, back)
-                left, right = (logits, x[part]) if tied else (x[part], logits)
+                self.workspace.passing.reset()
+                d = self.workspace.passing_operand(logits)
+                self.linear.product(rows(dx)[part], d, back)
+                left, right = (d, a[part]) if tied else (a[part], d)
                 self.linear.add_gradient(weight.gradient, left, right)
                 if bias is not None:
                     add_sums(bias.gradient, logits)

@@ -11,6 +11,9 @@ from handgrad.kernels.workspace import Weight, Workspace
 class UnembeddingTwin:
     class Saved(NamedTuple):
         x: np.ndarray
+        """Where dx goes."""
+        a: np.ndarray
+        """The operand of x."""
         weight: Weight
 
     def __init__(self, workspace: Workspace):
@@ -18,12 +21,15 @@ class UnembeddingTwin:
 
     def forward(self, x: np.ndarray, weight: Weight) -> tuple[np.ndarray, Saved]:
         logits = self.workspace.arena.take(*x.shape[:-1], weight.value.shape[0])
-        self.linear.product(logits, x, weight.transposed)
-        return logits, self.Saved(x, weight)
+        a = self.workspace.operand(x)
+        self.linear.product(logits, a, weight.transposed)
+        return logits, self.Saved(x, a, weight)
 
     def backward(self, dz: np.ndarray, saved: Saved) -> tuple[np.ndarray, np.ndarray]:
         """dx is written into x."""
-        x, weight = saved
-        self.linear.add_gradient(weight.gradient, dz, x)
-        self.linear.product(x, dz, weight.panels)
+        x, a, weight = saved
+        self.workspace.passing.reset()
+        d = self.workspace.passing_operand(dz)
+        self.linear.add_gradient(weight.gradient, d, a)
+        self.linear.product(x, d, weight.panels)
         return x, weight.gradient
