@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from handgrad.ops import attention, dropout, linear, softmax, unembedding
+from handgrad.ops import activation, attention, dropout, feed_forward, linear, prelu, softmax, unembedding
 from handgrad.shapes import product_over_rows
 
 U = 2**-8
@@ -62,6 +62,20 @@ class RoundedAttention:
         return (dscores @ k[:, :, None]).reshape(q.shape), (dscores.mT @ q_).sum(2), dv
 
 
+class RoundedActivation:
+    """In a feed-forward block without a gate slopes are kept rounded, or, for the parametric ReLU, x."""
+
+    forward, Saved = staticmethod(activation.forward), activation.Saved
+
+    @staticmethod
+    def backward(dy, saved):
+        if isinstance(saved.inner, prelu.Saved):
+            kept = saved.inner._replace(x=rounded(saved.inner.x))
+            return activation.backward(dy, activation.Saved(kept))
+        slopes, _ = activation.backward(np.ones_like(dy), saved)
+        return dy * rounded(slopes), None
+
+
 def round_what_is_multiplied(monkeypatch: Any) -> None:
     """Let the library's own formulas do so."""
     for op, changed in (
@@ -69,3 +83,4 @@ def round_what_is_multiplied(monkeypatch: Any) -> None:
     ):  # fmt: skip
         monkeypatch.setattr(op, "forward", changed.forward)
         monkeypatch.setattr(op, "backward", changed.backward)
+    monkeypatch.setattr(feed_forward, "activation_op", RoundedActivation)

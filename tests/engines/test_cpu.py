@@ -337,7 +337,7 @@ def test_the_arena_is_sized_exactly(variant, precision, rng, monkeypatch):
     before = [[block.size for block in arena.blocks] for arena in arenas]
     training.step(*batch_of(config, rng, 4), 1e-3, np.random.default_rng(0))
     kernels = kernels_for(precision)
-    size = config, 4, config.context_length, kernels.products
+    size = config, 4 * config.context_length, kernels.products
     assert [[arena.most] for arena in arenas] == before
     assert before == [[cpu_memory.arena_size(*size)], [cpu_memory.passing_size(*size)]]
     training.loss(*batch_of(config, rng, 4))

@@ -62,14 +62,14 @@ from handgrad.kernels.attention import Heads
 from handgrad.kernels.dropout import Dropping
 kinds = ((types.float32, 2), (types.float32, 1), (types.uint16, 2), (types.uint32, 3))
 floats, vector, operand, words = (types.Array(kind, n, "C") for kind, n in kinds)
-heads = types.NamedTuple((types.int64, types.int64, types.int64, types.float32, types.boolean), Heads)
+heads = types.NamedTuple((*[types.int64] * 4, types.float32, types.boolean), Heads)
 dropping = types.NamedTuple((types.uint32, types.uint32, types.uint32, types.float32), Dropping)
 settings = floats, heads, dropping, vector
 for kernel, signature in (
     (products_bfloat16.affine, (floats, operand, words, vector, types.boolean, vector)),
     (products_bfloat16.add_gradient, (floats, operand, operand, vector)),
-    (attention_bfloat16.forward, (floats, floats, floats, floats, *settings)),  # y, sums, q, k; v ...
-    (attention_bfloat16.backward, (floats, floats, floats, floats, *settings)),  # q, k, v, dy; sums ...
+    (attention_bfloat16.forward, (operand, floats, operand, operand, operand, *settings[1:])),
+    (attention_bfloat16.backward, (*[floats] * 3, *[operand] * 3, floats, *settings)),
 ):
     kernel.compile(signature)
     (code,) = kernel.inspect_asm().values()

@@ -310,9 +310,9 @@ class Training:
         names = iter([name for name, _ in tree.named_leaves(self.weights)])
         weights = tree.map(lambda value: paired(next(names), value), self.weights)
         n_sequences = cpu_memory.micro_batch_sequences(self.config, batch_size)
-        size = self.config, n_sequences, self.config.context_length, self.kernels.products
+        size = self.config, n_sequences * self.config.context_length, self.kernels.products
         arena, passing = Arena(cpu_memory.arena_size(*size)), Arena(cpu_memory.passing_size(*size))
         scratch = aligned(cpu_memory.scratch_size(self.config, self.kernels))
         workspace = Workspace(arena, scratch, self.kernels, passing)
-        model = LanguageModel(Transformer(self.config, Twins(workspace)))
+        model = LanguageModel(Transformer(self.config, Twins(workspace, self.config.norm_placement == "pre")))
         return Worker(workspace, gradient, weights, model)

@@ -21,55 +21,72 @@ PROCESS = 195_000_000
 """Bytes of a training process besides its arrays, as measured: Python, NumPy, Numba, matplotlib, kernels."""
 
 
-def arena_size(config: ModelConfig, batch_size: int, n_positions: int, products: ModuleType) -> int:
+class Sizes:
+    """Sizes in an arena, in float32 numbers, of arrays with a row for each token."""
+
+    def __init__(self, config: ModelConfig, n_tokens: int, products: ModuleType):
+        self.n, self.products = n_tokens, products
+        self.stream = self.float32(config.d_model)
+        self.keys = self.float32(config.kv_heads * config.d_head)
+        self.inside = self.float32(config.ff_width)
+        self.widths = config.d_model, config.kv_heads * config.d_head, config.ff_width
+
+    def float32(self, width: int) -> int:
+        return padded(self.n * width)
+
+    def operand(self, width: int) -> int:
+        """An activation as products read it."""
+        shape = self.products.operand_shape(self.n, width)
+        return padded(-(-math.prod(shape) * np.dtype(self.products.OPERAND).itemsize // 4))
+
+    @property
+    def rounds(self) -> bool:
+        """Whether an operand is another array than the activation."""
+        return self.products.OPERAND is not np.float32
+
+
+def arena_size(config: ModelConfig, n_tokens: int, products: ModuleType) -> int:
     """float32 numbers that a micro-batch's activations take, and the gradients that find no other place."""
-    n = batch_size * n_positions
-    D, F, H = config.d_model, config.ff_width, config.n_heads
-    kv = config.kv_heads * config.d_head
-    stream, keys, inside = padded(n * D), padded(n * kv), padded(n * F)
-    operand, operand_inside = operand_size(n, D, products), operand_size(n, F, products)
+    sizes = Sizes(config, n_tokens, products)
+    D, kv, F = sizes.widths
+    stream, H, G = sizes.stream, config.n_heads, config.kv_heads
     dropped = stream if config.dropout else 0
-    norm = stream + 2 * padded(n)
+    pre = config.norm_placement == "pre"
+    norm = 2 * sizes.float32(1) + (sizes.operand(D) if pre else stream + sizes.rounds * sizes.operand(D))
 
     block = 2 * norm + 2 * dropped  # only dropout's gradient needs an array of its own
-    block += operand + stream + 2 * keys  # queries, keys, values
+    block += sizes.operand(D) + 2 * sizes.operand(kv)  # queries, keys, values
     if config.qk_norm:
-        block += stream + 2 * padded(n * H) + keys + 2 * padded(n * config.kv_heads)
-    if config.position == "rope":
-        block += 2 * (stream + keys)  # turned, and turned back
-    block += stream + padded(2 * n * H) + operand + stream  # attention, two sums a row of scores, projection
-    block += operand + stream  # feed-forward: its input and what it gives
+        block += stream + 2 * sizes.float32(H) + sizes.keys + 2 * sizes.float32(G)
+        block += (stream + 2 * sizes.keys) if sizes.rounds else 0  # what the norms were given
+    if config.position == "rope" and not sizes.rounds:
+        block += stream + sizes.keys  # turned
+    block += sizes.operand(D) + sizes.float32(2 * H) + stream  # attention, sums of scores, the projection
+    block += 2 * sizes.operand(F) + stream  # up, or its slopes, and activation; down
     if config.gated:
-        block += 4 * inside + operand_inside  # up, gate, its activation, their product
-    else:
-        block += inside + (operand_inside or inside)  # up, activation
+        block += 3 * sizes.inside - sizes.operand(F)  # up, gate and its activation, in full
 
     ends = stream + 2 * dropped  # embedding, dropout and its gradient
     ends += stream if config.position != "rope" else 0
-    ends += norm if config.norm_placement == "pre" else 0
-    ends += stream + operand + padded(logit_rows(n, config.vocab_size) * config.vocab_size)
-    return config.n_layers * block + ends
+    ends += norm if pre else sizes.rounds * sizes.operand(D)
+    n_logits = logit_rows(n_tokens, config.vocab_size) * config.vocab_size
+    return config.n_layers * block + ends + stream + padded(n_logits)
 
 
-def passing_size(config: ModelConfig, batch_size: int, n_positions: int, products: ModuleType) -> int:
-    """float32 numbers that the gradients of one backward take on their way, at most."""
-    n = batch_size * n_positions
-    kv = config.kv_heads * config.d_head
-    stream, inside = (operand_size(n, width, products) for width in (config.d_model, config.ff_width))
-    if config.gated:
-        feed_forward = 2 * inside
-    else:
-        feed_forward = stream + inside + (padded(n * config.ff_width) if inside else 0)
-    projections = stream + 2 * operand_size(n, kv, products)
-    logits = operand_size(logit_rows(n, config.vocab_size), config.vocab_size, products)
-    return max(feed_forward, projections, logits)
+def passing_size(config: ModelConfig, n_tokens: int, products: ModuleType) -> int:
+    """float32 numbers that one forward or one backward of a twin takes on its way, at most."""
+    sizes = Sizes(config, n_tokens, products)
+    rounded = sizes.operand if sizes.rounds else lambda width: 0
+    D, kv, F = sizes.widths
+    heads = sizes.stream + 2 * sizes.keys
+    turned = (sizes.stream + sizes.keys) if config.position == "rope" else 0
 
-
-def operand_size(M: int, K: int, products: ModuleType) -> int:
-    """float32 numbers in whose place an operand (M, K) lies; none where it is the activation itself."""
-    if products.OPERAND is np.float32:
-        return 0
-    return padded(math.prod(products.operand_shape(M, K)) * np.dtype(products.OPERAND).itemsize // 4)
+    attention = 2 * sizes.stream + 2 * rounded(D) + 2 * rounded(kv) + turned  # dy, dx, operands
+    attention += heads if sizes.rounds else 0
+    feed_forward = sizes.inside + sizes.stream + rounded(D) + (2 if config.gated else 1) * rounded(F)
+    n_logits = logit_rows(n_tokens, config.vocab_size)
+    logits = Sizes(config, n_logits, products).operand(config.vocab_size) if sizes.rounds else 0
+    return max(attention, feed_forward, logits)
 
 
 def scratch_size(config: ModelConfig, kernels: Kernels) -> int:
@@ -111,7 +128,7 @@ def predict(config: ModelConfig, batch_size: int, precision: str, n_workers: int
     sequences = micro_batch_sequences(config, -(-batch_size // n_workers))
     worker = scratch_size(config, kernels)
     for size in (arena_size, passing_size):
-        worker += size(config, sequences, config.context_length, kernels.products)
+        worker += size(config, sequences * config.context_length, kernels.products)
     return Memory(
         weights=3 * 4 * n_weights,
         gradients=4 * n_weights * n_workers,

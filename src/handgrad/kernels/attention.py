@@ -51,6 +51,8 @@ class Heads(NamedTuple):
     """H"""
     n_kv_heads: int
     """G"""
+    d_head: int
+    """K"""
     scale: np.float32
     """1 / sqrt(d_head)"""
     causal: bool
@@ -168,7 +170,7 @@ def softmax_forward(probs, sums, part, heads, dropping):
 def forward(y, sums, q, k, v, heads, dropping, scratch):
     """y (B T, H K); `sums` (B H T, 2) is what `backward` needs of each row of scores."""
     B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
-    T, S, K = q.shape[0] // B, k.shape[0] // B, k.shape[1] // G
+    T, S, K = q.shape[0] // B, k.shape[0] // B, heads.d_head
     width, at, base = round_up(S, MICRO_COLUMNS), places(S, K), scratch.ctypes.data
     q_stride, k_stride = FLOAT * H * K, FLOAT * G * K
     spare = room(scratch)
@@ -224,10 +226,10 @@ def softmax_backward(probs, dscores, met, sums, part, heads, dropping):
 
 
 @kernel
-def backward(q, k, v, dy, sums, heads, dropping, scratch):
-    """q, k and v become their gradients: a head's keys and values are packed before any is overwritten."""
+def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
+    """dq, dk and dv may be q, k and v: a head's keys and values are packed before any is overwritten."""
     B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
-    T, S, K = q.shape[0] // B, k.shape[0] // B, k.shape[1] // G
+    T, S, K = q.shape[0] // B, k.shape[0] // B, heads.d_head
     width, at, base = round_up(S, MICRO_COLUMNS), places(S, K), scratch.ctypes.data
     q_stride, k_stride = FLOAT * H * K, FLOAT * G * K
     spare = room(scratch)
@@ -244,12 +246,13 @@ def backward(q, k, v, dy, sums, heads, dropping, scratch):
     for b in range(B):
         for g in range(G):
             kv = (b * S * G + g) * K * FLOAT
-            dk, dv = Matrix(k.ctypes.data + kv, k_stride), Matrix(v.ctypes.data + kv, k_stride)
-            pack_transposed(keys_across.at, dk, S, K)
-            pack_transposed(values_across.at, dv, S, K)
-            pack_panels(keys_down.at, keys_down.panel, dk, S, K)
-            k[b * S : (b + 1) * S, g * K : (g + 1) * K] = ZERO
-            v[b * S : (b + 1) * S, g * K : (g + 1) * K] = ZERO
+            keys, values = Matrix(k.ctypes.data + kv, k_stride), Matrix(v.ctypes.data + kv, k_stride)
+            pack_transposed(keys_across.at, keys, S, K)
+            pack_transposed(values_across.at, values, S, K)
+            pack_panels(keys_down.at, keys_down.panel, keys, S, K)
+            dk[b * S : (b + 1) * S, g * K : (g + 1) * K] = ZERO
+            dv[b * S : (b + 1) * S, g * K : (g + 1) * K] = ZERO
+            dkeys, dvalues = Matrix(dk.ctypes.data + kv, k_stride), Matrix(dv.ctypes.data + kv, k_stride)
             for h in range(g * (H // G), (g + 1) * (H // G)):
                 for first in range(0, T, ROWS):
                     part = part_from(first, ROWS, MICRO_COLUMNS, b * H + h, T, S, heads.causal)
@@ -266,8 +269,14 @@ def backward(q, k, v, dy, sums, heads, dropping, scratch):
                     softmax_backward(probs, dscores, met, sums, part, heads, dropping)
                     pack_panels(q_rows.at, q_rows.panel, queries, part.n_rows, K)
                     pack_panels(dy_rows.at, dy_rows.panel, outer, part.n_rows, K)
-                    # 4. dQ = dS K, in the place of Q, and dK += dS^T Q, which undo forward 1, S = Q K^T
-                    multiply(queries, ds, keys_down, (part.n_rows, K, part.n_keys), spare)
-                    add_product(dk, ds_turned, q_rows, (part.n_keys, K, part.n_rows), spare)
+                    # 4. dQ = dS K, and dK += dS^T Q, which undo forward 1, S = Q K^T
+                    multiply(
+                        Matrix(dq.ctypes.data + here, q_stride),
+                        ds,
+                        keys_down,
+                        (part.n_rows, K, part.n_keys),
+                        spare,
+                    )
+                    add_product(dkeys, ds_turned, q_rows, (part.n_keys, K, part.n_rows), spare)
                     # 5. dV += P^T dY, which undoes forward 3, Y = P V
-                    add_product(dv, p_turned, dy_rows, (part.n_keys, K, part.n_rows), spare)
+                    add_product(dvalues, p_turned, dy_rows, (part.n_keys, K, part.n_rows), spare)

@@ -26,7 +26,7 @@ from handgrad.kernels.products_bfloat16 import (
     block_over_edge,
     merge,
 )
-from handgrad.kernels.rounding import to_bfloat16
+from handgrad.kernels.rounding import number_for, to_bfloat16, value
 from handgrad.kernels.vector import transpose_block
 
 ZERO = np.float32(0.0)
@@ -130,7 +130,7 @@ def head_of(target, source, first, last, column, K):
         if first + i < last:
             row = source[first + i]
             for j in range(K):
-                to[j] = to_bfloat16(row[column + j])
+                to[j] = to_bfloat16(value(row[column + j]))
             for j in range(K, to.size):
                 to[j] = np.uint16(0)
         else:
@@ -171,6 +171,18 @@ def multiply(out, a, b, n_steps, n_words, n_rows, n_columns, spare):
 
 
 @inner
+def write(y, row, column, a, b, n_steps, n_words, n_rows, K, block):
+    """Some rows of a head's y = a @ b, as y holds them."""
+    to = at_row(block, 0, 0)
+    for n in range(0, K, SIDE):
+        block_at(to, NOTHING, a, b + WORD * n * n_steps, n_words)
+        for i in range(n_rows):
+            target, source = y[row + i], block[i]
+            for j in range(min(SIDE, K - n)):
+                target[column + n + j] = number_for(y, source[j])
+
+
+@inner
 def round_block(target, x, n_rows, n_wide):
     """target (SIDE, width) = x, rounded; rows from `n_rows` on are zero."""
     for i in range(SIDE):
@@ -201,12 +213,16 @@ def add_down(sums, x, n_wide, b, upright, turned):
 
 @kernel
 def forward(y, sums, q, k, v, heads, dropping, scratch):
-    """y (B T, H K); `sums` (B H T, 2) is what `backward` needs of each row of scores."""
+    """q, k and v are operands; y (B T, H K) is one, or float32.
+
+    `sums` (B H T, 2) is what `backward` needs of each row of scores.
+    """
     B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
-    T, S, K = q.shape[0] // B, k.shape[0] // B, k.shape[1] // G
+    T, S, K = q.shape[0] // B, k.shape[0] // B, heads.d_head
     width, head, at, base = round_up(S, SIDE), round_up(K, SIDE), places(S, K), np.int64(scratch.ctypes.data)
     configure(scratch[:CONFIG].view(np.uint8))
     spare, keys, values = base + WORD * at.block, base + WORD * at.keys_across, base + WORD * at.down
+    block = numbers(scratch, at.block, SIDE, SIDE)
     copied, queries = rounded(scratch, at.copied, width, head), rounded(scratch, at.queries, SIDE, head)
     probs, p_rows = numbers(scratch, at.probs, SIDE, width), rounded(scratch, at.rows, SIDE, width)
     for b in range(B):
@@ -235,31 +251,23 @@ def forward(y, sums, q, k, v, heads, dropping, scratch):
                     softmax_forward(probs, sums, part, heads, dropping)
                     # 3. Y = P V
                     round_block(p_rows, probs, part.n_rows, part.n_wide)
-                    multiply(
-                        at_row(y, row, h * K),
-                        at_row(p_rows, 0, 0),
-                        values,
-                        width // 2,
-                        part.n_wide // 2,
-                        part.n_rows,
-                        K,
-                        spare,
-                    )
+                    a = at_row(p_rows, 0, 0)
+                    write(y, row, h * K, a, values, width // 2, part.n_wide // 2, part.n_rows, K, block)
     finish()
 
 
 @kernel
-def backward(q, k, v, dy, sums, heads, dropping, scratch):
-    """q, k and v become their gradients: what is needed of them is packed before they are overwritten."""
+def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
+    """q, k and v are operands; dy, dq, dk and dv are float32."""
     B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
-    T, S, K = q.shape[0] // B, k.shape[0] // B, k.shape[1] // G
+    T, S, K = q.shape[0] // B, k.shape[0] // B, heads.d_head
     width, head, at, base = round_up(S, SIDE), round_up(K, SIDE), places(S, K), np.int64(scratch.ctypes.data)
     configure(scratch[:CONFIG].view(np.uint8))
     spare, upright, turned = base + WORD * at.block, base + WORD * at.upright, base + WORD * at.turned
     keys_across, values_across = base + WORD * at.keys_across, base + WORD * at.values_across
     keys_down = base + WORD * at.down
     q_down, dy_down = base + WORD * at.q_down, base + WORD * at.dy_down
-    dk, dv = numbers(scratch, at.dk, width, head), numbers(scratch, at.dv, width, head)
+    sum_k, sum_v = numbers(scratch, at.dk, width, head), numbers(scratch, at.dv, width, head)
     copied = rounded(scratch, at.copied, width, head)
     queries, outer = rounded(scratch, at.queries, SIDE, head), rounded(scratch, at.dy, SIDE, head)
     probs, dscores = numbers(scratch, at.probs, SIDE, width), numbers(scratch, at.dscores, SIDE, width)
@@ -267,16 +275,15 @@ def backward(q, k, v, dy, sums, heads, dropping, scratch):
     rows = rounded(scratch, at.rows, SIDE, width)
     a = at_row(rows, 0, 0)
     for b in range(B):
-        keys, values = k[b * S : (b + 1) * S], v[b * S : (b + 1) * S]
         for g in range(G):
             column = g * K
-            head_of(copied, keys, 0, S, column, K)
+            head_of(copied, k, b * S, (b + 1) * S, column, K)
             pack_across(keys_across, copied)
             pack_down(keys_down, copied)
-            head_of(copied, values, 0, S, column, K)
+            head_of(copied, v, b * S, (b + 1) * S, column, K)
             pack_across(values_across, copied)
-            dk[:] = ZERO
-            dv[:] = ZERO
+            sum_k[:] = ZERO
+            sum_v[:] = ZERO
             for h in range(g * (H // G), (g + 1) * (H // G)):
                 for first in range(0, T, SIDE):
                     part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
@@ -309,15 +316,15 @@ def backward(q, k, v, dy, sums, heads, dropping, scratch):
                     )
                     # 3. P again, and dS, which undoes forward 2, P = dropout(softmax(c S))
                     softmax_backward(probs, dscores, met, sums, part, heads, dropping)
-                    # 4. dQ = dS K, in the place of Q, and dK += dS^T Q, which undo forward 1, S = Q K^T
+                    # 4. dQ = dS K, and dK += dS^T Q, which undo forward 1, S = Q K^T
                     round_block(rows, dscores, part.n_rows, n_wide)
                     multiply(
-                        at_row(q, row, h * K), a, keys_down, width // 2, n_wide // 2, part.n_rows, K, spare
+                        at_row(dq, row, h * K), a, keys_down, width // 2, n_wide // 2, part.n_rows, K, spare
                     )
-                    add_down(dk, rows, n_wide, q_down, upright, turned)
+                    add_down(sum_k, rows, n_wide, q_down, upright, turned)
                     # 5. dV += P^T dY, which undoes forward 3, Y = P V
                     round_block(rows, met, part.n_rows, n_wide)
-                    add_down(dv, rows, n_wide, dy_down, upright, turned)
-            keys[:, column : column + K] = dk[:S, :K]
-            values[:, column : column + K] = dv[:S, :K]
+                    add_down(sum_v, rows, n_wide, dy_down, upright, turned)
+            dk[b * S : (b + 1) * S, column : column + K] = sum_k[:S, :K]
+            dv[b * S : (b + 1) * S, column : column + K] = sum_v[:S, :K]
     finish()

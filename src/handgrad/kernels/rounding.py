@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import overload
 
 from handgrad.kernels.jit import FLAGS, inner, kernel
-from handgrad.kernels.vector import bits
+from handgrad.kernels.vector import bits, from_bits
 
 HALF, ONE_BIT, SHIFT = np.uint32(0x7FFF), np.uint32(1), np.uint32(16)
 OPTIONS = {
@@ -42,6 +42,30 @@ def float_row(a: np.ndarray, m: int, spare: np.ndarray, n: int) -> np.ndarray:
 def round_row(a: np.ndarray, m: int, row: np.ndarray) -> None:
     """Row m of the operand becomes `row`, rounded; a float32 operand holds it already."""
     raise NotImplementedError
+
+
+def value(number: np.generic) -> np.float32:
+    """A number of an operand, as float32."""
+    raise NotImplementedError
+
+
+@overload(value, jit_options=OPTIONS)
+def _value(number):
+    if number == types.float32:
+        return lambda number: number
+    return lambda number: from_bits(np.uint32(np.uint32(number) << SHIFT))
+
+
+def number_for(a: np.ndarray, x: np.float32) -> np.generic:
+    """x as the operand `a` holds it."""
+    raise NotImplementedError
+
+
+@overload(number_for, jit_options=OPTIONS)
+def _number_for(a, x):
+    if a.dtype == types.float32:
+        return lambda a, x: x
+    return lambda a, x: to_bfloat16(x)
 
 
 @overload(float_row, jit_options=OPTIONS)

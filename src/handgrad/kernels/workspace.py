@@ -34,30 +34,49 @@ class Workspace:
     scratch: np.ndarray
     kernels: Kernels = FLOAT32
     passing: Arena = field(default_factory=lambda: Arena(0))
-    """Of gradients on their way, which live within one backward: each of them begins with a reset."""
+    """Of what lives within one forward or one backward of a twin: each begins with a reset."""
 
     def like(self, x: np.ndarray) -> np.ndarray:
         """A new array of the shape of x."""
         return self.arena.take(*x.shape)
 
+    @property
+    def rounds(self) -> bool:
+        """Whether an operand is another array than the activation."""
+        return self.kernels.products.OPERAND is not np.float32
+
     def operand(self, x: np.ndarray) -> np.ndarray:
         """x as products read it: rounded, or itself where they multiply float32."""
         return self._rounded(x, self.arena)
 
+    def unrounded(self, *shape: int) -> np.ndarray:
+        """Room for an activation of which only the operand is kept: the arena, if they are one array."""
+        return (self.passing if self.rounds else self.arena).take(*shape)
+
     def passing_operand(self, dx: np.ndarray) -> np.ndarray:
         """The same of a gradient, in `passing`."""
         return self._rounded(dx, self.passing)
+
+    def operand_or(self, x: np.ndarray) -> np.ndarray:
+        """Room for an operand like x that is x itself where operands are float32."""
+        return self._place(x, self.arena)
+
+    def passing_operand_or(self, x: np.ndarray) -> np.ndarray:
+        """The same in `passing`."""
+        return self._place(x, self.passing)
 
     def new_operand(self, x: np.ndarray, arena: Arena) -> np.ndarray:
         """Room for the operand of an activation like x."""
         products = self.kernels.products
         return arena.take(*products.operand_shape(*rows(x).shape), dtype=products.OPERAND)
 
+    def _place(self, x: np.ndarray, arena: Arena) -> np.ndarray:
+        return self.new_operand(x, arena) if self.rounds else rows(x)
+
     def _rounded(self, x: np.ndarray, arena: Arena) -> np.ndarray:
-        if self.kernels.products.OPERAND is np.float32:
-            return rows(x)
-        a = self.new_operand(x, arena)
-        rounding.round_rows(a, rows(x))
+        a = self._place(x, arena)
+        if self.rounds:
+            rounding.round_rows(a, rows(x))
         return a
 
     def need(self, n: int) -> np.ndarray:

@@ -31,10 +31,11 @@ from handgrad.kernels.workspace import Workspace
 class Twins:
     """All twins of one worker, by the ops' names."""
 
-    def __init__(self, workspace: Workspace):
+    def __init__(self, workspace: Workspace, norms_before_products: bool = False):
+        """`norms_before_products`: only products read what a norm gives, as in a pre-norm transformer."""
         self.linear = LinearTwin(workspace)
-        self.layer_norm = LayerNormTwin(workspace)
-        self.rms_norm = RMSNormTwin(workspace)
+        self.layer_norm = LayerNormTwin(workspace, norms_before_products)
+        self.rms_norm = RMSNormTwin(workspace, norms_before_products)
         self.residual = ResidualTwin(workspace)
         self.dropout = DropoutTwin(workspace)
         self.embedding = EmbeddingTwin(workspace)

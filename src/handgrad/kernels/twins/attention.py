@@ -16,6 +16,9 @@ class AttentionTwin:
         q: np.ndarray
         k: np.ndarray
         v: np.ndarray
+        """Operands."""
+        shapes: tuple[tuple[int, int, int], tuple[int, int, int]]
+        """Of q, (B, T, H K), and of k and v, (B, S, G K)."""
         sums: np.ndarray
         """(B H T, 2): each row's largest score, and the reciprocal of its sum."""
         heads: Heads
@@ -36,24 +39,51 @@ class AttentionTwin:
         dropout: float = 0.0,
         rng: Counted | None = None,
     ) -> tuple[np.ndarray, Saved]:
-        B, T, width = q.shape
-        scale = np.float32(1.0 / math.sqrt(width // n_heads))
-        heads = Heads(B, n_heads, n_kv_heads, scale, causal)
-        y, sums = self.workspace.like(q), self.workspace.arena.take(B * n_heads * T, 2)
-        saved = self.Saved(q, k, v, sums, heads, next_draw(dropout, rng))
-        self.workspace.kernels.attention.forward(
-            rows(y), sums, rows(q), rows(k), rows(v), heads, saved.dropping, self._scratch(saved)
+        y = self.workspace.like(q)
+        saved = self.write(
+            rows(y), q, k, v, n_heads=n_heads, n_kv_heads=n_kv_heads, causal=causal, dropout=dropout, rng=rng
         )
         return y, saved
 
-    def backward(self, dy: np.ndarray, saved: Saved) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """dq, dk and dv are written into q, k and v."""
-        q, k, v, sums, heads, dropping = saved
-        self.workspace.kernels.attention.backward(
-            rows(q), rows(k), rows(v), rows(dy), sums, heads, dropping, self._scratch(saved)
+    def write(
+        self,
+        y: np.ndarray,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        *,
+        n_heads: int,
+        n_kv_heads: int,
+        causal: bool = True,
+        dropout: float = 0.0,
+        rng: Counted | None = None,
+    ) -> Saved:
+        """The result is written into y, an operand or a float32 array (B T, H K)."""
+        B, T, width = q.shape
+        d_head = width // n_heads
+        heads = Heads(B, n_heads, n_kv_heads, d_head, np.float32(1.0 / math.sqrt(d_head)), causal)
+        y[:, width:] = 0  # what an operand has beyond it
+        sums = self.workspace.arena.take(B * n_heads * T, 2)
+        shapes = q.shape, k.shape
+        q, k, v = (self.workspace.operand(x) for x in (q, k, v))
+        saved = self.Saved(q, k, v, shapes, sums, heads, next_draw(dropout, rng))
+        self.workspace.kernels.attention.forward(
+            y, sums, saved.q, saved.k, saved.v, heads, saved.dropping, self._scratch(saved)
         )
-        return q, k, v
+        return saved
+
+    def backward(self, dy: np.ndarray, saved: Saved) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """dq, dk and dv are written into q, k and v, or into `passing` where these are rounded."""
+        q, k, v, (q_shape, kv_shape), sums, heads, dropping = saved
+        dq, dk, dv = q, k, v
+        if self.workspace.rounds:
+            take = self.workspace.passing.take
+            dq, dk, dv = (rows(take(*shape)) for shape in (q_shape, kv_shape, kv_shape))
+        self.workspace.kernels.attention.backward(
+            dq, dk, dv, q, k, v, rows(dy), sums, heads, dropping, self._scratch(saved)
+        )
+        return dq.reshape(q_shape), dk.reshape(kv_shape), dv.reshape(kv_shape)
 
     def _scratch(self, saved: Saved) -> np.ndarray:
-        d_head = saved.q.shape[-1] // saved.heads.n_heads
-        return self.workspace.need(self.workspace.kernels.attention.scratch_size(saved.k.shape[1], d_head))
+        _, (_, S, _) = saved.shapes
+        return self.workspace.need(self.workspace.kernels.attention.scratch_size(S, saved.heads.d_head))

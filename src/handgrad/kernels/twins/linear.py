@@ -10,8 +10,6 @@ from handgrad.kernels.workspace import NONE, Weight, Workspace, rows, value_of
 
 class LinearTwin:
     class Saved(NamedTuple):
-        x: np.ndarray
-        """Where dx goes."""
         a: np.ndarray
         """The operand of x."""
         weight: Weight
@@ -21,41 +19,35 @@ class LinearTwin:
         self.workspace = workspace
 
     def forward(self, x: np.ndarray, weight: Weight, bias: Weight | None = None) -> tuple[np.ndarray, Saved]:
-        ((z, saved),) = self.forward_of_several(x, [(weight, bias)])
-        return z, saved
-
-    def forward_of_several(
-        self, x: np.ndarray, layers: list[tuple[Weight, Weight | None]]
-    ) -> list[tuple[np.ndarray, Saved]]:
-        """The forward of layers that share one x, which is rounded once."""
-        a, results = self.workspace.operand(x), []
-        for weight, bias in layers:
-            z = self.workspace.arena.take(*x.shape[:-1], weight.value.shape[1])
-            self.product(z, a, weight.panels, value_of(bias))
-            results.append((z, self.Saved(x, a, weight, bias)))
-        return results
+        saved = self.Saved(self.workspace.operand(x), weight, bias)
+        z = self.workspace.arena.take(*x.shape[:-1], weight.value.shape[1])
+        return self.apply(z, saved), saved
 
     def backward(self, dz: np.ndarray, saved: Saved) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """dx is written into x."""
+        """dx is written into `passing`."""
+        self.workspace.passing.reset()
         dx, ((dweight, dbias),) = self.backward_of_several([(dz, saved)])
         return dx, dweight, dbias
+
+    def apply(self, z: np.ndarray, layer: Saved) -> np.ndarray:
+        """z becomes x @ W + b."""
+        self.product(z, layer.a, layer.weight.panels, value_of(layer.bias))
+        return z
 
     def backward_of_several(
         self, layers: list[tuple[np.ndarray, Saved]]
     ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray | None]]]:
-        """The backward of layers that share one x: dx, into x, and each one's dweight and dbias."""
-        self.workspace.passing.reset()
-        operands = [self.workspace.passing_operand(dz) for dz, _ in layers]
-        gradients = []
-        for d, (dz, (_, a, weight, bias)) in zip(operands, layers, strict=True):
+        """The backward of layers that share one x: dx, in `passing`, and each one's dweight and dbias."""
+        (first, (_, weight, _)), gradients = layers[0], []
+        dx = self.workspace.passing.take(*first.shape[:-1], weight.value.shape[0])
+        for i, (dz, (a, weight, bias)) in enumerate(layers):
+            d = self.workspace.passing_operand(dz)
             self.add_gradient(weight.gradient, a, d)
             if bias is not None:
                 add_sums(bias.gradient, dz)
             gradients.append((weight.gradient, None if bias is None else bias.gradient))
-        x = layers[0][1].x
-        for i, (d, (_, saved)) in enumerate(zip(operands, layers, strict=True)):  # nobody reads x any more
-            self.product(x, d, saved.weight.transposed, add=i > 0)
-        return x, gradients
+            self.product(dx, d, weight.transposed, add=i > 0)
+        return dx, gradients
 
     def product(
         self, out: np.ndarray, a: np.ndarray, panels: np.ndarray, bias: np.ndarray = NONE, add: bool = False

@@ -54,8 +54,11 @@ class MultiHeadAttentionTwin:
         rng: Counted | None = None,
     ) -> tuple[np.ndarray, Saved]:
         """`past` holds the keys and values (B, G, P, K) of earlier positions, as in the op: constants."""
-        projected = self.linear.forward_of_several(x, [query, key, value])
-        (q, saved_q), (k, saved_k), (v, saved_v) = projected
+        a = self.workspace.operand(x)
+        layers = [LinearTwin.Saved(a, *layer) for layer in (query, key, value)]
+        self.workspace.passing.reset()
+        keep = query_norm is not None  # backward of the heads' norms reads what they were given
+        q, k, v = (self._projected(x, layer, keep) for layer in layers)
         q_norm = k_norm = angles = None
         if query_norm is not None and key_norm is not None:
             q, q_norm = self._norm_heads(q, query_norm, n_heads, norm_eps)
@@ -63,24 +66,33 @@ class MultiHeadAttentionTwin:
         if rope_base is not None:
             offset = 0 if past is None else past[0].shape[2]
             angles = _angles(x.shape[-2], q.shape[-1] // n_heads, offset, rope_base)
-            q, k = self._turned(q, angles, n_heads, 1), self._turned(k, angles, n_kv_heads, 1)
+            q, k = (
+                self._turned(self.workspace.unrounded(*x.shape), x, angles, heads, 1)
+                for x, heads in ((q, n_heads), (k, n_kv_heads))
+            )
         if past is not None:
             k, v = self._after(past[0], k), self._after(past[1], v)
-        y, saved_a = self.attention.forward(
-            q, k, v, n_heads=n_heads, n_kv_heads=n_kv_heads, causal=causal, dropout=dropout, rng=rng
+        output_a = self.workspace.new_operand(q, self.workspace.arena)
+        saved_a = self.attention.write(
+            output_a, q, k, v, n_heads=n_heads, n_kv_heads=n_kv_heads, causal=causal, dropout=dropout, rng=rng
         )
-        y, saved_o = self.linear.forward(y, *output)
-        return y, self.Saved(saved_q, saved_k, saved_v, q_norm, k_norm, angles, saved_a, saved_o)
+        last = LinearTwin.Saved(output_a, *output)
+        y = self.linear.apply(self.workspace.like(x), last)
+        saved_q, saved_k, saved_v = layers
+        return y, self.Saved(saved_q, saved_k, saved_v, q_norm, k_norm, angles, saved_a, last)
 
     def backward(self, dy: np.ndarray, saved: Saved) -> tuple[Any, ...]:
-        """dx is written into x."""
-        dy, *doutput = self.linear.backward(dy, saved.output)
+        """dx is written into `passing`."""
+        self.workspace.passing.reset()
+        dy, (doutput,) = self.linear.backward_of_several([(dy, saved.output)])
         dq, dk, dv = self.attention.backward(dy, saved.attention)
         heads = saved.attention.heads
         dk, dv = self._newest(dk, dq.shape[1]), self._newest(dv, dq.shape[1])
         if saved.angles is not None:
-            dq = self._turned(dq, saved.angles, heads.n_heads, -1)
-            dk = self._turned(dk, saved.angles, heads.n_kv_heads, -1)
+            dq, dk = (
+                self._turned(self.workspace.passing.take(*dx.shape), dx, saved.angles, n, -1)
+                for dx, n in ((dq, heads.n_heads), (dk, heads.n_kv_heads))
+            )
         dq_norm = dk_norm = None
         if saved.query_norm is not None and saved.key_norm is not None:
             dq, dq_norm = self._norm_heads_backward(dq, saved.query_norm)
@@ -99,8 +111,12 @@ class MultiHeadAttentionTwin:
         dx, *dgamma = self.rms_norm.backward(dy.reshape(saved.x.shape), saved)
         return dx.reshape(dy.shape), RMSNorm(*dgamma)
 
-    def _turned(self, x: np.ndarray, angles: Angles, n_heads: int, sign: int) -> np.ndarray:
-        y = self.workspace.like(x)
+    def _projected(self, x: np.ndarray, layer: LinearTwin.Saved, keep: bool) -> np.ndarray:
+        shape = *x.shape[:-1], layer.weight.value.shape[1]
+        place = self.workspace.arena.take(*shape) if keep else self.workspace.unrounded(*shape)
+        return self.linear.apply(place, layer)
+
+    def _turned(self, y: np.ndarray, x: np.ndarray, angles: Angles, n_heads: int, sign: int) -> np.ndarray:
         elementwise.turn(rows(y), rows(x), *angles, n_heads, np.float32(sign))
         return y
 

@@ -38,6 +38,6 @@ class ResidualTwin:
         return dy, dh
 
     def join(self, dx: np.ndarray, dh: np.ndarray) -> np.ndarray:
-        """dx + dh, written into dh."""
-        elementwise.add_to(dh.reshape(-1), dx.reshape(-1))
-        return dh
+        """dx + dh, written into dx: dh may lie in `passing`."""
+        elementwise.add_to(dx.reshape(-1), dh.reshape(-1))
+        return dx

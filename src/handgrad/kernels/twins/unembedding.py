@@ -10,8 +10,6 @@ from handgrad.kernels.workspace import Weight, Workspace
 
 class UnembeddingTwin:
     class Saved(NamedTuple):
-        x: np.ndarray
-        """Where dx goes."""
         a: np.ndarray
         """The operand of x."""
         weight: Weight
@@ -23,13 +21,14 @@ class UnembeddingTwin:
         logits = self.workspace.arena.take(*x.shape[:-1], weight.value.shape[0])
         a = self.workspace.operand(x)
         self.linear.product(logits, a, weight.transposed)
-        return logits, self.Saved(x, a, weight)
+        return logits, self.Saved(a, weight)
 
     def backward(self, dz: np.ndarray, saved: Saved) -> tuple[np.ndarray, np.ndarray]:
-        """dx is written into x."""
-        x, a, weight = saved
+        """dx is written into `passing`."""
+        a, weight = saved
         self.workspace.passing.reset()
+        dx = self.workspace.passing.take(*dz.shape[:-1], weight.value.shape[1])
         d = self.workspace.passing_operand(dz)
         self.linear.add_gradient(weight.gradient, d, a)
-        self.linear.product(x, d, weight.panels)
-        return x, weight.gradient
+        self.linear.product(dx, d, weight.panels)
+        return dx, weight.gradient
