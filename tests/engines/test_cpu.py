@@ -16,7 +16,7 @@ from handgrad.data import batches
 from handgrad.engines import cpu, cpu_memory, reference
 from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.errors import UserError
-from handgrad.kernels import machine
+from handgrad.kernels import machine, products
 from handgrad.kernels.precision import kernels_for
 from handgrad.kernels.random import Counted
 from handgrad.model.config import PRESETS, ModelConfig
@@ -118,7 +118,7 @@ def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(rng, monkeypatch):
     exact = tree.map(lambda w: w.astype(np.float64), weights)
     expected, gradients = loss_and_gradients(config, exact, token_ids, targets)
     for tokens, n_workers in itertools.product((21, 60, 500), (1, 2, 3)):
-        monkeypatch.setattr(cpu_memory, "MICRO_BATCH_TOKENS", tokens)
+        monkeypatch.setattr(products, "TOKENS", tokens)
         training = cpu.Training(
             config, State(weights), OptimizerSettings(), precision="float32", n_workers=n_workers
         )
@@ -131,7 +131,7 @@ def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(rng, monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_same_seed_gives_the_same_losses_bit_for_bit(precision, rng, monkeypatch):
     monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
-    monkeypatch.setattr(cpu_memory, "MICRO_BATCH_TOKENS", 42)
+    monkeypatch.setattr(kernels_for(precision).products, "TOKENS", 42)
     config = small("baby")
     batches = [batch_of(config, rng, 7) for _ in range(3)]
     runs = []

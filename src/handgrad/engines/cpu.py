@@ -246,7 +246,7 @@ class Training:
         return [result for results in dealt for result in results]
 
     def _parts(self, token_ids: np.ndarray) -> list[slice]:
-        return micro_batches.cut(token_ids, cpu_memory.MICRO_BATCH_TOKENS, multiple_of=len(self.workers))
+        return micro_batches.cut(token_ids, self.kernels.products.TOKENS, multiple_of=len(self.workers))
 
     def _update(self, norm: float, learning_rate: float) -> None:
         settings, moments = self.settings, self.moments
@@ -309,7 +309,7 @@ class Training:
 
         names = iter([name for name, _ in tree.named_leaves(self.weights)])
         weights = tree.map(lambda value: paired(next(names), value), self.weights)
-        n_sequences = cpu_memory.micro_batch_sequences(self.config, batch_size)
+        n_sequences = cpu_memory.micro_batch_sequences(self.config, batch_size, self.kernels.products)
         size = self.config, n_sequences * self.config.context_length, self.kernels.products
         arena, passing = Arena(cpu_memory.arena_size(*size)), Arena(cpu_memory.passing_size(*size))
         scratch = aligned(cpu_memory.scratch_size(self.config, self.kernels))

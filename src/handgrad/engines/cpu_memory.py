@@ -15,8 +15,6 @@ from handgrad.kernels.twins.next_token_loss import logit_rows
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count, matrix_shapes
 
-MICRO_BATCH_TOKENS = 384
-"""The most tokens in one part of a batch, if one sequence has no more."""
 PROCESS = 195_000_000
 """Bytes of a training process besides its arrays, as measured: Python, NumPy, Numba, matplotlib, kernels."""
 
@@ -111,9 +109,9 @@ def panel_shapes(matrices: Iterable[tuple[int, int]], products: ModuleType) -> l
     return [products.packed_shape(*shape) for K, N in matrices for shape in ((K, N), (N, K))]
 
 
-def micro_batch_sequences(config: ModelConfig, batch_size: int) -> int:
+def micro_batch_sequences(config: ModelConfig, batch_size: int, products: ModuleType) -> int:
     """The most sequences in one part of a batch of whole windows."""
-    return max(1, min(batch_size, MICRO_BATCH_TOKENS // config.context_length))
+    return max(1, min(batch_size, products.TOKENS // config.context_length))
 
 
 def predict(config: ModelConfig, batch_size: int, precision: str, n_workers: int) -> Memory:
@@ -125,7 +123,7 @@ def predict(config: ModelConfig, batch_size: int, precision: str, n_workers: int
     n_weights, n_workers = count(config).parameters, min(n_workers, batch_size)
     block, ends = matrix_shapes(config)
     panels = config.n_layers * panels_size(block, kernels.products) + panels_size(ends, kernels.products)
-    sequences = micro_batch_sequences(config, -(-batch_size // n_workers))
+    sequences = micro_batch_sequences(config, -(-batch_size // n_workers), kernels.products)
     worker = scratch_size(config, kernels)
     for size in (arena_size, passing_size):
         worker += size(config, sequences * config.context_length, kernels.products)

@@ -42,6 +42,8 @@ ROOM = 2 * EDGE
 DTYPE: type = np.float32
 BYTES = FLOAT
 OPERAND: type = np.float32
+TOKENS = 384
+"""The most tokens in one part of a batch, if one sequence has no more."""
 
 
 class Panels(NamedTuple):

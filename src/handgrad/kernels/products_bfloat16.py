@@ -26,6 +26,8 @@ DTYPE: type = np.uint32
 """Of panels: words of two numbers."""
 BYTES = 4
 OPERAND: type = np.uint16
+TOKENS = 512
+"""The most tokens in one part of a batch: each part adds to the whole gradient, so larger ones cost less."""
 NUMBER, WORD = 2, 4
 """Bytes of a number, and of a word."""
 
