@@ -164,11 +164,3 @@ block_at = _block_on_tiles if HAS_TILES else _block_without_tiles
 C, start and A are `Matrix`es, B is the address of a panel. A start at address 0 is zeros, one of stride 0 is
 the same row for all; it may be C.
 """
-
-
-@inner
-def multiply_block(c, a, b, add):
-    """c (32, 32) = a @ b; with `add`, c += a @ b. These are arrays, whose rows may lie apart."""
-    to = Matrix(np.int64(c.ctypes.data), c.strides[0])
-    start = to if add else NOTHING
-    block_at(to, start, Matrix(np.int64(a.ctypes.data), a.strides[0]), np.int64(b.ctypes.data), b.shape[0])

@@ -32,6 +32,13 @@ from handgrad.kernels.vector import transpose_block
 ZERO = np.float32(0.0)
 
 
+class Panels(NamedTuple):
+    at: int
+    """Their address."""
+    n_words: int
+    """Rows of words in each."""
+
+
 class Places(NamedTuple):
     """Where arrays begin in scratch, in 32-bit numbers; `width` is S and `head` d_head, in whole tiles."""
 
@@ -159,11 +166,11 @@ def pack_down(target, x):
 
 
 @inner
-def multiply(out, a, b, n_steps, n_words, n_rows, n_columns, spare):
-    """out = a @ b for `n_rows` and `n_columns`: b's panels have `n_steps` words, of which `n_words` count."""
+def multiply(out, a, b, n_words, size, spare):
+    """out = a @ b of `size` rows and columns, the first `n_words` words summed."""
+    n_rows, n_columns = size
     for n in range(0, n_columns, SIDE):
-        to = Matrix(out.at + 4 * n, out.stride)
-        panel = b + WORD * n * n_steps
+        to, panel = Matrix(out.at + 4 * n, out.stride), b.at + WORD * n * b.n_words
         if n_rows == SIDE and n_columns - n >= SIDE:
             block_at(to, NOTHING, a, panel, n_words)
         else:
@@ -171,11 +178,12 @@ def multiply(out, a, b, n_steps, n_words, n_rows, n_columns, spare):
 
 
 @inner
-def write(y, row, column, a, b, n_steps, n_words, n_rows, K, block):
-    """Some rows of a head's y = a @ b, as y holds them."""
+def write(y, place, a, b, n_words, size, block):
+    """y = a @ b, as y holds it, from a row and column on; see `multiply`."""
+    (row, column), (n_rows, K) = place, size
     to = at_row(block, 0, 0)
     for n in range(0, K, SIDE):
-        block_at(to, NOTHING, a, b + WORD * n * n_steps, n_words)
+        block_at(to, NOTHING, a, b.at + WORD * n * b.n_words, n_words)
         for i in range(n_rows):
             target, source = y[row + i], block[i]
             for j in range(min(SIDE, K - n)):
@@ -221,38 +229,31 @@ def forward(y, sums, q, k, v, heads, dropping, scratch):
     T, S, K = q.shape[0] // B, k.shape[0] // B, heads.d_head
     width, head, at, base = round_up(S, SIDE), round_up(K, SIDE), places(S, K), np.int64(scratch.ctypes.data)
     configure(scratch[:CONFIG].view(np.uint8))
-    spare, keys, values = base + WORD * at.block, base + WORD * at.keys_across, base + WORD * at.down
+    spare = base + WORD * at.block
+    keys, values = Panels(base + WORD * at.keys_across, head // 2), Panels(base + WORD * at.down, width // 2)
     block = numbers(scratch, at.block, SIDE, SIDE)
     copied, queries = rounded(scratch, at.copied, width, head), rounded(scratch, at.queries, SIDE, head)
     probs, p_rows = numbers(scratch, at.probs, SIDE, width), rounded(scratch, at.rows, SIDE, width)
+    q_words, p_words, p = at_row(queries, 0, 0), at_row(p_rows, 0, 0), at_row(probs, 0, 0)
     for b in range(B):
         for g in range(G):
             head_of(copied, k, b * S, (b + 1) * S, g * K, K)
-            pack_across(keys, copied)
+            pack_across(keys.at, copied)
             head_of(copied, v, b * S, (b + 1) * S, g * K, K)
-            pack_down(values, copied)
+            pack_down(values.at, copied)
             for h in range(g * (H // G), (g + 1) * (H // G)):
                 for first in range(0, T, SIDE):
                     part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
                     row = b * T + first
                     # 1. S = Q K^T
                     head_of(queries, q, row, row + part.n_rows, h * K, K)
-                    multiply(
-                        at_row(probs, 0, 0),
-                        at_row(queries, 0, 0),
-                        keys,
-                        head // 2,
-                        head // 2,
-                        SIDE,
-                        part.n_wide,
-                        spare,
-                    )
+                    multiply(p, q_words, keys, head // 2, (SIDE, part.n_wide), spare)
                     # 2. P = dropout(softmax(c S))
                     softmax_forward(probs, sums, part, heads, dropping)
                     # 3. Y = P V
                     round_block(p_rows, probs, part.n_rows, part.n_wide)
-                    a = at_row(p_rows, 0, 0)
-                    write(y, row, h * K, a, values, width // 2, part.n_wide // 2, part.n_rows, K, block)
+                    size = part.n_rows, K
+                    write(y, (row, h * K), p_words, values, part.n_wide // 2, size, block)
     finish()
 
 
@@ -264,8 +265,9 @@ def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
     width, head, at, base = round_up(S, SIDE), round_up(K, SIDE), places(S, K), np.int64(scratch.ctypes.data)
     configure(scratch[:CONFIG].view(np.uint8))
     spare, upright, turned = base + WORD * at.block, base + WORD * at.upright, base + WORD * at.turned
-    keys_across, values_across = base + WORD * at.keys_across, base + WORD * at.values_across
-    keys_down = base + WORD * at.down
+    keys_across = Panels(base + WORD * at.keys_across, head // 2)
+    values_across = Panels(base + WORD * at.values_across, head // 2)
+    keys_down = Panels(base + WORD * at.down, width // 2)
     q_down, dy_down = base + WORD * at.q_down, base + WORD * at.dy_down
     sum_k, sum_v = numbers(scratch, at.dk, width, head), numbers(scratch, at.dv, width, head)
     copied = rounded(scratch, at.copied, width, head)
@@ -273,15 +275,16 @@ def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
     probs, dscores = numbers(scratch, at.probs, SIDE, width), numbers(scratch, at.dscores, SIDE, width)
     met = numbers(scratch, at.dropped if dropping.limit else at.probs, SIDE, width)
     rows = rounded(scratch, at.rows, SIDE, width)
-    a = at_row(rows, 0, 0)
+    row_words, q_words, dy_words = at_row(rows, 0, 0), at_row(queries, 0, 0), at_row(outer, 0, 0)
+    p, ds = at_row(probs, 0, 0), at_row(dscores, 0, 0)
     for b in range(B):
         for g in range(G):
             column = g * K
             head_of(copied, k, b * S, (b + 1) * S, column, K)
-            pack_across(keys_across, copied)
-            pack_down(keys_down, copied)
+            pack_across(keys_across.at, copied)
+            pack_down(keys_down.at, copied)
             head_of(copied, v, b * S, (b + 1) * S, column, K)
-            pack_across(values_across, copied)
+            pack_across(values_across.at, copied)
             sum_k[:] = ZERO
             sum_v[:] = ZERO
             for h in range(g * (H // G), (g + 1) * (H // G)):
@@ -293,34 +296,15 @@ def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
                     pack_down(q_down, queries)
                     pack_down(dy_down, outer)
                     # 1. S = Q K^T, as in forward 1
-                    multiply(
-                        at_row(probs, 0, 0),
-                        at_row(queries, 0, 0),
-                        keys_across,
-                        head // 2,
-                        head // 2,
-                        SIDE,
-                        n_wide,
-                        spare,
-                    )
+                    multiply(p, q_words, keys_across, head // 2, (SIDE, n_wide), spare)
                     # 2. dP = dY V^T, which undoes forward 3, Y = P V
-                    multiply(
-                        at_row(dscores, 0, 0),
-                        at_row(outer, 0, 0),
-                        values_across,
-                        head // 2,
-                        head // 2,
-                        SIDE,
-                        n_wide,
-                        spare,
-                    )
+                    multiply(ds, dy_words, values_across, head // 2, (SIDE, n_wide), spare)
                     # 3. P again, and dS, which undoes forward 2, P = dropout(softmax(c S))
                     softmax_backward(probs, dscores, met, sums, part, heads, dropping)
                     # 4. dQ = dS K, and dK += dS^T Q, which undo forward 1, S = Q K^T
                     round_block(rows, dscores, part.n_rows, n_wide)
-                    multiply(
-                        at_row(dq, row, h * K), a, keys_down, width // 2, n_wide // 2, part.n_rows, K, spare
-                    )
+                    size = part.n_rows, K
+                    multiply(at_row(dq, row, h * K), row_words, keys_down, n_wide // 2, size, spare)
                     add_down(sum_k, rows, n_wide, q_down, upright, turned)
                     # 5. dV += P^T dY, which undoes forward 3, Y = P V
                     round_block(rows, met, part.n_rows, n_wide)

@@ -82,17 +82,6 @@ def word(first, second):
 
 
 @inner
-def pair_columns(target, source):
-    """target[k] = columns 2k and 2k + 1 of one row; the rest of target is zero."""
-    n = source.size
-    for k in range(n // 2):
-        target[k] = word(source[2 * k], source[2 * k + 1])
-    if n % 2:
-        target[n // 2] = word(source[n - 1], ZERO)
-    target[(n + 1) // 2 :] = np.uint32(0)
-
-
-@inner
 def pair_rows(target, source, first, width):
     """target[k, j] = rows 2k and 2k + 1 of column first + j; what is beyond the source's edges is zero."""
     M, N = source.shape
@@ -110,17 +99,6 @@ def pair_rows(target, source, first, width):
         else:
             to[:n] = np.uint32(0)
         to[n:width] = np.uint32(0)
-
-
-@inner
-def transpose_words(target, source):
-    """target (N, M) = source (M, N) transposed; both sizes are multiples of 16."""
-    M, N = source.shape
-    for i in range(0, M, LANES):
-        for j in range(0, N, LANES):
-            transpose_block(
-                target.ctypes.data + 4 * (j * M + i), 4 * M, source.ctypes.data + 4 * (i * N + j), 4 * N
-            )
 
 
 @kernel
