@@ -4,9 +4,11 @@ A twin differs from its op in these ways.
 
 - Its weights are `Weight`s: packed for the kernels, and paired with the buffer that their gradient is added
   into. What its backward returns for a weight is that buffer: the sum so far.
-- Its arrays come from an arena and live until that is reset.
-- Twins overwrite: residual.forward writes into h, a backward into x or dy (each says which). So memory stays
-  small, and in the processor's cache; and `saved` serves one backward.
+- Its arrays come from an arena and live until that is reset. What a backward returns lies in `passing`,
+  the second arena of the workspace, and lives until the next twin begins.
+- What only products read is kept as they read it, an operand (see `rounding`).
+- Twins overwrite: residual.forward writes into h, a norm's backward into dy (each says which). So memory
+  stays small, and in the processor's cache; and `saved` serves one backward.
 - Random numbers are counted: backward draws them again.
 - `attention` takes heads side by side, (B, T, H K), and no twin takes a mask.
 """
