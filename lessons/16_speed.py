@@ -461,15 +461,16 @@ for batch_size in (12, 120, 1200):
 
 # %%
 from handgrad.engines import cpu_memory
+from handgrad.kernels import products
 
 
 def activations(preset):
-    chosen, most = handgrad.preset(preset), cpu_memory.MICRO_BATCH_TOKENS
+    chosen, most = handgrad.preset(preset), products.TOKENS
     length = chosen.context_length
     sequences = 2 ** np.arange(11)
-    at_once = [4 * cpu_memory.arena_size(chosen, int(n), length) for n in sequences]
-    largest = [cpu_memory.micro_batch_sequences(chosen, int(n)) for n in sequences]
-    in_parts = [4 * cpu_memory.arena_size(chosen, n, length) for n in largest]
+    at_once = [4 * cpu_memory.arena_size(chosen, int(n) * length, products) for n in sequences]
+    largest = [cpu_memory.micro_batch_sequences(chosen, int(n), products) for n in sequences]
+    in_parts = [4 * cpu_memory.arena_size(chosen, n * length, products) for n in largest]
     lines = {"at once": at_once, f"in parts of {most} tokens, or one sequence": in_parts}
     return pictures.memory_by_micro_batch(length * sequences, lines, caches=caches(), title=preset)
 
@@ -525,8 +526,9 @@ print(f"in float32, {2**24:,} + 1 is {np.float32(2**24) + np.float32(1):,.0f}")
 # %% [markdown]
 # 257 lies between its neighbours 256 and 258, as near to one as to the other, and goes to the even one: the
 # sum stands still. A sum of many small numbers outgrows them, so it must be wider than they are. That is how
-# processors do it: their bfloat16 tiles multiply rounded factors and sum in float32, and handgrad uses them
-# for products only (`kernels/products_bfloat16.py`). Everything between the products stays float32.
+# processors do it: their bfloat16 tiles multiply rounded factors and sum in float32, and handgrad rounds
+# what products read (`kernels/rounding.py`), and the slopes of activations, which one product reads later.
+# Everything that is summed stays float32.
 #
 # ## The order of a sum
 #

@@ -3,8 +3,9 @@ r"""bfloat16 matrix products: what `products` does, with operands rounded and su
 $$C = \operatorname{round}(A)\,\operatorname{round}(B),\qquad |C - AB| \le (2u + u^2)|A||B|,\ u = 2^{-8}$$
 
 bfloat16 keeps 8 bits of a number: rounding to the nearest changes it by $u = 2^{-8}$ of itself at most, and
-sums in float32 add nothing of that order. Only operands of matrix products are rounded. Activations, norms,
-softmax, loss, gradients and weights stay float32; a weight's rounded panels are packed once per update.
+sums in float32 add nothing of that order. Rounded are operands of matrix products, and the derivatives of
+activations, which are kept for one product. The residual stream, softmax, loss, gradients of weights and the
+weights stay float32; a weight's rounded panels are packed once per update.
 
 An activation is rounded once (see `rounding`). Products read words of two bfloat16 numbers that follow each
 other along the summed axis (see `amx`). Edges are filled up with zeros to whole tiles.
