@@ -33,8 +33,8 @@ WIDE_PICTURE = 620
 
 KERNELS = Path(handgrad.__path__[0]) / "kernels"
 TWIN = "The twin of this op in the CPU engine: kernels that Numba compiles. Tests compare it with the op."
-LOOPS = """The CPU engine's loops, which Numba compiles; backward writes into `dy`. Tests compare them with
-[`activation`](activation.md), on its cases."""
+LOOPS = """The CPU engine's loops, which Numba compiles. Forward keeps the derivative too, and backward
+multiplies by it. Tests compare them with [`activation`](activation.md), on its cases."""
 
 COST = "Arithmetic, counted while the code runs:"
 COST_WITH_TABLES = """Arithmetic, counted while the code runs; its tables of sines and cosines, which depend
@@ -127,7 +127,7 @@ def twin(name: str) -> Iterator[str]:
         yield f"```{{literalinclude}} /../src/handgrad/kernels/twins/{name}.py\n:linenos:\n```"
     elif name in get_args(ops.activation.Elementwise):
         yield from ("## On the CPU", LOOPS, "`src/handgrad/kernels/activations.py`:")
-        for thing in (name, f"{name}_backward"):
+        for thing in (name, "prelu_backward" if name == "prelu" else "backward"):
             options = f":pyobject: {thing}\n:linenos:\n:lineno-match:"
             yield f"```{{literalinclude}} /../src/handgrad/kernels/activations.py\n{options}\n```"
 
