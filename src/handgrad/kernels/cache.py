@@ -32,7 +32,7 @@ MOST_FOLDERS = 8
 @functools.cache
 def folder() -> Path | None:
     """The folder of this version's kernels for this machine; None where none can be written to."""
-    digest = hashlib.sha256(f"{numba.__version__} {machine.LANES} {machine.AMX}".encode())
+    digest = hashlib.sha256(f"{numba.__version__} {machine.LANES} {machine.AMX} {machine.INT16}".encode())
     for source in sources():
         digest.update(source.read_bytes())
     for place in (_of_the_user, _temporary):

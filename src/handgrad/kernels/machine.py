@@ -1,8 +1,13 @@
 """What this processor can do, as the numbers the kernels are built from.
 
-Two environment variables choose otherwise, so that one machine can test the code of another:
-`HANDGRAD_AMX` (auto, off, or emulate: the tile layouts, computed without tiles) and `HANDGRAD_LANES` (float32
-numbers in a vector: 4, 8 or 16). Both are read once, before anything is compiled.
+Environment variables choose otherwise, so that one machine can test the code of another:
+
+- `HANDGRAD_LANES`: float32 numbers in a vector, 4, 8 or 16;
+- `HANDGRAD_AMX`: auto, off, or emulate (the tile layouts, computed without tiles);
+- `HANDGRAD_INT16`: auto, or how pairs of 16-bit integers are multiplied: vnni, madd, or emulate (by plain
+  arithmetic). Whether the processor has the instruction is not checked.
+
+They are read once, before anything is compiled.
 """
 
 import ctypes
@@ -18,6 +23,7 @@ from handgrad.errors import UserError
 ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA, SYS_ARCH_PRCTL = 0x1023, 18, 158
 
 Amx = Literal["hardware", "emulate", "none"]
+Int16 = Literal["vnni", "madd", "emulate"]
 
 
 def _choice(variable: str, choices: tuple[str, ...]) -> str:
@@ -51,6 +57,16 @@ def _amx(features: dict[str, bool]) -> Amx:
     return "hardware" if has and chosen == "auto" and _request_tiles() else "none"
 
 
+def _int16(features: dict[str, bool], lanes: int) -> Int16:
+    chosen = _choice("HANDGRAD_INT16", ("auto", "vnni", "madd", "emulate"))
+    if chosen in ("vnni", "madd", "emulate"):
+        return chosen  # type: ignore[return-value]
+    has = features.get
+    if (has("avx512vnni") and has("avx512vl")) or (has("avxvnni") and lanes < 16):
+        return "vnni"
+    return "madd" if has({16: "avx512bw", 8: "avx2", 4: "sse2"}[lanes]) else "emulate"
+
+
 def _request_tiles() -> bool:
     """Ask Linux, once per process, for the right to use tile registers; it may refuse."""
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
@@ -67,6 +83,8 @@ MICRO_COLUMNS = 2 * LANES
 or 24 of 32."""
 AMX: Amx = _amx(FEATURES)
 """Whether bfloat16 products run on AMX tiles."""
+INT16: Int16 = _int16(FEATURES, LANES)
+"""What multiplies pairs of 16-bit integers and adds them up: one instruction, two, or plain arithmetic."""
 
 
 def describe() -> str:

@@ -1,12 +1,15 @@
-"""The microkernel: a block of a float32 product, in registers.
+"""The microkernel: a block of a product, in registers.
 
     C[rows, columns] = A[rows, K] @ B[K, columns] + start
 
 B is packed: a step of K reads `MICRO_COLUMNS` numbers that lie side by side, and multiplies them with one
-number of each row of A, broadcast to all lanes. A comes in two kinds:
+number of each row of A, broadcast to all lanes. A comes in two layouts:
 
 - `microkernel_of_rows`: A[i, k] lies at a + i stride + 4 k, as in a row-major array;
 - `microkernel_of_columns`: A[i, k] lies at a + k stride + 4 i, as in a transposed array, or a packed one.
+
+Numbers come in two kinds: float32, and words of two scaled integers (`integers`), whose sums are multiplied
+by the scale of their row and that of their column when they are done. C and start are float32.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,9 +20,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from handgrad.kernels.integers import word_multiply_adder
 from handgrad.kernels.machine import LANES, MICRO_ROWS
 from handgrad.kernels.vector import (
     VECTOR,
+    WORDS,
     at_address,
     broadcast,
     counted_loop,
@@ -36,7 +41,7 @@ VECTOR_BYTES = 4 * LANES
 
 
 class Matrix(NamedTuple):
-    """A row-major array of float32."""
+    """A row-major array of 32-bit numbers."""
 
     at: int
     """Its address."""
@@ -44,27 +49,73 @@ class Matrix(NamedTuple):
     """Bytes from row to row."""
 
 
+class Scales(NamedTuple):
+    """What the sums of integers are multiplied by."""
+
+    rows: int
+    """The address of the first row's scale."""
+    stride: int
+    """Bytes from one row's scale to the next: zero where all rows have the same."""
+    columns: int
+    """The address of the columns' scales."""
+
+
+Finish = Callable[[ir.Value, ir.Value, int, int], ir.Value]
+"""What is written: of sums, what they are added to, the row, and the vector in the row."""
+
+
+class Kind(NamedTuple):
+    """What the numbers of A and B are."""
+
+    name: str
+    vector: ir.VectorType
+    multiply_adder: Callable[[ir.IRBuilder], Callable[[ir.Value, ir.Value, ir.Value], ir.Value]]
+    finisher: Callable[..., Finish]
+    """Of the builder, the number of the last row, and the scales."""
+
+
+def _add(builder: ir.IRBuilder, last_row: ir.Value) -> Finish:
+    return lambda total, begin, i, j: builder.fadd(total, begin)
+
+
+def _scale_and_add(
+    builder: ir.IRBuilder, last_row: ir.Value, at: ir.Value, stride: ir.Value, columns: ir.Value
+) -> Finish:
+    row_scales = [broadcast(builder, row) for row in _row_addresses(builder, at, stride, last_row)]
+    column_scales = [load_vector(builder, columns, VECTOR_BYTES * j) for j in range(N_VECTORS)]
+    multiply_add = multiply_adder(builder)
+
+    def finish(total: ir.Value, begin: ir.Value, i: int, j: int) -> ir.Value:
+        scale = builder.fmul(row_scales[i], column_scales[j])
+        return multiply_add(builder.sitofp(total, VECTOR), scale, begin)
+
+    return finish
+
+
+FLOAT32 = Kind("float32", VECTOR, multiply_adder, _add)
+INT16 = Kind("int16", WORDS, word_multiply_adder, _scale_and_add)
+
 Steps = Callable[[list[ir.Value]], list[ir.Value]]
 """Some steps of K. The state: how far A has been read, where B is, the accumulators (all in registers)."""
 
 
-def _steps_along_rows(builder: ir.IRBuilder, rows: list[ir.Value], n: int) -> Steps:
+def _steps_along_rows(builder: ir.IRBuilder, kind: Kind, rows: list[ir.Value], n: int) -> Steps:
     def body(state: list[ir.Value]) -> list[ir.Value]:
         at, b, *sums = state
         for step in range(n):
-            factors = (broadcast(builder, builder.add(row, at), 4 * step) for row in rows)
-            sums = _multiply_step(builder, factors, b, step, sums)
+            factors = (broadcast(builder, builder.add(row, at), 4 * step, kind.vector) for row in rows)
+            sums = _multiply_step(builder, kind, factors, b, step, sums)
         return [builder.add(at, i64(4 * n)), builder.add(b, i64(VECTOR_BYTES * N_VECTORS * n)), *sums]
 
     return body
 
 
-def _steps_along_columns(builder: ir.IRBuilder, stride: ir.Value, n: int) -> Steps:
+def _steps_along_columns(builder: ir.IRBuilder, kind: Kind, stride: ir.Value, n: int) -> Steps:
     def body(state: list[ir.Value]) -> list[ir.Value]:
         at, b, *sums = state
         for step in range(n):
-            factors = (broadcast(builder, at, 4 * i) for i in range(MICRO_ROWS))
-            sums = _multiply_step(builder, factors, b, step, sums)
+            factors = (broadcast(builder, at, 4 * i, kind.vector) for i in range(MICRO_ROWS))
+            sums = _multiply_step(builder, kind, factors, b, step, sums)
             at = builder.add(at, stride)
         return [at, builder.add(b, i64(VECTOR_BYTES * N_VECTORS * n)), *sums]
 
@@ -72,12 +123,17 @@ def _steps_along_columns(builder: ir.IRBuilder, stride: ir.Value, n: int) -> Ste
 
 
 def _multiply_step(
-    builder: ir.IRBuilder, factors: Iterable[ir.Value], b: ir.Value, step: int, sums: list[ir.Value]
+    builder: ir.IRBuilder,
+    kind: Kind,
+    factors: Iterable[ir.Value],
+    b: ir.Value,
+    step: int,
+    sums: list[ir.Value],
 ) -> list[ir.Value]:
     """sums + factors (rows) times a row of B: one step of K."""
-    multiply_add = multiply_adder(builder)
+    multiply_add = kind.multiply_adder(builder)
     offsets = (VECTOR_BYTES * (N_VECTORS * step + j) for j in range(N_VECTORS))
-    columns = [load_vector(builder, b, offset) for offset in offsets]
+    columns = [load_vector(builder, b, offset, kind.vector) for offset in offsets]
     products = ((factor, column) for factor in factors for column in columns)
     return [multiply_add(*product, total) for product, total in zip(products, sums, strict=True)]
 
@@ -85,7 +141,7 @@ def _multiply_step(
 def _row_addresses(
     builder: ir.IRBuilder, a: ir.Value, stride: ir.Value, last_row: ir.Value
 ) -> list[ir.Value]:
-    """Where the rows begin. Rows after the last are read as the last: no branch, nothing outside A."""
+    """Where rows begin. Those after the last are read as the last: no branch, nothing outside A."""
 
     def row(i: ir.Value) -> ir.Value:
         within = builder.icmp_signed("<", i, last_row)
@@ -94,28 +150,28 @@ def _row_addresses(
     return [row(i64(i)) for i in range(MICRO_ROWS)]
 
 
-def _function(module: ir.Module, by_columns: bool) -> ir.Function:
+def _function(module: ir.Module, kind: Kind, by_columns: bool, n_arguments: int) -> ir.Function:
     """The microkernel as a function of its own in `module`, called and never inlined.
 
     Inlined, its 24 accumulators and 12 row addresses compete for registers with the loops around it, which
     costs 4 % of a product (docs/performance.md). Internal linkage keeps it out of other kernels' modules.
     """
-    name = f"microkernel_of_{'columns' if by_columns else 'rows'}"
+    name = f"microkernel_of_{kind.name}_{'columns' if by_columns else 'rows'}"
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 9), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * n_arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block())
-    _emit(builder, by_columns, *function.args)
+    _emit(builder, kind, by_columns, *function.args)
     builder.ret_void()
     return function
 
 
 def _emit(
-    builder: ir.IRBuilder, by_columns: bool, c: ir.Value, c_stride: ir.Value, start: ir.Value,
+    builder: ir.IRBuilder, kind: Kind, by_columns: bool, c: ir.Value, c_stride: ir.Value, start: ir.Value,
     start_stride: ir.Value, a: ir.Value, a_stride: ir.Value, last_row: ir.Value, b: ir.Value,
-    n_steps: ir.Value,
+    n_steps: ir.Value, *scales: ir.Value,
 ) -> None:  # fmt: skip
     for i in range(MICRO_ROWS):  # C is written last: asked for now, it is there by then
         emit_prefetch(builder, builder.add(c, builder.mul(c_stride, i64(i))), to_write=True)
@@ -123,18 +179,32 @@ def _emit(
 
     def steps(n: int) -> Steps:
         if by_columns:
-            return _steps_along_columns(builder, a_stride, n)
-        return _steps_along_rows(builder, rows, n)
+            return _steps_along_columns(builder, kind, a_stride, n)
+        return _steps_along_rows(builder, kind, rows, n)
 
-    zero = ir.Constant(VECTOR, [0.0] * LANES)
+    zero = ir.Constant(kind.vector, None)
     state = [a if by_columns else i64(0), b, *([zero] * (MICRO_ROWS * N_VECTORS))]
     state = counted_loop(builder, builder.sdiv(n_steps, i64(UNROLL)), state, steps(UNROLL))
     _, _, *sums = counted_loop(builder, builder.srem(n_steps, i64(UNROLL)), state, steps(1))
+    finish = kind.finisher(builder, last_row, *scales)
     for number, total in enumerate(sums):
-        i, offset = i64(number // N_VECTORS), VECTOR_BYTES * (number % N_VECTORS)
-        begin = load_vector(builder, builder.add(start, builder.mul(start_stride, i)), offset)
-        to = at_address(builder, builder.add(c, builder.mul(c_stride, i)), offset, VECTOR)
-        builder.store(builder.fadd(total, begin), to, align=4)
+        i, j = divmod(number, N_VECTORS)
+        offset = VECTOR_BYTES * j
+        begin = load_vector(builder, builder.add(start, builder.mul(start_stride, i64(i))), offset)
+        to = at_address(builder, builder.add(c, builder.mul(c_stride, i64(i))), offset, VECTOR)
+        builder.store(finish(total, begin, i, j), to, align=4)
+
+
+def _call(kind: Kind, by_columns: bool) -> Callable[..., Any]:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        numbers: list[ir.Value] = []
+        for kind_of, value in zip(signature.args, args, strict=True):
+            is_tuple = isinstance(kind_of, types.BaseTuple)
+            numbers += cgutils.unpack_tuple(builder, value) if is_tuple else [value]
+        builder.call(_function(builder.module, kind, by_columns, len(numbers)), numbers)
+        return context.get_dummy_value()
+
+    return emit
 
 
 def _microkernel(by_columns: bool) -> Any:
@@ -143,17 +213,23 @@ def _microkernel(by_columns: bool) -> Any:
         typing_context: Any, c: Any, start: Any, a: Any, last_row: Any, b: Any, n_steps: Any
     ) -> Any:
         """C = A @ B + start, for one block; rows of A after `last_row` are read as that row."""
+        return types.void(c, start, a, *[types.int64] * 3), _call(FLOAT32, by_columns)
 
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-            *matrices, last_row, b, n_steps = args
-            numbers = [number for matrix in matrices for number in cgutils.unpack_tuple(builder, matrix)]
-            builder.call(_function(builder.module, by_columns), [*numbers, last_row, b, n_steps])
-            return context.get_dummy_value()
+    return microkernel
 
-        return types.void(c, start, a, *[types.int64] * 3), emit
+
+def _word_microkernel(by_columns: bool) -> Any:
+    @intrinsic
+    def microkernel(
+        typing_context: Any, c: Any, start: Any, a: Any, last_row: Any, b: Any, n_steps: Any, scales: Any
+    ) -> Any:
+        """The same for scaled integers; a step is a word of A and B."""
+        return types.void(c, start, a, *[types.int64] * 3, scales), _call(INT16, by_columns)
 
     return microkernel
 
 
 microkernel_of_rows = _microkernel(by_columns=False)
 microkernel_of_columns = _microkernel(by_columns=True)
+word_microkernel_of_rows = _word_microkernel(by_columns=False)
+word_microkernel_of_columns = _word_microkernel(by_columns=True)

@@ -40,7 +40,7 @@ from handgrad.kernels.amx import (
 from handgrad.kernels.arena import aligned
 from handgrad.kernels.jit import kernel
 from handgrad.kernels.machine import LANES
-from handgrad.kernels.vector import I32, UNDEFINED, VECTOR, at_address, counted_loop, multiply_adder
+from handgrad.kernels.vector import VECTOR, at_address, counted_loop, multiply_adder, splat
 
 REPETITIONS = 7
 SECONDS = 0.05
@@ -137,9 +137,7 @@ def add_products(typing_context: Any, n: Any, factor: Any, to: Any) -> Any:
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         n, factor, to = args
         multiply_add = multiply_adder(builder)
-        first = builder.insert_element(UNDEFINED, factor, ir.Constant(I32, 0))
-        everywhere = ir.Constant(ir.VectorType(I32, LANES), [0] * LANES)
-        factors = builder.shuffle_vector(first, UNDEFINED, everywhere)
+        factors = splat(builder, factor)
         # different numbers to start with: equal sums would be computed once for all
         starts = [ir.Constant(VECTOR, [float(i)] * LANES) for i in range(SUMS)]
         sums = counted_loop(

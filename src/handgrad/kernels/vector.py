@@ -14,7 +14,7 @@ from handgrad.kernels.machine import LANES
 
 I32, I64, F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(F32, LANES)
-UNDEFINED = ir.Constant(VECTOR, ir.Undefined)
+WORDS = ir.VectorType(I32, LANES)
 
 
 def i64(value: int) -> ir.Constant:
@@ -27,20 +27,25 @@ def at_address(builder: ir.IRBuilder, address: ir.Value, offset: int, kind: ir.T
     return builder.inttoptr(builder.add(address, i64(offset)) if offset else address, kind.as_pointer())
 
 
-def load_vector(builder: ir.IRBuilder, address: ir.Value, offset: int = 0) -> ir.Value:
+def load_vector(
+    builder: ir.IRBuilder, address: ir.Value, offset: int = 0, kind: ir.VectorType = VECTOR
+) -> ir.Value:
     """The vector at address + offset."""
-    return builder.load(at_address(builder, address, offset, VECTOR), align=4)
+    return builder.load(at_address(builder, address, offset, kind), align=4)
 
 
-def broadcast(builder: ir.IRBuilder, address: ir.Value, offset: int) -> ir.Value:
+def broadcast(
+    builder: ir.IRBuilder, address: ir.Value, offset: int = 0, kind: ir.VectorType = VECTOR
+) -> ir.Value:
     """A vector with the number at address + offset in every lane."""
-    return splat(builder, builder.load(at_address(builder, address, offset, F32), align=4))
+    return splat(builder, builder.load(at_address(builder, address, offset, kind.element), align=4))
 
 
 def splat(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
-    """A vector with the number in every lane."""
-    first = builder.insert_element(UNDEFINED, number, ir.Constant(I32, 0))
-    return builder.shuffle_vector(first, UNDEFINED, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
+    """A vector with `number` in every lane."""
+    undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(WORDS, [0] * LANES))
 
 
 def sum_of(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:

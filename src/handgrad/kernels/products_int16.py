@@ -1,0 +1,366 @@
+r"""Matrix products in scaled 16-bit integers: what `products` does, with exact sums, at twice the speed.
+
+$$a_{mk} \approx q_{mk}\,s_{m\,b(k)},\quad b_{kn} \approx r_{kn}\,t_{b(k)\,n},\qquad
+C_{mn} = \sum_b s_{mb}\,t_{bn}\sum_{k\in b} q_{mk}\,r_{kn}$$
+
+Rows of A and columns of B are scaled, in blocks along the summed axis, so that a block's largest number is
+`TOP` = 2047, and rounded to the nearest whole number: $|a - qs| \le (\tfrac12 + 2^{-10})\,s$, where the
+$2^{-10}$ allows for the roundings of s itself. A block has at most `BLOCK` = 512 steps, so its sum is at most
+$512\cdot2047^2 < 2^{31}$: it cannot overflow, and is exact. Once a block it is converted to float32,
+multiplied by both scales and added to C, in registers. The error of a product is that of its operands,
+
+$$|C - AB| \le \sum_b s_{mb}\,t_{bn}\sum_{k\in b}\big(\tfrac12|q_{mk}| + \tfrac12|r_{kn}| + \tfrac14\big),$$
+
+and float32's roundings. A block whose largest number is below $2^{-100}$ becomes zero. One that holds an
+infinity or a NaN has NaN for its scale, and so NaN is everything that it takes part in.
+
+The gradient of a weight sums over tokens: $dW_{kn} = \sum_m q_{mk}\,(s_{m\,b(k)}\,dy_{mn})$. X's integers are
+used as they are; what is in brackets is scaled anew, by columns, for each block b of K and of tokens.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from handgrad.kernels.arena import round_up
+from handgrad.kernels.integers import (
+    largest_of_columns,
+    largest_of_scaled_columns,
+    pair_token,
+    pair_tokens,
+    round_columns,
+    round_scaled_columns,
+    round_words,
+)
+from handgrad.kernels.jit import inner, kernel, shared
+from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
+from handgrad.kernels.microkernel import (
+    Matrix,
+    Scales,
+    word_microkernel_of_columns,
+    word_microkernel_of_rows,
+)
+from handgrad.kernels.products import FLOAT, LINE, ROOM, STEP, Start, copy, room
+from handgrad.kernels.vector import bits, from_bits, prefetch, transpose_block
+
+BLOCK = 512
+"""Steps of the summed axis between two conversions, at most."""
+TOP = 2047
+"""The largest integer: BLOCK TOP^2 < 2^31."""
+GRAIN = 32
+"""Blocks are multiples of that, and rows are filled up to one: whole panels, and whole vectors of words."""
+DTYPE: type = np.uint32
+HALF_WORD, WORD = 2, 4
+"""Bytes."""
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
+UNITS = np.float32(TOP)
+SIZE = np.uint32(0x7FFFFFFF)
+"""All bits but the sign."""
+LEAST, INFINITE = np.float32(2.0**-100), np.float32(np.inf)
+NAN = np.float32(np.nan)
+UNIT = ROOM
+"""Where in scratch, after room, a one lies; then what each token is multiplied by, the scales of dY's
+columns, the words of a panel of dY, and those of X."""
+FACTORS = UNIT + LANES
+COLUMN_SCALES = FACTORS + BLOCK
+PACKED_DY = COLUMN_SCALES + MICRO_COLUMNS
+PACKED_X = PACKED_DY + BLOCK // 2 * MICRO_COLUMNS
+
+
+@shared
+def slice_rows(K: int) -> int:
+    """The rows of a block of K: as many in each as can be; the last one may be shorter."""
+    n_blocks = (K + BLOCK - 1) // BLOCK
+    return round_up((K + n_blocks - 1) // n_blocks, GRAIN)
+
+
+@shared
+def _n_blocks(K: int) -> int:
+    return (K + slice_rows(K) - 1) // slice_rows(K)
+
+
+@shared
+def _n_words(K: int) -> int:
+    """The words of a row of K numbers, filled up with zeros."""
+    return round_up(K, GRAIN) // 2
+
+
+def packed_shapes(K: int, N: int) -> tuple[tuple[int, int, int], tuple[int, int]]:
+    """The shapes of a (K, N) weight's panels, and of their scales."""
+    n_panels = -(-N // MICRO_COLUMNS)
+    return (n_panels, _n_words(K), MICRO_COLUMNS), (_n_blocks(K), n_panels * MICRO_COLUMNS)
+
+
+def operand_shapes(M: int, K: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The shapes of an activation's (M, K) numbers, and of their scales."""
+    return (M, _n_words(K)), (M, _n_blocks(K))
+
+
+def scratch_size(K: int) -> int:
+    """32-bit numbers that `affine` and `add_gradient` work in."""
+    return PACKED_X + BLOCK // 2 * round_up(slice_rows(K), MICRO_ROWS)
+
+
+@inner
+def _per_one(top):
+    """What 1 is worth where the largest number is `top`: infinities and NaN give NaN, next to nothing 0."""
+    if top < LEAST:
+        return ZERO
+    return UNITS / top if top < INFINITE else NAN
+
+
+@inner
+def _scale(per):
+    """What one unit is worth."""
+    return per if per == ZERO else ONE / per
+
+
+@inner
+def _largest(x):
+    """The largest |x|; infinite or NaN where a number is. Integers are compared, as in `functions`."""
+    top = np.int32(0)
+    for i in range(x.size):
+        top = max(top, np.int32(np.uint32(bits(x[i]) & SIZE)))
+    return from_bits(np.uint32(top))
+
+
+@inner
+def round_row(numbers, scales, x):
+    """One row of an operand: the words and the scales of x (K,)."""
+    K = x.size
+    block = slice_rows(K)
+    for b in range(scales.size):
+        first = b * block
+        n = min(block, K - first)
+        per = _per_one(_largest(x[first : first + n]))
+        scales[b] = _scale(per)
+        to, origin = numbers.ctypes.data + HALF_WORD * first, x.ctypes.data + FLOAT * first
+        whole = n // (2 * LANES) * (2 * LANES)
+        for i in range(0, whole, 2 * LANES):
+            round_words(to + HALF_WORD * i, origin + FLOAT * i, per, 2 * LANES)
+        for i in range(whole, round_up(n, GRAIN), 2 * LANES):
+            round_words(to + HALF_WORD * i, origin + FLOAT * i, per, n - i)
+
+
+@kernel
+def round_rows(a, x):
+    """The operand of x (M, K)."""
+    for m in range(x.shape[0]):
+        round_row(a.numbers[m], a.scales[m], x[m])
+
+
+@inner
+def _pack_block(panels, weight, b, first, n_rows):
+    """Block b of the panels of a weight (K, N): rows `first` to `first` + n_rows."""
+    N = weight.shape[1]
+    n_panels, n_words, _ = panels.numbers.shape
+    for panel in range(n_panels):
+        column = panel * MICRO_COLUMNS
+        source = weight.ctypes.data + FLOAT * (first * N + column)
+        to = panels.numbers.ctypes.data + STEP * (panel * n_words + first // 2)
+        scales = panels.scales[b, column : column + MICRO_COLUMNS]
+        largest_of_columns(scales.ctypes.data, source, FLOAT * N, n_rows, N - column)
+        for j in range(MICRO_COLUMNS):
+            scales[j] = _per_one(scales[j])
+        round_columns(to, scales.ctypes.data, source, FLOAT * N, n_rows, N - column)
+        for j in range(MICRO_COLUMNS):
+            scales[j] = _scale(scales[j])
+
+
+@inner
+def _pack_transposed(panels, weight, first, last):
+    """Columns `first` to `last` of the panels of the transpose: rows of the weight, rounded as rows are.
+
+    LANES words of LANES rows are written where they belong, untransposed, and transposed there.
+    """
+    N = weight.shape[1]
+    n_words = panels.numbers.shape[1]
+    block = slice_rows(N)
+    for row in range(first, round_up(last, MICRO_COLUMNS)):
+        x = weight[row] if row < last else weight[0, :0]
+        column, lane = row % MICRO_COLUMNS // LANES * LANES, row % LANES
+        to = panels.numbers.ctypes.data + STEP * (row // MICRO_COLUMNS * n_words) + WORD * column
+        for b in range(panels.scales.shape[0]):
+            start = b * block
+            n = min(block, N - start)
+            own = x[start : start + n]
+            per = _per_one(_largest(own))
+            panels.scales[b, row] = _scale(per)
+            for i in range(0, round_up(n, GRAIN), 2 * LANES):
+                word = (start + i) // 2 + lane
+                round_words(to + STEP * word, own.ctypes.data + FLOAT * i, per, own.size - i)
+        if lane == LANES - 1:
+            for word in range(0, n_words, LANES):
+                place = to + STEP * word
+                transpose_block(place, STEP, place, STEP)
+
+
+@kernel
+def pack(panels, transposed, weight, first, last):
+    """Rows `first` to `last` of `weight` (K, N) in its panels and in those of its transpose; `first` is a
+    multiple of `slice_rows(K)`, and `last` is one, or K."""
+    block = slice_rows(weight.shape[0])
+    for row in range(first, last, block):
+        _pack_block(panels, weight, row // block, row, min(block, last - row))
+    _pack_transposed(transposed, weight, first, last)
+
+
+class Left(NamedTuple):
+    """A: MICRO_ROWS rows at a time. Addresses and bytes."""
+
+    at: int
+    panel: int
+    """To the next MICRO_ROWS rows."""
+    stride: int
+    """What the microkernel takes for its stride: from row to row, or from step to step."""
+    scales: int
+    scale_stride: int
+    """From one row's scale to the next."""
+
+
+class Right(NamedTuple):
+    """B, in panels. Addresses and bytes."""
+
+    at: int
+    panel: int
+    scales: int
+
+
+def _multiplying(microkernel):
+    """The loops around `microkernel`, for one block of the summed axis."""
+
+    @inner
+    def multiply(c, start, a, b, size, edge):
+        """C (M, N) = A @ B + start; n_steps words. Blocks that stand over C's edge are computed in `edge`."""
+        M, N, n_steps = size
+        n_lines = n_steps * STEP // LINE * MICRO_ROWS // M + 1
+        for panel in range((N + MICRO_COLUMNS - 1) // MICRO_COLUMNS):
+            n_columns = min(MICRO_COLUMNS, N - panel * MICRO_COLUMNS)
+            b_from = b.at + panel * b.panel
+            next_line = b_from + b.panel
+            for m in range(0, M, MICRO_ROWS):
+                for _ in range(n_lines):  # of the next panel, while this one is in the cache
+                    prefetch(next_line)
+                    next_line += LINE
+                n_rows = min(MICRO_ROWS, M - m)
+                target = Matrix(c.at + m * c.stride + panel * STEP, c.stride)
+                origin = Matrix(start.at + m * start.stride + panel * start.panel, start.stride)
+                whole = n_rows == MICRO_ROWS and n_columns == MICRO_COLUMNS
+                to, begin = target, origin
+                if not whole:
+                    to = begin = Matrix(edge, STEP)
+                    copy(to, origin, n_rows, n_columns)
+                a_from = Matrix(a.at + (m // MICRO_ROWS) * a.panel, a.stride)
+                scales = Scales(a.scales + m * a.scale_stride, a.scale_stride, b.scales + panel * STEP)
+                microkernel(to, begin, a_from, n_rows - 1, b_from, n_steps, scales)
+                if not whole:
+                    copy(target, to, n_rows, n_columns)
+
+    return multiply
+
+
+_multiply_rows = _multiplying(word_microkernel_of_rows)
+_multiply_columns = _multiplying(word_microkernel_of_columns)
+
+
+@kernel
+def affine(out, a, panels, bias, add, scratch):
+    """out (M, N) = A (M, K) @ W + bias; with `add`, out += A @ W. No bias has length 0."""
+    M, N = out.shape
+    n_words, n_blocks = a.numbers.shape[1], a.scales.shape[1]
+    spare = room(scratch)
+    c = Matrix(out.ctypes.data, FLOAT * N)
+    so_far = Start(c.at, c.stride, STEP)
+    start = Start(spare.zeros, 0, 0)
+    if add:
+        start = so_far
+    elif bias.size:
+        start = Start(bias.ctypes.data, 0, STEP)
+    block = slice_rows(2 * n_words) // 2
+    for b in range(n_blocks):
+        first = b * block
+        a_at, a_scales = a.numbers.ctypes.data + WORD * first, a.scales.ctypes.data + FLOAT * b
+        left = Left(a_at, MICRO_ROWS * WORD * n_words, WORD * n_words, a_scales, FLOAT * n_blocks)
+        b_at = panels.numbers.ctypes.data + STEP * first
+        b_scales = panels.scales.ctypes.data + FLOAT * b * panels.scales.shape[1]
+        right = Right(b_at, STEP * n_words, b_scales)
+        size = M, N, min(block, n_words - first)
+        _multiply_rows(c, start if b == 0 else so_far, left, right, size, spare.edge)
+
+
+@inner
+def _pair_columns(target, at, stride, n_tokens, n_columns, zeros):
+    """Columns of X as rows of its transpose, MICRO_ROWS at a time: words of two tokens, step after step."""
+    n_pairs = (n_tokens + 1) // 2
+    for first in range(0, n_columns, MICRO_ROWS):
+        for pair in range(n_pairs):
+            to = target + WORD * (first * n_pairs + pair * MICRO_ROWS)
+            one = at + 2 * pair * stride + HALF_WORD * first
+            other = one + stride if 2 * pair + 1 < n_tokens else zeros
+            if first + MICRO_ROWS <= n_columns:
+                pair_tokens(to, one, other)
+            else:
+                for j in range(n_columns - first):
+                    pair_token(to + WORD * j, one + HALF_WORD * j, other + HALF_WORD * j)
+
+
+@kernel
+def add_gradient(dweight, x, dy, scratch):
+    """dweight (K, N) += X^T @ dY; x and dy are the operands of X (M, K) and dY (M, N)."""
+    K, N = dweight.shape
+    M = x.numbers.shape[0]
+    spare = room(scratch)
+    scratch[UNIT] = ONE
+    unit = scratch.ctypes.data + FLOAT * UNIT
+    packed_dy, packed_x = scratch.ctypes.data + FLOAT * PACKED_DY, scratch.ctypes.data + FLOAT * PACKED_X
+    factors = scratch[FACTORS : FACTORS + BLOCK]
+    scales = scratch[COLUMN_SCALES : COLUMN_SCALES + MICRO_COLUMNS]
+    x_stride, dy_stride = WORD * x.numbers.shape[1], WORD * dy.numbers.shape[1]
+    n_blocks = (M + BLOCK - 1) // BLOCK
+    n_most = round_up((M + n_blocks - 1) // n_blocks, 2)
+    x_block, dy_block = slice_rows(K), slice_rows(N)
+    for m in range(0, M, n_most):
+        n_tokens = min(n_most, M - m)
+        n_pairs = (n_tokens + 1) // 2
+        for k in range(0, K, x_block):
+            n_rows = min(x_block, K - k)
+            x_at = x.numbers.ctypes.data + m * x_stride + HALF_WORD * k
+            _pair_columns(packed_x, x_at, x_stride, n_tokens, n_rows, spare.zeros)
+            step = WORD * MICRO_ROWS
+            left = Left(packed_x, n_pairs * step, step, unit, 0)
+            for n in range(0, N, MICRO_COLUMNS):
+                if n % dy_block == 0:
+                    for i in range(n_tokens):
+                        factors[i] = x.scales[m + i, k // x_block] * dy.scales[m + i, n // dy_block]
+                dy_at = dy.numbers.ctypes.data + m * dy_stride + HALF_WORD * n
+                where = dy_at, dy_stride, n_tokens, factors.ctypes.data
+                _round_panel(packed_dy, scales, where)
+                c = Matrix(dweight.ctypes.data + FLOAT * (k * N + n), FLOAT * N)
+                right = Right(packed_dy, 0, scales.ctypes.data)
+                size = n_rows, min(MICRO_COLUMNS, N - n), n_pairs
+                _multiply_columns(c, Start(c.at, c.stride, STEP), left, right, size, spare.edge)
+
+
+@inner
+def _round_panel(target, scales, where):
+    """A panel of dY: words of two tokens, and the scales of its columns."""
+    at, stride, n_tokens, factors = where
+    largest_of_scaled_columns(scales.ctypes.data, at, stride, n_tokens, factors)
+    for j in range(MICRO_COLUMNS):
+        scales[j] = _per_one(scales[j])
+    round_scaled_columns(target, scales.ctypes.data, at, stride, n_tokens, factors)
+    for j in range(MICRO_COLUMNS):
+        scales[j] = _scale(scales[j])
+
+
+@kernel
+def add_column_sums(dbias, dy):
+    """dbias (N,) += the sum of dY (M, N) over its rows."""
+    N = dbias.size
+    block = slice_rows(N)
+    for m in range(dy.numbers.shape[0]):
+        numbers = dy.numbers[m].view(np.int16)
+        for b in range(dy.scales.shape[1]):
+            scale = dy.scales[m, b]
+            for n in range(b * block, min(N, (b + 1) * block)):
+                dbias[n] += scale * np.float32(numbers[n])
