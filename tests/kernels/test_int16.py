@@ -88,6 +88,7 @@ def inputs(rng, M, K, N):
 
 
 def test_no_block_of_products_overflows():
+    assert BLOCK == 512
     assert BLOCK * TOP**2 < 2**31
     for K in range(1, 3000):
         assert slice_rows(K) <= BLOCK
@@ -319,3 +320,37 @@ def test_every_instruction_computes_the_same_bits_and_stays_in_its_arrays(lanes,
             assert instructions == [INSTRUCTIONS[how]] * 2
         digests.add(digest)
     assert len(digests) == 1
+
+
+WITHOUT_AVX512 = """
+import re
+from llvmlite import binding
+features = {name: has and "avx512" not in name for name, has in binding.get_host_cpu_features().items()}
+binding.get_host_cpu_features = lambda: {**features, "avx2": True, "avxvnni": True}
+from numba import types
+from handgrad.kernels import machine, products_int16
+from handgrad.kernels.operand import Operand, Panels
+from handgrad.kernels.products_int16 import affine, add_gradient
+matrix, words, panels, vector = (
+    types.Array(kind, n, "C")
+    for kind, n in ((types.float32, 2), (types.uint32, 2), (types.uint32, 3), (types.float32, 1))
+)
+operand, packed = types.NamedTuple((words, matrix), Operand), types.NamedTuple((panels, matrix), Panels)
+for kernel, signature in (
+    (affine, (matrix, operand, packed, vector, types.boolean, vector)),
+    (add_gradient, (matrix, operand, operand, vector)),
+):
+    kernel.compile(signature)
+    (code,) = kernel.inspect_asm().values()
+    vex = re.findall(r"\\{vex\\}\\s+vpdpwssd\\s+%ymm", code)
+    print(machine.LANES, machine.INT16, len(vex) > 12, "zmm" in code)
+"""
+
+
+@pytest.mark.skipif(not machine.FEATURES.get("sse2"), reason="compiled for x86, never run")
+def test_avx_vnni_has_its_own_form_of_the_instruction(tmp_path):
+    features = "+avx2,+fma,+avxvnni,-avx512f"
+    chosen = {"NUMBA_CPU_NAME": "alderlake", "NUMBA_CPU_FEATURES": features, "HANDGRAD_LANES": "auto"}
+    result = python(WITHOUT_AVX512, tmp_path, **chosen)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.splitlines() == ["8 vnni True False"] * 2

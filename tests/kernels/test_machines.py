@@ -203,7 +203,9 @@ def test_kernels_of_bfloat16_compile_to_tile_instructions(tmp_path):
     assert result.stdout.splitlines() == [tiles] * 4
 
 
-@pytest.mark.parametrize(("variable", "value"), [("HANDGRAD_AMX", "yes"), ("HANDGRAD_LANES", "5")])
+@pytest.mark.parametrize(
+    ("variable", "value"), [("HANDGRAD_AMX", "yes"), ("HANDGRAD_LANES", "5"), ("HANDGRAD_INT16", "8")]
+)
 def test_a_variable_that_means_nothing_is_said(variable, value, tmp_path):
     command = [sys.executable, "-m", "handgrad", "train", "--out", str(tmp_path / "run")]
     result = subprocess.run(

@@ -1,22 +1,26 @@
 r"""Scaled 16-bit integers in vectors: rounding, pairing, multiplying.
 
-A number x becomes the integer $q = \operatorname{round}(x\,p)$, where p is what 1 is worth; its scale is 1/p.
-Two integers that follow each other along a summed axis make a *word* of 32 bits, the first in its lower
-half.
+A number x becomes the integer $q = \operatorname{round}(x\,p)$. With p = `TOP` / max |x| the largest one
+becomes `TOP`; the scale, what a unit is worth, is 1/p. Where the largest number is below `LEAST` both are 0,
+where one is infinite or NaN both are NaN. Two integers that follow each other along a summed axis make a
+*word* of 32 bits, the first in its lower half.
 
 Rounding adds $1.5\cdot2^{23}$: float32 numbers there are whole, so the sum is rounded to one, and its lowest
 16 bits are q in two's complement.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
 from handgrad.kernels.machine import FEATURES, INT16, LANES, MICRO_COLUMNS, MICRO_ROWS
 from handgrad.kernels.vector import (
+    F32,
     I32,
     VECTOR,
     WORDS,
@@ -47,8 +51,51 @@ binding.initialize_native_asmparser()
 MADD = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[LANES]
 
 
-def _same(kind: ir.VectorType, value: float) -> ir.Constant:
-    return ir.Constant(kind, [value] * kind.count)
+TOP = 2047
+"""The largest integer."""
+LEAST = 2.0**-100
+LEAST_BITS, INFINITE_BITS = (int(np.float32(number).view(np.int32)) for number in (LEAST, np.inf))
+
+
+def _same(kind: ir.Type, value: float) -> ir.Constant:
+    """A number, or a vector of it."""
+    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
+
+
+def _per_one(builder: ir.IRBuilder, size: ir.Value) -> ir.Value:
+    """p, of the bits of the largest |x|, for one or a vector: as integers a NaN's are the largest."""
+    kind = VECTOR if isinstance(size.type, ir.VectorType) else F32
+    p = builder.fdiv(_same(kind, float(TOP)), builder.bitcast(size, kind))
+    p = builder.select(builder.icmp_signed("<", size, _same(size.type, LEAST_BITS)), _same(kind, 0.0), p)
+    finite = builder.icmp_signed("<", size, _same(size.type, INFINITE_BITS))
+    return builder.select(finite, p, _same(kind, math.nan))
+
+
+def _scale(builder: ir.IRBuilder, p: ir.Value) -> ir.Value:
+    """1/p, for a number or a vector; zero for zero."""
+    zero = _same(p.type, 0.0)
+    is_zero = builder.fcmp_ordered("==", p, zero)
+    return builder.select(is_zero, zero, builder.fdiv(_same(p.type, 1.0), p))
+
+
+@intrinsic
+def per_one(typing_context: Any, size: Any) -> Any:
+    """p, of the bits of the largest |x|."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        return _per_one(builder, args[0])
+
+    return types.float32(types.int32), emit
+
+
+@intrinsic
+def scale_of(typing_context: Any, p: Any) -> Any:
+    """What one unit is worth."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        return _scale(builder, args[0])
+
+    return types.float32(types.float32), emit
 
 
 def word_multiply_adder(builder: ir.IRBuilder) -> Callable[[ir.Value, ir.Value, ir.Value], ir.Value]:
@@ -91,20 +138,19 @@ def _load_some(builder: ir.IRBuilder, address: ir.Value, first: int, n: ir.Value
     return builder.call(load, [pointer, ir.Constant(I32, 4), mask, ir.Constant(VECTOR, None)])
 
 
-def _rounded(builder: ir.IRBuilder, x: ir.Value, per: ir.Value) -> ir.Value:
-    """round(x per) in the lower halves of words; the upper ones hold anything."""
-    return builder.bitcast(multiply_adder(builder)(x, per, _same(VECTOR, ROUNDING)), WORDS)
+def _rounded(builder: ir.IRBuilder, x: ir.Value, p: ir.Value) -> ir.Value:
+    """round(x p) in the lower halves of words; the upper ones hold anything."""
+    return builder.bitcast(multiply_adder(builder)(x, p, _same(VECTOR, ROUNDING)), WORDS)
 
 
 @intrinsic
-def round_words(typing_context: Any, target: Any, source: Any, per: Any, n: Any) -> Any:
-    """LANES words of the first n (at most 2 LANES) float32 at `source`, times `per`; zeros after them."""
+def round_words(typing_context: Any, target: Any, source: Any, p: Any, n: Any) -> Any:
+    """LANES words of the first n (at most 2 LANES) float32 at `source`, times p; zeros after them."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        target, source, per, n = args
+        target, source, p, n = args
         low, high = (
-            _rounded(builder, _load_some(builder, source, LANES * j, n), splat(builder, per))
-            for j in range(2)
+            _rounded(builder, _load_some(builder, source, LANES * j, n), splat(builder, p)) for j in range(2)
         )
         everything = ir.Constant(ir.VectorType(I32, 2 * LANES), list(range(2 * LANES)))
         halves = builder.trunc(builder.shuffle_vector(low, high, everything), HALVES)
@@ -177,16 +223,12 @@ SCALED = Rows(
 """Rows of integers; `more` is the address of what a row's are multiplied by, one float32 for each row."""
 
 
-def _largest_of_columns(rows: Rows) -> Any:
+def _per_one_of_columns(rows: Rows) -> Any:
     @intrinsic
-    def largest_of_columns(
+    def per_one_of_columns(
         typing_context: Any, target: Any, source: Any, stride: Any, n_rows: Any, more: Any
     ) -> Any:
-        """The largest |x| of each column, to `target`; infinite or NaN where a number is.
-
-        The bits of numbers that are not negative, taken as integers, are ordered as the numbers are, and a
-        NaN's are the largest.
-        """
+        """Each column's p, to `target`."""
 
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
             target, source, stride, n_rows, more = args
@@ -202,28 +244,31 @@ def _largest_of_columns(rows: Rows) -> Any:
             state = [*[ir.Constant(WORDS, None)] * N_VECTORS, *rows.begin(source, more)]
             state = counted_loop(builder, n_rows, state, body)
             for j, top in enumerate(state[:N_VECTORS]):
-                builder.store(top, at_address(builder, target, BYTES * j, WORDS), align=4)
+                p = _per_one(builder, top)
+                builder.store(p, at_address(builder, target, BYTES * j, VECTOR), align=4)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 5), emit
 
-    return largest_of_columns
+    return per_one_of_columns
 
 
 def _round_columns(rows: Rows) -> Any:
     @intrinsic
     def round_columns(
-        typing_context: Any, target: Any, pers: Any, source: Any, stride: Any, n_rows: Any, more: Any
+        typing_context: Any, target: Any, scales: Any, source: Any, stride: Any, n_rows: Any, more: Any
     ) -> Any:
-        """Words of rows 2w and 2w + 1, times each column's number at `pers`. The last row may be alone."""
+        """Words of rows 2w and 2w + 1; the last may be alone. `scales`: each column's p, then its scale."""
 
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-            target, pers, source, stride, n_rows, more = args
-            columns = [load_vector(builder, pers, BYTES * j) for j in range(N_VECTORS)]
+            target, scales, source, stride, n_rows, more = args
+            columns = [load_vector(builder, scales, BYTES * j) for j in range(N_VECTORS)]
+            for j, p in enumerate(columns):
+                builder.store(_scale(builder, p), at_address(builder, scales, BYTES * j, VECTOR), align=4)
 
             def read(position: Position) -> tuple[list[ir.Value], Position]:
                 vectors = rows.read(builder, position, more)
-                rounded = [_rounded(builder, x, per) for x, per in zip(vectors, columns, strict=True)]
+                rounded = [_rounded(builder, x, p) for x, p in zip(vectors, columns, strict=True)]
                 return rounded, rows.after(builder, position, stride)
 
             def words(to: ir.Value, firsts: list[ir.Value], seconds: list[ir.Value]) -> ir.Value:
@@ -254,5 +299,5 @@ def _round_columns(rows: Rows) -> Any:
     return round_columns
 
 
-largest_of_columns, round_columns = _largest_of_columns(FLOATS), _round_columns(FLOATS)
-largest_of_scaled_columns, round_scaled_columns = _largest_of_columns(SCALED), _round_columns(SCALED)
+per_one_of_columns, round_columns = _per_one_of_columns(FLOATS), _round_columns(FLOATS)
+per_one_of_scaled_columns, round_scaled_columns = _per_one_of_columns(SCALED), _round_columns(SCALED)

@@ -24,13 +24,16 @@ import numpy as np
 
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.integers import (
-    largest_of_columns,
-    largest_of_scaled_columns,
+    TOP,
     pair_token,
     pair_tokens,
+    per_one,
+    per_one_of_columns,
+    per_one_of_scaled_columns,
     round_columns,
     round_scaled_columns,
     round_words,
+    scale_of,
 )
 from handgrad.kernels.jit import inner, kernel, shared
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
@@ -41,23 +44,19 @@ from handgrad.kernels.microkernel import (
     word_microkernel_of_rows,
 )
 from handgrad.kernels.products import FLOAT, LINE, ROOM, STEP, Start, copy, room
-from handgrad.kernels.vector import bits, from_bits, prefetch, transpose_block
+from handgrad.kernels.vector import bits, prefetch, transpose_block
 
-BLOCK = 512
-"""Steps of the summed axis between two conversions, at most."""
-TOP = 2047
-"""The largest integer: BLOCK TOP^2 < 2^31."""
+BLOCK = (2**31 - 1) // TOP**2
+"""Steps of the summed axis between two conversions, at most: their sum fits 32 bits."""
 GRAIN = 32
-"""Blocks are multiples of that, and rows are filled up to one: whole panels, and whole vectors of words."""
+"""Blocks are multiples of it, and rows are filled up to one: whole panels, and whole vectors of words."""
+assert BLOCK % GRAIN == 0
 DTYPE: type = np.uint32
 HALF_WORD, WORD = 2, 4
 """Bytes."""
-ZERO, ONE = np.float32(0.0), np.float32(1.0)
-UNITS = np.float32(TOP)
+ONE = np.float32(1.0)
 SIZE = np.uint32(0x7FFFFFFF)
 """All bits but the sign."""
-LEAST, INFINITE = np.float32(2.0**-100), np.float32(np.inf)
-NAN = np.float32(np.nan)
 UNIT = ROOM
 """Where in scratch, after room, a one lies; then what each token is multiplied by, the scales of dY's
 columns, the words of a panel of dY, and those of X."""
@@ -102,26 +101,12 @@ def scratch_size(K: int) -> int:
 
 
 @inner
-def _per_one(top):
-    """What 1 is worth where the largest number is `top`: infinities and NaN give NaN, next to nothing 0."""
-    if top < LEAST:
-        return ZERO
-    return UNITS / top if top < INFINITE else NAN
-
-
-@inner
-def _scale(per):
-    """What one unit is worth."""
-    return per if per == ZERO else ONE / per
-
-
-@inner
 def _largest(x):
-    """The largest |x|; infinite or NaN where a number is. Integers are compared, as in `functions`."""
+    """The bits of the largest |x|, which are ordered as numbers are; a NaN's are the largest."""
     top = np.int32(0)
     for i in range(x.size):
         top = max(top, np.int32(np.uint32(bits(x[i]) & SIZE)))
-    return from_bits(np.uint32(top))
+    return np.int32(top)
 
 
 @inner
@@ -132,14 +117,14 @@ def round_row(numbers, scales, x):
     for b in range(scales.size):
         first = b * block
         n = min(block, K - first)
-        per = _per_one(_largest(x[first : first + n]))
-        scales[b] = _scale(per)
+        p = per_one(_largest(x[first : first + n]))
+        scales[b] = scale_of(p)
         to, origin = numbers.ctypes.data + HALF_WORD * first, x.ctypes.data + FLOAT * first
         whole = n // (2 * LANES) * (2 * LANES)
         for i in range(0, whole, 2 * LANES):
-            round_words(to + HALF_WORD * i, origin + FLOAT * i, per, 2 * LANES)
+            round_words(to + HALF_WORD * i, origin + FLOAT * i, p, 2 * LANES)
         for i in range(whole, round_up(n, GRAIN), 2 * LANES):
-            round_words(to + HALF_WORD * i, origin + FLOAT * i, per, n - i)
+            round_words(to + HALF_WORD * i, origin + FLOAT * i, p, n - i)
 
 
 @kernel
@@ -158,13 +143,9 @@ def _pack_block(panels, weight, b, first, n_rows):
         column = panel * MICRO_COLUMNS
         source = weight.ctypes.data + FLOAT * (first * N + column)
         to = panels.numbers.ctypes.data + STEP * (panel * n_words + first // 2)
-        scales = panels.scales[b, column : column + MICRO_COLUMNS]
-        largest_of_columns(scales.ctypes.data, source, FLOAT * N, n_rows, N - column)
-        for j in range(MICRO_COLUMNS):
-            scales[j] = _per_one(scales[j])
-        round_columns(to, scales.ctypes.data, source, FLOAT * N, n_rows, N - column)
-        for j in range(MICRO_COLUMNS):
-            scales[j] = _scale(scales[j])
+        scales = panels.scales[b, column:].ctypes.data
+        per_one_of_columns(scales, source, FLOAT * N, n_rows, N - column)
+        round_columns(to, scales, source, FLOAT * N, n_rows, N - column)
 
 
 @inner
@@ -184,11 +165,11 @@ def _pack_transposed(panels, weight, first, last):
             start = b * block
             n = min(block, N - start)
             own = x[start : start + n]
-            per = _per_one(_largest(own))
-            panels.scales[b, row] = _scale(per)
+            p = per_one(_largest(own))
+            panels.scales[b, row] = scale_of(p)
             for i in range(0, round_up(n, GRAIN), 2 * LANES):
                 word = (start + i) // 2 + lane
-                round_words(to + STEP * word, own.ctypes.data + FLOAT * i, per, own.size - i)
+                round_words(to + STEP * word, own.ctypes.data + FLOAT * i, p, own.size - i)
         if lane == LANES - 1:
             for word in range(0, n_words, LANES):
                 place = to + STEP * word
@@ -314,7 +295,7 @@ def add_gradient(dweight, x, dy, scratch):
     unit = scratch.ctypes.data + FLOAT * UNIT
     packed_dy, packed_x = scratch.ctypes.data + FLOAT * PACKED_DY, scratch.ctypes.data + FLOAT * PACKED_X
     factors = scratch[FACTORS : FACTORS + BLOCK]
-    scales = scratch[COLUMN_SCALES : COLUMN_SCALES + MICRO_COLUMNS]
+    scales = scratch.ctypes.data + FLOAT * COLUMN_SCALES
     x_stride, dy_stride = WORD * x.numbers.shape[1], WORD * dy.numbers.shape[1]
     n_blocks = (M + BLOCK - 1) // BLOCK
     n_most = round_up((M + n_blocks - 1) // n_blocks, 2)
@@ -333,24 +314,12 @@ def add_gradient(dweight, x, dy, scratch):
                     for i in range(n_tokens):
                         factors[i] = x.scales[m + i, k // x_block] * dy.scales[m + i, n // dy_block]
                 dy_at = dy.numbers.ctypes.data + m * dy_stride + HALF_WORD * n
-                where = dy_at, dy_stride, n_tokens, factors.ctypes.data
-                _round_panel(packed_dy, scales, where)
+                per_one_of_scaled_columns(scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
+                round_scaled_columns(packed_dy, scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
                 c = Matrix(dweight.ctypes.data + FLOAT * (k * N + n), FLOAT * N)
-                right = Right(packed_dy, 0, scales.ctypes.data)
+                right = Right(packed_dy, 0, scales)
                 size = n_rows, min(MICRO_COLUMNS, N - n), n_pairs
                 _multiply_columns(c, Start(c.at, c.stride, STEP), left, right, size, spare.edge)
-
-
-@inner
-def _round_panel(target, scales, where):
-    """A panel of dY: words of two tokens, and the scales of its columns."""
-    at, stride, n_tokens, factors = where
-    largest_of_scaled_columns(scales.ctypes.data, at, stride, n_tokens, factors)
-    for j in range(MICRO_COLUMNS):
-        scales[j] = _per_one(scales[j])
-    round_scaled_columns(target, scales.ctypes.data, at, stride, n_tokens, factors)
-    for j in range(MICRO_COLUMNS):
-        scales[j] = _scale(scales[j])
 
 
 @kernel
