@@ -79,16 +79,6 @@ def _scale(builder: ir.IRBuilder, p: ir.Value) -> ir.Value:
 
 
 @intrinsic
-def per_one(typing_context: Any, size: Any) -> Any:
-    """p, of the bits of the largest |x|."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        return _per_one(builder, args[0])
-
-    return types.float32(types.int32), emit
-
-
-@intrinsic
 def scale_of(typing_context: Any, p: Any) -> Any:
     """What one unit is worth."""
 
@@ -141,6 +131,46 @@ def _load_some(builder: ir.IRBuilder, address: ir.Value, first: int, n: ir.Value
 def _rounded(builder: ir.IRBuilder, x: ir.Value, p: ir.Value) -> ir.Value:
     """round(x p) in the lower halves of words; the upper ones hold anything."""
     return builder.bitcast(multiply_adder(builder)(x, p, _same(VECTOR, ROUNDING)), WORDS)
+
+
+def _larger(builder: ir.IRBuilder, top: ir.Value, x: ir.Value) -> ir.Value:
+    """The larger of `top`, the bits of the largest |x| so far, and those of x, in every lane."""
+    size = builder.and_(builder.bitcast(x, WORDS), _same(WORDS, 0x7FFFFFFF))
+    return builder.select(builder.icmp_signed(">", size, top), size, top)
+
+
+@intrinsic
+def per_one_of_row(typing_context: Any, source: Any, n: Any) -> Any:
+    """p of the n float32 at `source`."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        source, n = args
+        many = 4  # so that no comparison waits for the one before
+        zero = ir.Constant(WORDS, None)
+
+        def vectors(state: list[ir.Value]) -> list[ir.Value]:
+            at, *tops = state
+            found = (load_vector(builder, at, BYTES * j) for j in range(many))
+            tops = [_larger(builder, top, x) for top, x in zip(tops, found, strict=True)]
+            return [builder.add(at, i64(BYTES * many)), *tops]
+
+        def rest(state: list[ir.Value]) -> list[ir.Value]:
+            at, left, top = state
+            top = _larger(builder, top, _load_some(builder, at, 0, left))
+            return [builder.add(at, i64(BYTES)), builder.sub(left, i64(LANES)), top]
+
+        n_whole = builder.sdiv(n, i64(many * LANES))
+        at, *tops = counted_loop(builder, n_whole, [source, *[zero] * many], vectors)
+        left = builder.srem(n, i64(many * LANES))
+        n_rest = builder.sdiv(builder.add(left, i64(LANES - 1)), i64(LANES))
+        _, _, last = counted_loop(builder, n_rest, [at, left, zero], rest)
+        for top in tops:
+            last = builder.select(builder.icmp_signed(">", top, last), top, last)
+        name = f"llvm.vector.reduce.smax.v{LANES}i32"
+        reduce = builder.module.declare_intrinsic(name, (), ir.FunctionType(I32, [WORDS]))
+        return _per_one(builder, builder.call(reduce, [last]))
+
+    return types.float32(types.int64, types.int64), emit
 
 
 @intrinsic
@@ -235,11 +265,9 @@ def _per_one_of_columns(rows: Rows) -> Any:
 
             def body(state: list[ir.Value]) -> list[ir.Value]:
                 tops, position = state[:N_VECTORS], state[N_VECTORS:]
-                new = []
-                for top, x in zip(tops, rows.read(builder, position, more), strict=True):
-                    size = builder.and_(builder.bitcast(x, WORDS), _same(WORDS, 0x7FFFFFFF))
-                    new.append(builder.select(builder.icmp_signed(">", size, top), size, top))
-                return [*new, *rows.after(builder, position, stride)]
+                found = rows.read(builder, position, more)
+                tops = [_larger(builder, top, x) for top, x in zip(tops, found, strict=True)]
+                return [*tops, *rows.after(builder, position, stride)]
 
             state = [*[ir.Constant(WORDS, None)] * N_VECTORS, *rows.begin(source, more)]
             state = counted_loop(builder, n_rows, state, body)

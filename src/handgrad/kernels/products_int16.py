@@ -27,8 +27,8 @@ from handgrad.kernels.integers import (
     TOP,
     pair_token,
     pair_tokens,
-    per_one,
     per_one_of_columns,
+    per_one_of_row,
     per_one_of_scaled_columns,
     round_columns,
     round_scaled_columns,
@@ -44,7 +44,7 @@ from handgrad.kernels.microkernel import (
     word_microkernel_of_rows,
 )
 from handgrad.kernels.products import FLOAT, LINE, ROOM, STEP, Start, copy, room
-from handgrad.kernels.vector import bits, prefetch, transpose_block
+from handgrad.kernels.vector import prefetch, transpose_block
 
 BLOCK = (2**31 - 1) // TOP**2
 """Steps of the summed axis between two conversions, at most: their sum fits 32 bits."""
@@ -55,8 +55,6 @@ DTYPE: type = np.uint32
 HALF_WORD, WORD = 2, 4
 """Bytes."""
 ONE = np.float32(1.0)
-SIZE = np.uint32(0x7FFFFFFF)
-"""All bits but the sign."""
 UNIT = ROOM
 """Where in scratch, after room, a one lies; then what each token is multiplied by, the scales of dY's
 columns, the words of a panel of dY, and those of X."""
@@ -101,15 +99,6 @@ def scratch_size(K: int) -> int:
 
 
 @inner
-def _largest(x):
-    """The bits of the largest |x|, which are ordered as numbers are; a NaN's are the largest."""
-    top = np.int32(0)
-    for i in range(x.size):
-        top = max(top, np.int32(np.uint32(bits(x[i]) & SIZE)))
-    return np.int32(top)
-
-
-@inner
 def round_row(numbers, scales, x):
     """One row of an operand: the words and the scales of x (K,)."""
     K = x.size
@@ -117,9 +106,9 @@ def round_row(numbers, scales, x):
     for b in range(scales.size):
         first = b * block
         n = min(block, K - first)
-        p = per_one(_largest(x[first : first + n]))
-        scales[b] = scale_of(p)
         to, origin = numbers.ctypes.data + HALF_WORD * first, x.ctypes.data + FLOAT * first
+        p = per_one_of_row(origin, n)
+        scales[b] = scale_of(p)
         whole = n // (2 * LANES) * (2 * LANES)
         for i in range(0, whole, 2 * LANES):
             round_words(to + HALF_WORD * i, origin + FLOAT * i, p, 2 * LANES)
@@ -165,7 +154,7 @@ def _pack_transposed(panels, weight, first, last):
             start = b * block
             n = min(block, N - start)
             own = x[start : start + n]
-            p = per_one(_largest(own))
+            p = per_one_of_row(own.ctypes.data, own.size)
             panels.scales[b, row] = scale_of(p)
             for i in range(0, round_up(n, GRAIN), 2 * LANES):
                 word = (start + i) // 2 + lane
