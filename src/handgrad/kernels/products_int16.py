@@ -66,7 +66,7 @@ PACKED_X = PACKED_DY + BLOCK // 2 * MICRO_COLUMNS
 
 @shared
 def slice_rows(K: int) -> int:
-    """The rows of a block of K: as many in each as can be; the last one may be shorter."""
+    """The rows of a block of K. Blocks are as even as can be; the last one may be shorter."""
     n_blocks = (K + BLOCK - 1) // BLOCK
     return round_up((K + n_blocks - 1) // n_blocks, GRAIN)
 
