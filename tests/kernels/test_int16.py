@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from handgrad.kernels import machine, products_int16
-from handgrad.kernels.operand import Operand, Panels
-from handgrad.kernels.products_int16 import BLOCK, TOP, slice_rows
+from handgrad.kernels.integers import TOP
+from handgrad.kernels.rounding import round_rows
+from handgrad.kernels.scaled import BLOCK, head, n_blocks, operand_shape, slice_rows
 from tests.kernels.test_machines import python
 
 HALF = 0.5 + 2.0**-10
@@ -27,27 +28,25 @@ SIZES = (
 
 def unwritten(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """Memory that holds NaN, in words and scales alike."""
-    return np.full(shape, np.nan, np.float32).view(dtype)
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.full(n_bytes // 4, np.nan, np.float32).view(dtype).reshape(shape)
 
 
-def operand(x: np.ndarray) -> Operand:
-    numbers, scales = products_int16.operand_shapes(*x.shape)
-    a = Operand(unwritten(numbers, np.uint32), unwritten(scales, np.float32))
-    products_int16.round_rows(a, x)
+def operand(x: np.ndarray) -> np.ndarray:
+    a = unwritten(operand_shape(*x.shape), np.int16)
+    round_rows(a, x)
     return a
 
 
-def packed(weight: np.ndarray) -> tuple[Panels, Panels]:
+def packed(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of the weight, and of its transpose."""
     K, N = weight.shape
-    both = []
-    for shape in ((K, N), (N, K)):
-        numbers, scales = products_int16.packed_shapes(*shape)
-        both.append(Panels(unwritten(numbers, np.uint32), unwritten(scales, np.float32)))
+    shapes = (products_int16.packed_shape(*shape) for shape in ((K, N), (N, K)))
+    panels, transposed = (unwritten(shape, products_int16.DTYPE) for shape in shapes)
     rows = slice_rows(K)
     for first in range(0, K, rows):
-        products_int16.pack(*both, weight, first, min(first + rows, K))
-    return both[0], both[1]
+        products_int16.pack(panels, transposed, weight, first, min(first + rows, K))
+    return panels, transposed
 
 
 def scratch(K: int) -> np.ndarray:
@@ -61,16 +60,19 @@ class Rounded(NamedTuple):
     scales: np.ndarray
 
 
-def of_rows(a: Operand, K: int) -> Rounded:
-    numbers = a.numbers.view(np.int16)[:, :K].astype(float)
-    return Rounded(numbers, np.repeat(a.scales, slice_rows(K), axis=1)[:, :K].astype(float))
+def of_rows(a: np.ndarray, K: int) -> Rounded:
+    numbers = a[:, head(K) : head(K) + K].astype(float)
+    scales = a.view(np.float32)[:, : n_blocks(K)]
+    return Rounded(numbers, np.repeat(scales, slice_rows(K), axis=1)[:, :K].astype(float))
 
 
-def of_columns(panels: Panels, K: int, N: int) -> Rounded:
-    n_panels, n_words, width = panels.numbers.shape
-    halves = panels.numbers.view(np.int16).reshape(n_panels, n_words, width, 2)
-    numbers = halves.transpose(1, 3, 0, 2).reshape(2 * n_words, n_panels * width)[:K, :N]
-    scales = np.repeat(panels.scales, slice_rows(K), axis=0)[:K, :N]
+def of_columns(panels: np.ndarray, K: int, N: int) -> Rounded:
+    width = panels.shape[2]
+    scales, words = panels[:, : n_blocks(K)].view(np.float32), panels[:, n_blocks(K) :]
+    halves = words.reshape(*words.shape, 1).view(np.int16)
+    numbers = halves.transpose(1, 3, 0, 2).reshape(2 * words.shape[1], len(panels) * width)[:K, :N]
+    scales = scales.swapaxes(0, 1).reshape(n_blocks(K), -1)
+    scales = np.repeat(scales, slice_rows(K), axis=0)[:K, :N]
     return Rounded(numbers.astype(float), scales.astype(float))
 
 
@@ -93,6 +95,14 @@ def test_no_block_of_products_overflows():
     for K in range(1, 3000):
         assert slice_rows(K) <= BLOCK
         assert slice_rows(K) % 32 == 0
+
+
+def test_shapes_say_how_many_scales_there_are():
+    for K in range(1, 20_000, 7):
+        _, n_rows, _ = products_int16.packed_shape(K, 1)
+        n_scales = products_int16._n_scales(n_rows)
+        assert n_scales == n_blocks(K)
+        assert operand_shape(1, K) == (1, head(2 * (n_rows - n_scales)) + 2 * (n_rows - n_scales))
 
 
 @pytest.mark.parametrize(("M", "K", "N"), SIZES)
@@ -125,7 +135,7 @@ def test_a_product_is_as_near_as_its_scales_say(rng, M, K, N, addend):
         assert (np.abs(out - before - a.astype(float) @ exact) <= limit).all()
 
 
-def gradient_bound(x, dy, a: Operand, b: Operand) -> np.ndarray:
+def gradient_bound(x, dy, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """X is wrong by HALF s; dY by HALF of its own unit, and, times s, by HALF of its column's."""
     M, K = x.shape
     N = dy.shape[1]
@@ -230,14 +240,14 @@ GUARDED = '''
 import ctypes, hashlib, mmap, re, sys
 import numpy as np
 from handgrad.kernels import machine, products_int16
-from handgrad.kernels.operand import Operand, Panels
+from handgrad.kernels.rounding import round_rows
 
 PAGE, kept = mmap.PAGESIZE, []
 libc = ctypes.CDLL(None, use_errno=True)
 
 def guarded(shape, dtype=np.float32):
     """Numbers between two pages that may not be touched, beside the one or the other."""
-    n_bytes = 4 * int(np.prod(shape))
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     n_pages = -(-n_bytes // PAGE)
     memory = mmap.mmap(-1, (n_pages + 2) * PAGE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -247,24 +257,21 @@ def guarded(shape, dtype=np.float32):
     start = PAGE + (n_pages * PAGE - n_bytes if at_end else 0)
     array = np.frombuffer(memory, np.float32, n_bytes // 4, start)
     array[:] = left
-    return array.reshape(shape).view(dtype)
+    return array.view(dtype).reshape(shape)
 
 def filled(values):
     array = guarded(values.shape)
     array[...] = values
     return array
 
-def make(kind, shapes):
-    return kind(guarded(shapes[0], np.uint32), guarded(shapes[1]))
-
 def run(M, K, N):
     """The bits of all products."""
     rng = np.random.default_rng(0)
     x, weight, dy = (filled(rng.normal(size=s).astype(np.float32)) for s in ((M, K), (K, N), (M, N)))
-    a, b = (make(Operand, products_int16.operand_shapes(M, width)) for width in (K, N))
-    products_int16.round_rows(a, x)
-    products_int16.round_rows(b, dy)
-    panels, transposed = (make(Panels, products_int16.packed_shapes(*s)) for s in ((K, N), (N, K)))
+    a, b = (guarded(products_int16.operand_shape(M, width), np.int16) for width in (K, N))
+    round_rows(a, x)
+    round_rows(b, dy)
+    panels, transposed = (guarded(products_int16.packed_shape(*s), np.uint32) for s in ((K, N), (N, K)))
     step = products_int16.slice_rows(K)
     for first in range(0, K, step):
         products_int16.pack(panels, transposed, weight, first, min(first + step, K))
@@ -329,13 +336,11 @@ features = {name: has and "avx512" not in name for name, has in binding.get_host
 binding.get_host_cpu_features = lambda: {**features, "avx2": True, "avxvnni": True}
 from numba import types
 from handgrad.kernels import machine, products_int16
-from handgrad.kernels.operand import Operand, Panels
 from handgrad.kernels.products_int16 import affine, add_gradient
-matrix, words, panels, vector = (
+matrix, operand, packed, vector = (
     types.Array(kind, n, "C")
-    for kind, n in ((types.float32, 2), (types.uint32, 2), (types.uint32, 3), (types.float32, 1))
+    for kind, n in ((types.float32, 2), (types.int16, 2), (types.uint32, 3), (types.float32, 1))
 )
-operand, packed = types.NamedTuple((words, matrix), Operand), types.NamedTuple((panels, matrix), Panels)
 for kernel, signature in (
     (affine, (matrix, operand, packed, vector, types.boolean, vector)),
     (add_gradient, (matrix, operand, operand, vector)),

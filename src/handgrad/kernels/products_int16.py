@@ -24,7 +24,6 @@ import numpy as np
 
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.integers import (
-    TOP,
     pair_token,
     pair_tokens,
     per_one_of_columns,
@@ -44,16 +43,17 @@ from handgrad.kernels.microkernel import (
     word_microkernel_of_rows,
 )
 from handgrad.kernels.products import FLOAT, LINE, ROOM, STEP, Start, copy, room
-from handgrad.kernels.vector import prefetch, transpose_block
+from handgrad.kernels.scaled import BLOCK, GRAIN, HALF_WORD, WORD, head, n_blocks, operand_shape, slice_rows
+from handgrad.kernels.vector import load, prefetch, store, transpose_block
 
-BLOCK = (2**31 - 1) // TOP**2
-"""Steps of the summed axis between two conversions, at most: their sum fits 32 bits."""
-GRAIN = 32
-"""Blocks are multiples of it, and rows are filled up to one: whole panels, and whole vectors of words."""
-assert BLOCK % GRAIN == 0
+__all__ = ["add_column_sums", "add_gradient", "affine", "operand_shape", "pack", "packed_shape", "slice_rows"]
+
 DTYPE: type = np.uint32
-HALF_WORD, WORD = 2, 4
-"""Bytes."""
+"""Of panels: words of two integers, and the bits of scales."""
+BYTES = 4
+OPERAND: type = np.int16
+TOKENS = 512
+"""The most tokens in one part of a batch: one block of a weight's gradient."""
 ONE = np.float32(1.0)
 UNIT = ROOM
 """Where in scratch, after room, a one lies; then what each token is multiplied by, the scales of dY's
@@ -65,74 +65,36 @@ PACKED_X = PACKED_DY + BLOCK // 2 * MICRO_COLUMNS
 
 
 @shared
-def slice_rows(K: int) -> int:
-    """The rows of a block of K. Blocks are as even as can be; the last one may be shorter."""
-    n_blocks = (K + BLOCK - 1) // BLOCK
-    return round_up((K + n_blocks - 1) // n_blocks, GRAIN)
-
-
-@shared
-def _n_blocks(K: int) -> int:
-    return (K + slice_rows(K) - 1) // slice_rows(K)
-
-
-@shared
 def _n_words(K: int) -> int:
     """The words of a row of K numbers, filled up with zeros."""
     return round_up(K, GRAIN) // 2
 
 
-def packed_shapes(K: int, N: int) -> tuple[tuple[int, int, int], tuple[int, int]]:
-    """The shapes of a (K, N) weight's panels, and of their scales."""
-    n_panels = -(-N // MICRO_COLUMNS)
-    return (n_panels, _n_words(K), MICRO_COLUMNS), (_n_blocks(K), n_panels * MICRO_COLUMNS)
-
-
-def operand_shapes(M: int, K: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The shapes of an activation's (M, K) numbers, and of their scales."""
-    return (M, _n_words(K)), (M, _n_blocks(K))
+def packed_shape(K: int, N: int) -> tuple[int, int, int]:
+    """The shape of a (K, N) weight's panels: in each a row of scales for every block of K, then words."""
+    return -(-N // MICRO_COLUMNS), n_blocks(K) + _n_words(K), MICRO_COLUMNS
 
 
 def scratch_size(K: int) -> int:
     """32-bit numbers that `affine` and `add_gradient` work in."""
-    return PACKED_X + BLOCK // 2 * round_up(slice_rows(K), MICRO_ROWS)
+    return PACKED_X + BLOCK // 2 * round_up(BLOCK, MICRO_ROWS)
 
 
-@inner
-def round_row(numbers, scales, x):
-    """One row of an operand: the words and the scales of x (K,)."""
-    K = x.size
-    block = slice_rows(K)
-    for b in range(scales.size):
-        first = b * block
-        n = min(block, K - first)
-        to, origin = numbers.ctypes.data + HALF_WORD * first, x.ctypes.data + FLOAT * first
-        p = per_one_of_row(origin, n)
-        scales[b] = scale_of(p)
-        whole = n // (2 * LANES) * (2 * LANES)
-        for i in range(0, whole, 2 * LANES):
-            round_words(to + HALF_WORD * i, origin + FLOAT * i, p, 2 * LANES)
-        for i in range(whole, round_up(n, GRAIN), 2 * LANES):
-            round_words(to + HALF_WORD * i, origin + FLOAT * i, p, n - i)
-
-
-@kernel
-def round_rows(a, x):
-    """The operand of x (M, K)."""
-    for m in range(x.shape[0]):
-        round_row(a.numbers[m], a.scales[m], x[m])
+@shared
+def _n_scales(n_rows: int) -> int:
+    """How many of a panel's rows are scales: each has BLOCK / 2 rows of words, the last one at most."""
+    return (n_rows + BLOCK // 2) // (1 + BLOCK // 2)
 
 
 @inner
 def _pack_block(panels, weight, b, first, n_rows):
     """Block b of the panels of a weight (K, N): rows `first` to `first` + n_rows."""
-    N = weight.shape[1]
-    n_panels, n_words, _ = panels.numbers.shape
-    for panel in range(n_panels):
+    K, N = weight.shape
+    for panel in range(panels.shape[0]):
         column = panel * MICRO_COLUMNS
         source = weight.ctypes.data + FLOAT * (first * N + column)
-        to = panels.numbers.ctypes.data + STEP * (panel * n_words + first // 2)
-        scales = panels.scales[b, column:].ctypes.data
+        at = panels[panel].ctypes.data
+        scales, to = at + STEP * b, at + STEP * (n_blocks(K) + first // 2)
         per_one_of_columns(scales, source, FLOAT * N, n_rows, N - column)
         round_columns(to, scales, source, FLOAT * N, n_rows, N - column)
 
@@ -144,23 +106,23 @@ def _pack_transposed(panels, weight, first, last):
     LANES words of LANES rows are written where they belong, untransposed, and transposed there.
     """
     N = weight.shape[1]
-    n_words = panels.numbers.shape[1]
-    block = slice_rows(N)
+    block, n_scales = slice_rows(N), n_blocks(N)
     for row in range(first, round_up(last, MICRO_COLUMNS)):
         x = weight[row] if row < last else weight[0, :0]
         column, lane = row % MICRO_COLUMNS // LANES * LANES, row % LANES
-        to = panels.numbers.ctypes.data + STEP * (row // MICRO_COLUMNS * n_words) + WORD * column
-        for b in range(panels.scales.shape[0]):
+        at = panels[row // MICRO_COLUMNS].ctypes.data
+        to = at + STEP * n_scales + WORD * column
+        for b in range(n_scales):
             start = b * block
             n = min(block, N - start)
             own = x[start : start + n]
             p = per_one_of_row(own.ctypes.data, own.size)
-            panels.scales[b, row] = scale_of(p)
+            store(at + STEP * b + WORD * (row % MICRO_COLUMNS), scale_of(p))
             for i in range(0, round_up(n, GRAIN), 2 * LANES):
                 word = (start + i) // 2 + lane
                 round_words(to + STEP * word, own.ctypes.data + FLOAT * i, p, own.size - i)
         if lane == LANES - 1:
-            for word in range(0, n_words, LANES):
+            for word in range(0, _n_words(N), LANES):
                 place = to + STEP * word
                 transpose_block(place, STEP, place, STEP)
 
@@ -193,6 +155,7 @@ class Right(NamedTuple):
 
     at: int
     panel: int
+    """To the next panel, of words and of scales."""
     scales: int
 
 
@@ -221,7 +184,7 @@ def _multiplying(microkernel):
                     to = begin = Matrix(edge, STEP)
                     copy(to, origin, n_rows, n_columns)
                 a_from = Matrix(a.at + (m // MICRO_ROWS) * a.panel, a.stride)
-                scales = Scales(a.scales + m * a.scale_stride, a.scale_stride, b.scales + panel * STEP)
+                scales = Scales(a.scales + m * a.scale_stride, a.scale_stride, b.scales + panel * b.panel)
                 microkernel(to, begin, a_from, n_rows - 1, b_from, n_steps, scales)
                 if not whole:
                     copy(target, to, n_rows, n_columns)
@@ -237,7 +200,9 @@ _multiply_columns = _multiplying(word_microkernel_of_columns)
 def affine(out, a, panels, bias, add, scratch):
     """out (M, N) = A (M, K) @ W + bias; with `add`, out += A @ W. No bias has length 0."""
     M, N = out.shape
-    n_words, n_blocks = a.numbers.shape[1], a.scales.shape[1]
+    n_scales = _n_scales(panels.shape[1])
+    n_words = panels.shape[1] - n_scales
+    stride, numbers = HALF_WORD * a.shape[1], a[0, head(2 * n_words) :].ctypes.data
     spare = room(scratch)
     c = Matrix(out.ctypes.data, FLOAT * N)
     so_far = Start(c.at, c.stride, STEP)
@@ -247,13 +212,12 @@ def affine(out, a, panels, bias, add, scratch):
     elif bias.size:
         start = Start(bias.ctypes.data, 0, STEP)
     block = slice_rows(2 * n_words) // 2
-    for b in range(n_blocks):
+    for b in range(n_scales):
         first = b * block
-        a_at, a_scales = a.numbers.ctypes.data + WORD * first, a.scales.ctypes.data + FLOAT * b
-        left = Left(a_at, MICRO_ROWS * WORD * n_words, WORD * n_words, a_scales, FLOAT * n_blocks)
-        b_at = panels.numbers.ctypes.data + STEP * first
-        b_scales = panels.scales.ctypes.data + FLOAT * b * panels.scales.shape[1]
-        right = Right(b_at, STEP * n_words, b_scales)
+        a_scales = a.ctypes.data + WORD * b
+        left = Left(numbers + WORD * first, MICRO_ROWS * stride, stride, a_scales, stride)
+        at = panels.ctypes.data
+        right = Right(at + STEP * (n_scales + first), STEP * panels.shape[1], at + STEP * b)
         size = M, N, min(block, n_words - first)
         _multiply_rows(c, start if b == 0 else so_far, left, right, size, spare.edge)
 
@@ -278,31 +242,33 @@ def _pair_columns(target, at, stride, n_tokens, n_columns, zeros):
 def add_gradient(dweight, x, dy, scratch):
     """dweight (K, N) += X^T @ dY; x and dy are the operands of X (M, K) and dY (M, N)."""
     K, N = dweight.shape
-    M = x.numbers.shape[0]
+    M = x.shape[0]
     spare = room(scratch)
     scratch[UNIT] = ONE
     unit = scratch.ctypes.data + FLOAT * UNIT
     packed_dy, packed_x = scratch.ctypes.data + FLOAT * PACKED_DY, scratch.ctypes.data + FLOAT * PACKED_X
     factors = scratch[FACTORS : FACTORS + BLOCK]
     scales = scratch.ctypes.data + FLOAT * COLUMN_SCALES
-    x_stride, dy_stride = WORD * x.numbers.shape[1], WORD * dy.numbers.shape[1]
-    n_blocks = (M + BLOCK - 1) // BLOCK
-    n_most = round_up((M + n_blocks - 1) // n_blocks, 2)
+    x_stride, dy_stride = HALF_WORD * x.shape[1], HALF_WORD * dy.shape[1]
+    x_numbers, dy_numbers = x[0, head(K) :].ctypes.data, dy[0, head(N) :].ctypes.data
+    n_parts = (M + BLOCK - 1) // BLOCK
+    n_most = round_up((M + n_parts - 1) // n_parts, 2)
     x_block, dy_block = slice_rows(K), slice_rows(N)
     for m in range(0, M, n_most):
         n_tokens = min(n_most, M - m)
         n_pairs = (n_tokens + 1) // 2
         for k in range(0, K, x_block):
             n_rows = min(x_block, K - k)
-            x_at = x.numbers.ctypes.data + m * x_stride + HALF_WORD * k
+            x_at = x_numbers + m * x_stride + HALF_WORD * k
             _pair_columns(packed_x, x_at, x_stride, n_tokens, n_rows, spare.zeros)
             step = WORD * MICRO_ROWS
             left = Left(packed_x, n_pairs * step, step, unit, 0)
             for n in range(0, N, MICRO_COLUMNS):
                 if n % dy_block == 0:
                     for i in range(n_tokens):
-                        factors[i] = x.scales[m + i, k // x_block] * dy.scales[m + i, n // dy_block]
-                dy_at = dy.numbers.ctypes.data + m * dy_stride + HALF_WORD * n
+                        x_scale = load(x[m + i].ctypes.data + WORD * (k // x_block))
+                        factors[i] = x_scale * load(dy[m + i].ctypes.data + WORD * (n // dy_block))
+                dy_at = dy_numbers + m * dy_stride + HALF_WORD * n
                 per_one_of_scaled_columns(scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
                 round_scaled_columns(packed_dy, scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
                 c = Matrix(dweight.ctypes.data + FLOAT * (k * N + n), FLOAT * N)
@@ -316,9 +282,9 @@ def add_column_sums(dbias, dy):
     """dbias (N,) += the sum of dY (M, N) over its rows."""
     N = dbias.size
     block = slice_rows(N)
-    for m in range(dy.numbers.shape[0]):
-        numbers = dy.numbers[m].view(np.int16)
-        for b in range(dy.scales.shape[1]):
-            scale = dy.scales[m, b]
+    for m in range(dy.shape[0]):
+        numbers = dy[m, head(N) :]
+        for b in range(n_blocks(N)):
+            scale = load(dy[m].ctypes.data + WORD * b)
             for n in range(b * block, min(N, (b + 1) * block)):
                 dbias[n] += scale * np.float32(numbers[n])

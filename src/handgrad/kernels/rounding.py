@@ -4,6 +4,7 @@ The dtype of an operand says which kind of product multiplies it.
 
 - float32: the activation itself.
 - uint16: bfloat16 numbers, the upper halves of float32 ones; rows are filled up with zeros.
+- int16: integers, behind the scales of their row (see `scaled`).
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ from numba import types
 from numba.extending import overload
 
 from handgrad.kernels.jit import FLAGS, inner, kernel
+from handgrad.kernels.scaled import round_to_integers
 from handgrad.kernels.vector import bits, from_bits
 
 HALF, ONE_BIT, SHIFT = np.uint32(0x7FFF), np.uint32(1), np.uint32(16)
@@ -45,7 +47,7 @@ def round_row(a: np.ndarray, m: int, row: np.ndarray) -> None:
 
 
 def value(number: np.generic) -> np.float32:
-    """A number of an operand, as float32."""
+    """A number of a float32 or bfloat16 operand, as float32: an integer has no value without its scale."""
     raise NotImplementedError
 
 
@@ -53,6 +55,8 @@ def value(number: np.generic) -> np.float32:
 def _value(number):
     if number == types.float32:
         return lambda number: number
+    if number != types.uint16:
+        return None
     return lambda number: from_bits(np.uint32(np.uint32(number) << SHIFT))
 
 
@@ -65,6 +69,8 @@ def number_for(a: np.ndarray, x: np.float32) -> np.generic:
 def _number_for(a, x):
     if a.dtype == types.float32:
         return lambda a, x: x
+    if a.dtype != types.uint16:
+        return None
     return lambda a, x: to_bfloat16(x)
 
 
@@ -79,6 +85,8 @@ def _float_row(a, m, spare, n):
 def _round_row(a, m, row):
     if a.dtype == types.float32:
         return lambda a, m, row: None
+    if a.dtype == types.int16:
+        return lambda a, m, row: round_to_integers(a[m], row)
 
     def rounded(a, m, row):
         numbers = a[m]
