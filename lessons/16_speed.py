@@ -461,16 +461,16 @@ for batch_size in (12, 120, 1200):
 
 # %%
 from handgrad.engines import cpu_memory
-from handgrad.kernels import products
+from handgrad.kernels.precision import FLOAT32
 
 
 def activations(preset):
-    chosen, most = handgrad.preset(preset), products.TOKENS
+    chosen, most = handgrad.preset(preset), FLOAT32.products.TOKENS
     length = chosen.context_length
     sequences = 2 ** np.arange(11)
-    at_once = [4 * cpu_memory.arena_size(chosen, int(n) * length, products) for n in sequences]
-    largest = [cpu_memory.micro_batch_sequences(chosen, int(n), products) for n in sequences]
-    in_parts = [4 * cpu_memory.arena_size(chosen, n * length, products) for n in largest]
+    at_once = [4 * cpu_memory.arena_size(chosen, int(n) * length, FLOAT32) for n in sequences]
+    largest = [cpu_memory.micro_batch_sequences(chosen, int(n), FLOAT32.products) for n in sequences]
+    in_parts = [4 * cpu_memory.arena_size(chosen, n * length, FLOAT32) for n in largest]
     lines = {"at once": at_once, f"in parts of {most} tokens, or one sequence": in_parts}
     return pictures.memory_by_micro_batch(length * sequences, lines, caches=caches(), title=preset)
 

@@ -1,9 +1,11 @@
-"""The formulas with every operand of a product rounded to bfloat16, as kernels of that precision have it."""
+"""The formulas with every operand of a product rounded, as kernels of that precision have it."""
 
 from typing import Any
 
 import numpy as np
 
+from handgrad.kernels.integers import TOP
+from handgrad.kernels.scaled import slice_rows
 from handgrad.ops import activation, attention, dropout, feed_forward, linear, prelu, softmax, unembedding
 from handgrad.shapes import product_over_rows
 
@@ -76,11 +78,64 @@ class RoundedActivation:
         return dy * rounded(slopes), None
 
 
-def round_what_is_multiplied(monkeypatch: Any) -> None:
+def units(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The whole numbers that rows are scaled and rounded to, in blocks, and what one of each is worth."""
+    numbers, scales = np.zeros(x.shape), np.zeros(x.shape)
+    width = slice_rows(x.shape[-1])
+    for first in range(0, x.shape[-1], width):
+        block = x[..., first : first + width]
+        unit = np.abs(block).max(-1, keepdims=True) / TOP
+        scales[..., first : first + width] = unit
+        numbers[..., first : first + width] = np.rint(block / np.where(unit, unit, 1.0))
+    return numbers, scales
+
+
+def scaled(x: Any) -> np.ndarray:
+    """What `units` stand for."""
+    numbers, scales = units(x)
+    return numbers * scales
+
+
+def scaled_gradient(x: Any, dz: Any) -> np.ndarray:
+    """x^T dz of at most a block of tokens: X's integers, and dZ times their scales, rounded by columns."""
+    (q, s), dz = units(x.reshape(-1, x.shape[-1])), scaled(dz.reshape(-1, dz.shape[-1]))
+    rows = (q[:, k] @ scaled((s[:, k, None] * dz).T).T for k in range(x.shape[-1]))
+    return np.stack(list(rows))
+
+
+class ScaledLinear:
+    @staticmethod
+    def forward(x, weight, bias=None):
+        z = scaled(x) @ scaled(weight.T).T
+        return (z if bias is None else z + bias), linear.Saved(x, weight, bias)
+
+    @staticmethod
+    def backward(dz, saved):
+        x, weight, bias = saved
+        dbias = None if bias is None else dz.reshape(-1, dz.shape[-1]).sum(0)
+        return scaled(dz) @ scaled(weight).T, scaled_gradient(x, dz), dbias
+
+
+class ScaledUnembedding:
+    @staticmethod
+    def forward(x, weight):
+        return scaled(x) @ scaled(weight).T, unembedding.Saved(x, weight)
+
+    @staticmethod
+    def backward(dz, saved):
+        return scaled(dz) @ scaled(saved.weight.T).T, scaled_gradient(dz, saved.x)
+
+
+CHANGED = {
+    "bfloat16": ((linear, RoundedLinear), (unembedding, RoundedUnembedding), (attention, RoundedAttention)),
+    "int16": ((linear, ScaledLinear), (unembedding, ScaledUnembedding)),
+}
+"""The ops that multiply, and what they become."""
+
+
+def round_what_is_multiplied(monkeypatch: Any, precision: str) -> None:
     """Let the library's own formulas do so."""
-    for op, changed in (
-        (linear, RoundedLinear), (unembedding, RoundedUnembedding), (attention, RoundedAttention)
-    ):  # fmt: skip
+    for op, changed in CHANGED[precision]:
         monkeypatch.setattr(op, "forward", changed.forward)
         monkeypatch.setattr(op, "backward", changed.backward)
     monkeypatch.setattr(feed_forward, "activation_op", RoundedActivation)

@@ -17,6 +17,7 @@ from handgrad.engines import cpu, cpu_memory, reference
 from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.errors import UserError
 from handgrad.kernels import machine, products
+from handgrad.kernels.integers import TOP
 from handgrad.kernels.precision import kernels_for
 from handgrad.kernels.random import Counted
 from handgrad.model.config import PRESETS, ModelConfig
@@ -57,6 +58,13 @@ def batch_of(config, rng, batch_size=5, n_positions=None):
     return token_ids, targets
 
 
+def emulate_what_is_missing(monkeypatch):
+    """Every precision runs on every machine."""
+    for name in ("AMX", "INT16"):
+        if getattr(machine, name) == "none":
+            monkeypatch.setattr(machine, name, "emulate")
+
+
 def assert_gradients_close(actual, expected, share):
     """Every array within `share` of its own largest element; or of a hundredth of the largest of all."""
     largest = max(float(np.max(np.abs(g))) for g in expected.values())
@@ -95,20 +103,57 @@ def test_any_batch_and_any_length(shape, rng):
 
 @pytest.mark.parametrize("variant", ["nano", "paper", "llama", "gpt2"])
 def test_bfloat16_is_the_formulas_with_rounded_operands(variant, rng, monkeypatch):
-    monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
+    emulate_what_is_missing(monkeypatch)
     config = small(variant).replace(dropout=0.0)
     weights, batch = lively(config, rng), batch_of(config, rng)
     exact = tree.map(lambda w: w.astype(np.float64), weights)
     unrounded, _ = loss_and_gradients(config, exact, *batch)
     training = cpu.Training(config, State(weights), OptimizerSettings(), precision="bfloat16", n_workers=1)
     loss, found = training.loss_and_gradients(*batch)
-    round_what_is_multiplied(monkeypatch)
+    round_what_is_multiplied(monkeypatch, "bfloat16")
     expected, gradients = loss_and_gradients(config, exact, *batch)
     # a number that float32 puts on the other side of a tie is rounded the other way, by 2^-8 of it; there are
     # few, and what they make of a gradient is a small share of what rounding itself makes
     assert loss == pytest.approx(float(expected), rel=2**-8 / 10)
     assert_gradients_close(found, gradients, 2**-8 * 4)
     assert loss != pytest.approx(float(unrounded), rel=1e-7)  # it did round
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_int16_is_the_formulas_with_rounded_operands(variant, rng, monkeypatch):
+    emulate_what_is_missing(monkeypatch)
+    config = small(variant).replace(dropout=0.0)
+    if config.activation in ("relu", "prelu"):  # a number that lands beyond the kink has another slope
+        config = config.replace(activation="gelu")
+    weights, batch = lively(config, rng), batch_of(config, rng)
+    exact = tree.map(lambda w: w.astype(np.float64), weights)
+    unrounded, _ = loss_and_gradients(config, exact, *batch)
+    training = cpu.Training(config, State(weights), OptimizerSettings(), precision="int16", n_workers=1)
+    loss, found = training.loss_and_gradients(*batch)
+    round_what_is_multiplied(monkeypatch, "int16")
+    expected, gradients = loss_and_gradients(config, exact, *batch)
+    # As in bfloat16, some numbers are rounded the other way: by one of 2047 units, after which the rest of
+    # their token's row is, too. A gradient is off by no more than a few units.
+    assert loss == pytest.approx(float(expected), rel=1 / TOP / 10)
+    assert_gradients_close(found, gradients, 6 / TOP)
+    assert loss != pytest.approx(float(unrounded), rel=1e-7)  # it did round
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_in_int16_too_a_weight_that_is_not_finite_stops_the_run(value, rng, monkeypatch):
+    emulate_what_is_missing(monkeypatch)
+    config = small("llama")
+    token_ids, targets = batch_of(config, rng)
+    token_ids[0, 0] = 0  # which has the first row of the embedding
+    for name, _ in tree.named_leaves(init(config)):
+        weights = init(config)
+        dict(tree.named_leaves(weights))[name].flat[0] = value
+        training = cpu.Training(config, State(weights), OptimizerSettings(), precision="int16")
+        step = training.step(token_ids, targets, 1e-3)
+        assert np.isnan(step.loss), name
+        assert not step.is_finite
+        for before, after in zip(tree.leaves(weights), tree.leaves(training.weights), strict=True):
+            np.testing.assert_array_equal(before, after)
 
 
 def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(rng, monkeypatch):
@@ -128,9 +173,9 @@ def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(rng, monkeypatch):
         assert training.loss(token_ids, targets) == pytest.approx(float(expected), rel=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16"])
 def test_the_same_seed_gives_the_same_losses_bit_for_bit(precision, rng, monkeypatch):
-    monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
+    emulate_what_is_missing(monkeypatch)
     monkeypatch.setattr(kernels_for(precision).products, "TOKENS", 42)
     config = small("baby")
     batches = [batch_of(config, rng, 7) for _ in range(3)]
@@ -193,9 +238,9 @@ def test_a_state_that_is_loaded_goes_on_as_the_training_it_was_taken_from(name, 
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16"])
 def test_all_that_a_training_calls_is_compiled_before_its_first_step(variant, precision, rng, monkeypatch):
-    monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
+    emulate_what_is_missing(monkeypatch)
     config, called = small(variant), set()
 
     def recorded(kernel):
@@ -325,9 +370,9 @@ def test_more_workers_than_parts_leave_some_idle(rng):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16"])
 def test_the_arena_is_sized_exactly(variant, precision, rng, monkeypatch):
-    monkeypatch.setattr(machine, "AMX", "emulate" if machine.AMX == "none" else machine.AMX)
+    emulate_what_is_missing(monkeypatch)
     config = small(variant)
     training = cpu.Training(
         config, State(init(config)), OptimizerSettings(), precision=precision, n_workers=1, batch_size=4
@@ -337,7 +382,7 @@ def test_the_arena_is_sized_exactly(variant, precision, rng, monkeypatch):
     before = [[block.size for block in arena.blocks] for arena in arenas]
     training.step(*batch_of(config, rng, 4), 1e-3, np.random.default_rng(0))
     kernels = kernels_for(precision)
-    size = config, 4 * config.context_length, kernels.products
+    size = config, 4 * config.context_length, kernels
     assert [[arena.most] for arena in arenas] == before
     assert before == [[cpu_memory.arena_size(*size)], [cpu_memory.passing_size(*size)]]
     training.loss(*batch_of(config, rng, 4))
@@ -452,6 +497,16 @@ def test_engines_are_found_by_name_and_said_to_be_missing():
         engines.get("cpu").require("float16")
     with pytest.raises(UserError, match="reference engine computes in float32"):
         engines.get("reference").require("bfloat16")
+    with pytest.raises(UserError, match="Take --engine cpu for int16"):
+        engines.get("reference").require("int16")
+
+
+def test_int16_without_avx2_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(machine, "INT16", machine._int16({}, 4))
+    with pytest.raises(UserError, match=r"needs an x86 processor with AVX2.*Take float32, or auto"):
+        cpu.require("int16")
+    monkeypatch.setattr(machine, "INT16", machine._int16({"avx2": True}, 8))
+    assert "int16, as asked" in cpu.describe("int16")
 
 
 def test_bfloat16_without_amx_is_refused_in_a_sentence(monkeypatch):

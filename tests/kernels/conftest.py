@@ -11,7 +11,7 @@ import pytest
 from handgrad import tree
 from handgrad.kernels import products
 from handgrad.kernels.arena import Arena, aligned
-from handgrad.kernels.precision import BFLOAT16
+from handgrad.kernels.precision import BFLOAT16, INT16
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.workspace import NONE, Weight, Workspace
 
@@ -32,8 +32,9 @@ def weight(value: np.ndarray, kernels: ModuleType = products, allocate: Allocate
         return Weight(own, allocate(value.shape), NONE, NONE)
     K, N = value.shape
     panels, transposed = (allocate(kernels.packed_shape(*shape), kernels.DTYPE) for shape in ((K, N), (N, K)))
-    for first in range(0, K, 32):  # some rows at a time, as after an update
-        kernels.pack(panels, transposed, own, first, min(first + 32, K))
+    n_rows = kernels.slice_rows(K)
+    for first in range(0, K, n_rows):  # some rows at a time, as after an update
+        kernels.pack(panels, transposed, own, first, min(first + n_rows, K))
     return Weight(own, allocate(value.shape), panels, transposed)
 
 
@@ -50,3 +51,8 @@ def twins() -> Twins:
 @pytest.fixture
 def twins_bfloat16() -> Twins:
     return Twins(Workspace(Arena(1 << 16), aligned(1 << 16), BFLOAT16))
+
+
+@pytest.fixture
+def twins_int16() -> Twins:
+    return Twins(Workspace(Arena(1 << 16), aligned(1 << 16), INT16))

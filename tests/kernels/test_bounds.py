@@ -13,7 +13,7 @@ import ctypes, mmap, os, signal, sys
 import numpy as np
 from handgrad import tree
 from handgrad.kernels import workspace as workspace_module
-from handgrad.kernels.precision import BFLOAT16, FLOAT32
+from handgrad.kernels.precision import OF
 from handgrad.kernels.random import Counted
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.workspace import Workspace
@@ -22,7 +22,7 @@ from handgrad.model.init import init
 from handgrad.model.transformer import LanguageModel, Transformer
 from tests.kernels.conftest import weights
 
-kernels = BFLOAT16 if sys.argv[1] == "bfloat16" else FLOAT32
+kernels = OF[sys.argv[1]]
 PAGE, kept = mmap.PAGESIZE, []
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,7 +50,7 @@ def touched_outside():
 def new(shape, dtype=np.float32):
     """Memory that was used before: full of `left`."""
     array = guarded(shape, dtype)
-    array.view(np.float32 if array.itemsize == 4 else np.float16)[...] = left
+    array.view(np.float16 if dtype is np.uint16 else np.float32)[...] = left
     return array
 
 class GuardedArena:
@@ -92,7 +92,7 @@ print("whole")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="guard pages are made with mprotect")
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16"])
 def test_no_kernel_leaves_its_arrays_or_reads_what_it_has_not_written(precision):
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, precision], capture_output=True, text=True, timeout=300

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from handgrad import ops, tree
 from handgrad.kernels import products_bfloat16
 from handgrad.kernels.arena import Arena, aligned
-from handgrad.kernels.precision import BFLOAT16, FLOAT32
+from handgrad.kernels.integers import TOP
+from handgrad.kernels.precision import BFLOAT16, FLOAT32, INT16
 from handgrad.kernels.random import Counted
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.twins.next_token_loss import logit_rows
@@ -26,6 +27,10 @@ EPS = float(np.finfo(np.float32).eps)
 ROUNDINGS = 64
 """An element is a sum of at most some hundred products here, and passes through a few such sums: float32's
 roundings add up like a random walk, to some tens of units in the last place of the largest element."""
+
+INT16_UNITS = 16
+"""Halves of a unit, 1 / TOP of the largest number of a row: an operand is off by one. An activation's slope,
+in bfloat16, is off by 2^-9, which is eight; the operands of a few products, one after another, by as many."""
 
 WEIGHTS = {
     "linear": ("weight", "bias"),
@@ -74,7 +79,9 @@ def single(value: Any) -> Any:
     return tree.map(lambda a: a.astype(np.float32) if np.issubdtype(a.dtype, np.floating) else a, value)
 
 
-def compare(name: str, inputs: dict[str, Any], twins: Twins, rng: np.random.Generator) -> None:
+def compare(
+    name: str, inputs: dict[str, Any], twins: Twins, rng: np.random.Generator, roundings: float = ROUNDINGS
+) -> None:
     """Forward and backward of the twin against the op's in float64."""
     inputs = {key: single(value) for key, value in inputs.items()}
     if inputs.get("rng") is not None:
@@ -85,7 +92,8 @@ def compare(name: str, inputs: dict[str, Any], twins: Twins, rng: np.random.Gene
     dy = np.asarray(rng.normal(size=np.shape(y))).astype(np.float32)
     expected = ops.ALL[name].backward(dy.astype(np.float64), saved)
 
-    made = {key: weights(value) if key in WEIGHTS[name] else value for key, value in inputs.items()}
+    kernels = twins.linear.workspace.kernels.products
+    made = {key: weights(value, kernels) if key in WEIGHTS[name] else value for key, value in inputs.items()}
     actual, kept = getattr(twins, name).forward(**made)
     gradients = getattr(twins, name).backward(dy if dy.ndim else float(dy), kept)
     largest = max(float(np.max(np.abs(g))) for g in tree.leaves(expected))
@@ -95,7 +103,7 @@ def compare(name: str, inputs: dict[str, Any], twins: Twins, rng: np.random.Gene
     for ours, theirs, size in zip(
         tree.leaves([actual, gradients]), tree.leaves([y, expected]), least, strict=True
     ):
-        assert_close(ours, theirs, least=size)
+        assert_close(ours, theirs, roundings, least=size)
 
 
 def sizes_of_sums(inputs: dict[str, Any], dz: np.ndarray) -> list[float]:
@@ -108,6 +116,11 @@ def sizes_of_sums(inputs: dict[str, Any], dz: np.ndarray) -> list[float]:
 @pytest.mark.parametrize(("name", "inputs"), CASES)
 def test_a_twin_equals_its_op_on_the_ops_cases(name, inputs, twins, rng):
     compare(name, inputs, twins, rng)
+
+
+@pytest.mark.parametrize(("name", "inputs"), CASES)
+def test_a_twin_of_scaled_integers_equals_its_op_to_a_few_units(name, inputs, twins_int16, rng):
+    compare(name, inputs, twins_int16, rng, roundings=INT16_UNITS / (2 * TOP) / EPS)
 
 
 @pytest.mark.parametrize("name", [name for name in get_args(Activation) if name != "prelu"])
@@ -358,7 +371,7 @@ def test_bfloat16_products_longer_than_a_block(M, K, N, twins_bfloat16, rng):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("kernels", [FLOAT32, BFLOAT16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("kernels", [FLOAT32, BFLOAT16, INT16], ids=["float32", "bfloat16", "int16"])
 def test_what_is_not_finite_stays_visible(value, kernels, rng):
     made, twins = kernels.products, Twins(Workspace(Arena(1 << 16), aligned(64), kernels))
     x = rng.normal(size=(3, 4)).astype(np.float32)

@@ -112,8 +112,9 @@ def require(peer: str, preset: str) -> None:
 
 
 def torch_variants(batch_sizes: Sequence[int], precision: str = "auto") -> list[Variant]:
-    """Eager and compiled, in each precision unless one is asked for, at each batch size."""
-    wanted = ("float32", "bfloat16") if precision == "auto" else (precision,)
+    """Eager and compiled, in each precision unless one of its own is asked for, at each batch size."""
+    both = ("float32", "bfloat16")
+    wanted = (precision,) if precision in both else both
     engines = (EAGER, COMPILED)
     return [Variant(e, p, b) for b in batch_sizes for p in wanted for e in engines]
 

@@ -23,7 +23,8 @@ def bench(
         int | None, typer.Option(min=1, help="Sequences a step. Default: the recipe's; a peer's: several.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="float32, bfloat16 (processors with AMX), or auto: the fastest; a peer: both.")
+        str,
+        typer.Option(help="float32, bfloat16 (with AMX), int16 (with AVX2), or auto; a peer: both."),
     ] = "auto",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps to time; against a peer, steps of a turn.")

@@ -36,8 +36,6 @@ from handgrad.optim import adam, adamw
 
 SLICE = 1 << 17
 """Weights the optimizer updates, and packs, at a time."""
-SLICE_ROWS = 64
-"""A slice of a matrix is a multiple of so many rows: the panels of every product end there."""
 
 decoding = reference.decoding  # this engine writes with the formulas
 
@@ -292,7 +290,8 @@ class Training:
         slices, start = [], 0
         for name, weight in tree.named_leaves(self.weights):
             n_rows, width = weight.shape if weight.ndim == 2 else (1, weight.size)
-            height = max(1, SLICE // width // SLICE_ROWS) * SLICE_ROWS
+            multiple = self.kernels.products.slice_rows(n_rows)
+            height = max(1, SLICE // width // multiple) * multiple
             for first in range(0, n_rows, height):
                 last = min(first + height, n_rows)
                 place = slice(start + first * width, start + last * width)
@@ -310,7 +309,7 @@ class Training:
         names = iter([name for name, _ in tree.named_leaves(self.weights)])
         weights = tree.map(lambda value: paired(next(names), value), self.weights)
         n_sequences = cpu_memory.micro_batch_sequences(self.config, batch_size, self.kernels.products)
-        size = self.config, n_sequences * self.config.context_length, self.kernels.products
+        size = self.config, n_sequences * self.config.context_length, self.kernels
         arena, passing = Arena(cpu_memory.arena_size(*size)), Arena(cpu_memory.passing_size(*size))
         scratch = aligned(cpu_memory.scratch_size(self.config, self.kernels))
         workspace = Workspace(arena, scratch, self.kernels, passing)

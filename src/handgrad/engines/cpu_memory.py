@@ -22,8 +22,8 @@ PROCESS = 195_000_000
 class Sizes:
     """Sizes in an arena, in float32 numbers, of arrays with a row for each token."""
 
-    def __init__(self, config: ModelConfig, n_tokens: int, products: ModuleType):
-        self.n, self.products = n_tokens, products
+    def __init__(self, config: ModelConfig, n_tokens: int, kernels: Kernels):
+        self.n, self.products, self.attention = n_tokens, kernels.products, kernels.attention
         self.stream = self.float32(config.d_model)
         self.keys = self.float32(config.kv_heads * config.d_head)
         self.inside = self.float32(config.ff_width)
@@ -37,15 +37,28 @@ class Sizes:
         shape = self.products.operand_shape(self.n, width)
         return padded(-(-math.prod(shape) * np.dtype(self.products.OPERAND).itemsize // 4))
 
+    def heads(self, width: int) -> int:
+        """Queries, keys or values as attention reads them."""
+        return self.operand(width) if self.rounds_heads else self.float32(width)
+
+    def slopes(self, width: int) -> int:
+        """An activation's derivatives."""
+        return padded(-(-self.n * width // 2)) if self.rounds else self.float32(width)
+
+    @property
+    def rounds_heads(self) -> bool:
+        """Whether attention reads and writes operands too."""
+        return self.attention.OPERAND is not np.float32
+
     @property
     def rounds(self) -> bool:
         """Whether an operand is another array than the activation."""
         return self.products.OPERAND is not np.float32
 
 
-def arena_size(config: ModelConfig, n_tokens: int, products: ModuleType) -> int:
+def arena_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
     """float32 numbers that a micro-batch's activations take, and the gradients that find no other place."""
-    sizes = Sizes(config, n_tokens, products)
+    sizes = Sizes(config, n_tokens, kernels)
     D, kv, F = sizes.widths
     stream, H, G = sizes.stream, config.n_heads, config.kv_heads
     dropped = stream if config.dropout else 0
@@ -53,16 +66,16 @@ def arena_size(config: ModelConfig, n_tokens: int, products: ModuleType) -> int:
     norm = 2 * sizes.float32(1) + (sizes.operand(D) if pre else stream + sizes.rounds * sizes.operand(D))
 
     block = 2 * norm + 2 * dropped  # only dropout's gradient needs an array of its own
-    block += sizes.operand(D) + 2 * sizes.operand(kv)  # queries, keys, values
+    block += sizes.heads(D) + 2 * sizes.heads(kv)  # queries, keys, values
     if config.qk_norm:
         block += stream + 2 * sizes.float32(H) + sizes.keys + 2 * sizes.float32(G)
-        block += (stream + 2 * sizes.keys) if sizes.rounds else 0  # what the norms were given
-    if config.position == "rope" and not sizes.rounds:
+        block += (stream + 2 * sizes.keys) if sizes.rounds_heads else 0  # what the norms were given
+    if config.position == "rope" and not sizes.rounds_heads:
         block += stream + sizes.keys  # turned
     block += sizes.operand(D) + sizes.float32(2 * H) + stream  # attention, sums of scores, the projection
-    block += 2 * sizes.operand(F) + stream  # up, or its slopes, and activation; down
+    block += sizes.slopes(F) + sizes.operand(F) + stream  # up, or its slopes, and activation; down
     if config.gated:
-        block += 3 * sizes.inside - sizes.operand(F)  # up, gate and its activation, in full
+        block += 3 * sizes.inside - sizes.slopes(F)  # up, gate and its activation, in full
 
     ends = stream + 2 * dropped  # embedding, dropout and its gradient
     ends += stream if config.position != "rope" else 0
@@ -71,19 +84,19 @@ def arena_size(config: ModelConfig, n_tokens: int, products: ModuleType) -> int:
     return config.n_layers * block + ends + stream + padded(n_logits)
 
 
-def passing_size(config: ModelConfig, n_tokens: int, products: ModuleType) -> int:
+def passing_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
     """float32 numbers that one forward or one backward of a twin takes on its way, at most."""
-    sizes = Sizes(config, n_tokens, products)
+    sizes = Sizes(config, n_tokens, kernels)
     rounded = sizes.operand if sizes.rounds else lambda width: 0
     D, kv, F = sizes.widths
     heads = sizes.stream + 2 * sizes.keys
     turned = (sizes.stream + sizes.keys) if config.position == "rope" else 0
 
     attention = 2 * sizes.stream + 2 * rounded(D) + 2 * rounded(kv) + turned  # dy, dx, operands
-    attention += heads if sizes.rounds else 0
+    attention += heads if sizes.rounds_heads else 0
     feed_forward = sizes.inside + sizes.stream + rounded(D) + (2 if config.gated else 1) * rounded(F)
     n_logits = logit_rows(n_tokens, config.vocab_size)
-    logits = Sizes(config, n_logits, products).operand(config.vocab_size) if sizes.rounds else 0
+    logits = Sizes(config, n_logits, kernels).operand(config.vocab_size) if sizes.rounds else 0
     return max(attention, feed_forward, logits)
 
 
@@ -126,7 +139,7 @@ def predict(config: ModelConfig, batch_size: int, precision: str, n_workers: int
     sequences = micro_batch_sequences(config, -(-batch_size // n_workers), kernels.products)
     worker = scratch_size(config, kernels)
     for size in (arena_size, passing_size):
-        worker += size(config, sequences * config.context_length, kernels.products)
+        worker += size(config, sequences * config.context_length, kernels)
     return Memory(
         weights=3 * 4 * n_weights,
         gradients=4 * n_weights * n_workers,

@@ -33,8 +33,8 @@ PROCESS = 85_000_000
 def require(precision: str) -> None:
     """Raise `UserError` for bfloat16: NumPy computes in float32."""
     require_known("precision", precision, PRECISIONS)
-    if precision == "bfloat16":
-        raise UserError("The reference engine computes in float32. Take --engine cpu for bfloat16.")
+    if precision not in ("auto", "float32"):
+        raise UserError(f"The reference engine computes in float32. Take --engine cpu for {precision}.")
 
 
 def describe(precision: str) -> str:

@@ -39,6 +39,8 @@ from handgrad.kernels.softmax import NOTHING, numerators, probabilities
 ROWS = 24
 """Queries at a time: what to tune. More of them compute more scores that are masked; 48 are slower by a tenth
 at 256 keys."""
+OPERAND: type = np.float32
+"""Of what attention reads and writes."""
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 

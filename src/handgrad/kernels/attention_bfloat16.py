@@ -29,6 +29,8 @@ from handgrad.kernels.products_bfloat16 import (
 from handgrad.kernels.rounding import number_for, to_bfloat16, value
 from handgrad.kernels.vector import transpose_block
 
+OPERAND: type = np.uint16
+"""Of what attention reads and writes."""
 ZERO = np.float32(0.0)
 
 

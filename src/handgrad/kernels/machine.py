@@ -23,7 +23,7 @@ from handgrad.errors import UserError
 ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA, SYS_ARCH_PRCTL = 0x1023, 18, 158
 
 Amx = Literal["hardware", "emulate", "none"]
-Int16 = Literal["vnni", "madd", "emulate"]
+Int16 = Literal["vnni", "madd", "emulate", "none"]
 
 
 def _choice(variable: str, choices: tuple[str, ...]) -> str:
@@ -62,9 +62,11 @@ def _int16(features: dict[str, bool], lanes: int) -> Int16:
     if chosen in ("vnni", "madd", "emulate"):
         return chosen  # type: ignore[return-value]
     has = features.get
+    if not has("avx2"):
+        return "none"
     if (has("avx512vnni") and has("avx512vl")) or (has("avxvnni") and lanes < 16):
         return "vnni"
-    return "madd" if has({16: "avx512bw", 8: "avx2", 4: "sse2"}[lanes]) else "emulate"
+    return "madd" if has("avx512bw" if lanes == 16 else "avx2") else "emulate"
 
 
 def _request_tiles() -> bool:
@@ -84,7 +86,8 @@ or 24 of 32."""
 AMX: Amx = _amx(FEATURES)
 """Whether bfloat16 products run on AMX tiles."""
 INT16: Int16 = _int16(FEATURES, LANES)
-"""What multiplies pairs of 16-bit integers and adds them up: one instruction, two, or plain arithmetic."""
+"""What multiplies pairs of 16-bit integers and adds them up: one instruction, two, or plain arithmetic.
+"none" is the last of them too, and says that float32 is faster."""
 
 
 def describe() -> str:

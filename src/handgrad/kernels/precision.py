@@ -1,10 +1,18 @@
-"""Which kernels multiply matrices: float32 on every machine, bfloat16 where AMX multiplies it."""
+"""Which kernels multiply matrices: float32 on every machine, bfloat16 with AMX, scaled integers with AVX2."""
 
 from types import ModuleType
 from typing import NamedTuple
 
 from handgrad.errors import UserError, require_known
-from handgrad.kernels import PRECISIONS, attention, attention_bfloat16, machine, products, products_bfloat16
+from handgrad.kernels import (
+    PRECISIONS,
+    attention,
+    attention_bfloat16,
+    machine,
+    products,
+    products_bfloat16,
+    products_int16,
+)
 
 
 class Kernels(NamedTuple):
@@ -16,6 +24,9 @@ class Kernels(NamedTuple):
 
 FLOAT32 = Kernels(products, attention)
 BFLOAT16 = Kernels(products_bfloat16, attention_bfloat16)
+INT16 = Kernels(products_int16, attention)
+"""Attention stays float32: its products are short."""
+OF = {"float32": FLOAT32, "bfloat16": BFLOAT16, "int16": INT16}
 
 
 def kernels_for(precision: str) -> Kernels:
@@ -26,7 +37,11 @@ def kernels_for(precision: str) -> Kernels:
             "precision bfloat16 needs AMX. This processor does not have it, or Linux does not allow it. Take "
             "float32, or auto."
         )
-    return BFLOAT16 if name_of(precision) == "bfloat16" else FLOAT32
+    if precision == "int16" and machine.INT16 == "none":
+        raise UserError(
+            "precision int16 needs an x86 processor with AVX2. This processor is none. Take float32, or auto."
+        )
+    return OF[name_of(precision)]
 
 
 def name_of(precision: str) -> str:

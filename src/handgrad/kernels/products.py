@@ -85,6 +85,11 @@ def operand_shape(M: int, K: int) -> tuple[int, int]:
     return M, K
 
 
+def slice_rows(K: int) -> int:
+    """`pack` takes a multiple of so many rows of a (K, N) weight, or what is left of it: whole panels."""
+    return 64
+
+
 def scratch_size(K: int) -> int:
     """float32 numbers that `affine` and `add_gradient` work in: room, packed dY, packed X."""
     return ROOM + BLOCKS.rows * (MICRO_COLUMNS + round_up(BLOCKS.columns, MICRO_ROWS)) + LANES

@@ -71,6 +71,11 @@ def operand_shape(M: int, K: int) -> tuple[int, int]:
     return M, round_up(K, SIDE)
 
 
+def slice_rows(K: int) -> int:
+    """`pack` takes a multiple of so many rows of a (K, N) weight, or what is left of it: whole panels."""
+    return 64
+
+
 def scratch_size(K: int) -> int:
     """32-bit numbers that `affine` and `add_gradient` work in."""
     return CONFIG + BLOCK + max(SIDE * _words(K), SUM_WORDS * (2 * BLOCKS.columns + SIDE))

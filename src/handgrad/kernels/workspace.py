@@ -45,6 +45,11 @@ class Workspace:
         """Whether an operand is another array than the activation."""
         return self.kernels.products.OPERAND is not np.float32
 
+    @property
+    def rounds_heads(self) -> bool:
+        """Whether attention reads and writes operands too; else they are float32."""
+        return self.kernels.attention.OPERAND is not np.float32
+
     def operand(self, x: np.ndarray) -> np.ndarray:
         """x as products read it: rounded, or itself where they multiply float32."""
         return self._rounded(x, self.arena)
@@ -53,16 +58,31 @@ class Workspace:
         """Room for an activation of which only the operand is kept: the arena, if they are one array."""
         return (self.passing if self.rounds else self.arena).take(*shape)
 
+    def head_operand(self, x: np.ndarray) -> np.ndarray:
+        """Queries, keys or values as attention reads them."""
+        return self.operand(x) if self.rounds_heads else rows(x)
+
+    def unrounded_heads(self, *shape: int) -> np.ndarray:
+        """Room for queries, keys or values: the arena, if attention reads these themselves."""
+        return (self.passing if self.rounds_heads else self.arena).take(*shape)
+
+    def attended(self, q: np.ndarray) -> np.ndarray:
+        """Room for what attention makes of q: an operand if it writes one, else what becomes one."""
+        return self.new_operand(q, self.arena) if self.rounds_heads else rows(self.unrounded(*q.shape))
+
     def passing_operand(self, dx: np.ndarray) -> np.ndarray:
-        """The same of a gradient, in `passing`."""
+        """The operand of a gradient, in `passing`."""
         return self._rounded(dx, self.passing)
 
-    def operand_or(self, x: np.ndarray) -> np.ndarray:
-        """Room for an operand like x that is x itself where operands are float32."""
-        return self._place(x, self.arena)
+    def slopes(self, x: np.ndarray) -> np.ndarray:
+        """Room for an activation's derivatives at x: x itself, or bfloat16 where operands are rounded.
+
+        They are read number by number; a scaled integer would need its scale.
+        """
+        return self.arena.take(*rows(x).shape, dtype=np.uint16) if self.rounds else rows(x)
 
     def passing_operand_or(self, x: np.ndarray) -> np.ndarray:
-        """The same in `passing`."""
+        """Room in `passing` for an operand like x that is x itself where operands are float32."""
         return self._place(x, self.passing)
 
     def new_operand(self, x: np.ndarray, arena: Arena) -> np.ndarray:

@@ -65,7 +65,7 @@ class AttentionTwin:
         y[:, width:] = 0  # what an operand has beyond it
         sums = self.workspace.arena.take(B * n_heads * T, 2)
         shapes = q.shape, k.shape
-        q, k, v = (self.workspace.operand(x) for x in (q, k, v))
+        q, k, v = (self.workspace.head_operand(x) for x in (q, k, v))
         saved = self.Saved(q, k, v, shapes, sums, heads, next_draw(dropout, rng))
         self.workspace.kernels.attention.forward(
             y, sums, saved.q, saved.k, saved.v, heads, saved.dropping, self._scratch(saved)
@@ -76,7 +76,7 @@ class AttentionTwin:
         """dq, dk and dv are written into q, k and v, or into `passing` where these are rounded."""
         q, k, v, (q_shape, kv_shape), sums, heads, dropping = saved
         dq, dk, dv = q, k, v
-        if self.workspace.rounds:
+        if self.workspace.rounds_heads:
             take = self.workspace.passing.take
             dq, dk, dv = (rows(take(*shape)) for shape in (q_shape, kv_shape, kv_shape))
         self.workspace.kernels.attention.backward(

@@ -1,7 +1,7 @@
 """The twin of `ops.feed_forward`: the twins of its parts, gated or not.
 
 Without a gate neither z nor f(z) is kept in full: the activation writes the operand of the product that
-follows, and its derivative, rounded like it.
+follows, and its derivative, rounded too.
 """
 
 from typing import Any, NamedTuple
@@ -50,7 +50,7 @@ class FeedForwardTwin:
             return self._forward_gated(x, first, down, gate, alpha, activation)
         workspace.passing.reset()
         z = linear.apply(workspace.unrounded(*x.shape[:-1], up.weight.value.shape[1]), first)
-        act = ActivationTwin.Saved(activation, workspace.operand_or(z), alpha)
+        act = ActivationTwin.Saved(activation, workspace.slopes(z), alpha)
         h = workspace.new_operand(z, workspace.arena)
         self.activation.write(h, z, act)
         last = LinearTwin.Saved(h, *down)

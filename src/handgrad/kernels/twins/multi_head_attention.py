@@ -67,15 +67,16 @@ class MultiHeadAttentionTwin:
             offset = 0 if past is None else past[0].shape[2]
             angles = _angles(x.shape[-2], q.shape[-1] // n_heads, offset, rope_base)
             q, k = (
-                self._turned(self.workspace.unrounded(*x.shape), x, angles, heads, 1)
+                self._turned(self.workspace.unrounded_heads(*x.shape), x, angles, heads, 1)
                 for x, heads in ((q, n_heads), (k, n_kv_heads))
             )
         if past is not None:
             k, v = self._after(past[0], k), self._after(past[1], v)
-        output_a = self.workspace.new_operand(q, self.workspace.arena)
+        attended = self.workspace.attended(q)
         saved_a = self.attention.write(
-            output_a, q, k, v, n_heads=n_heads, n_kv_heads=n_kv_heads, causal=causal, dropout=dropout, rng=rng
+            attended, q, k, v, n_heads=n_heads, n_kv_heads=n_kv_heads, causal=causal, dropout=dropout, rng=rng
         )
+        output_a = attended if self.workspace.rounds_heads else self.workspace.operand(attended)
         last = LinearTwin.Saved(output_a, *output)
         y = self.linear.apply(self.workspace.like(x), last)
         saved_q, saved_k, saved_v = layers
@@ -113,7 +114,7 @@ class MultiHeadAttentionTwin:
 
     def _projected(self, x: np.ndarray, layer: LinearTwin.Saved, keep: bool) -> np.ndarray:
         shape = *x.shape[:-1], layer.weight.value.shape[1]
-        place = self.workspace.arena.take(*shape) if keep else self.workspace.unrounded(*shape)
+        place = self.workspace.arena.take(*shape) if keep else self.workspace.unrounded_heads(*shape)
         return self.linear.apply(place, layer)
 
     def _turned(self, y: np.ndarray, x: np.ndarray, angles: Angles, n_heads: int, sign: int) -> np.ndarray:
