@@ -10,7 +10,7 @@ from handgrad import cli
 from handgrad.benchmark import against, profile, worker, workload
 from handgrad.engines import fits
 from handgrad.errors import UserError
-from handgrad.kernels import peaks
+from handgrad.kernels import machine, peaks
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import count
 
@@ -65,6 +65,24 @@ def test_products_are_counted_to_the_operation(profiled):
     pairs = TINY.context_length * (TINY.context_length + 1) // 2
     assert operations["attention.forward"] == TINY.n_layers * BATCH * pairs * 2 * 2 * TINY.d_model
     assert operations["attention.backward"] == 2.5 * operations["attention.forward"]
+
+
+def test_products_of_integers_are_counted_without_their_scales(monkeypatch):
+    monkeypatch.setattr(machine, "INT16", "emulate" if machine.INT16 == "none" else machine.INT16)
+    config = TINY.replace(vocab_size=32, d_model=32)  # nothing is filled up
+    rows = profile.profile(config, batch_size=BATCH, precision="int16", n_steps=2).rows
+    operations = {row.kernel: row.operations for row in rows}
+    weights = operations["products_int16.affine"] + operations["products_int16.add_gradient"]
+    assert weights == 6 * BATCH * config.context_length * count(config).matrix_parameters
+
+
+def test_a_share_is_that_of_the_peak_of_its_own_products():
+    rates = [peaks.Rate(float(n), float(n)) for n in range(1, 6)]
+    measured = peaks.Peaks(*rates)
+    names = "products.affine", "products_bfloat16.affine", "products_int16.affine", "attention.forward"
+    assert [measured.products(name).one_core for name in names] == [1, 2, 3, 1]
+    without = peaks.Peaks(rates[0], None, None, *rates[3:])
+    assert without.products("products_int16.affine") == rates[0]
 
 
 def test_bytes_are_those_a_kernel_works_on(profiled):

@@ -47,8 +47,7 @@ class Measurement:
     @property
     def of_peak(self) -> float:
         """The share of the products' peak on all cores."""
-        tiles = self.peaks.bfloat16 if self.precision == "bfloat16" else None
-        return self.operations_per_second / (tiles or self.peaks.float32).all_cores
+        return self.operations_per_second / self.peaks.products(self.precision).all_cores
 
 
 def measure(

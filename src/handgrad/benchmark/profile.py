@@ -19,7 +19,7 @@ import numpy as np
 
 from handgrad.benchmark import ours
 from handgrad.engines import parallel
-from handgrad.kernels import jit
+from handgrad.kernels import jit, products_int16
 from handgrad.model.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ class Row:
     def of_peak(self, peaks: "Peaks") -> float | None:
         """The share of what binds this kernel on one core; None where nothing is counted."""
         if self.operations:
-            tiles = peaks.bfloat16 if "bfloat16" in self.kernel else None
-            return self.operations / self.seconds / (tiles or peaks.float32).one_core
+            return self.operations / self.seconds / peaks.products(self.kernel).one_core
         return self.bytes / self.seconds / peaks.memory.one_core if self.bytes else None
 
 
@@ -159,6 +158,8 @@ def work(kernel: Callable[..., Any], arguments: Sequence[Any]) -> tuple[float, f
 
 
 def _operations(name: str, given: dict[str, Any]) -> float:
+    if name == "products_int16.affine":  # whose operand holds scales too
+        return 2.0 * given["out"].size * products_int16.depth(given["panels"].shape[1])
     if name.endswith(".affine"):
         return 2.0 * given["a"].size * given["out"].shape[1]
     if name.endswith(".add_gradient"):

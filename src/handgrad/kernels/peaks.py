@@ -1,8 +1,9 @@
 """What this machine can do at most, measured: the numbers that a kernel's speed is compared with.
 
-Products are bound by multiply-adds, of vectors or of AMX tiles; everything else by how fast numbers are read
-and written. Each is measured on one core and on all together, which share memory and often a power limit.
-Bandwidth is that of the triad a = b + s c (McCalpin, STREAM, 1995), its three arrays counted once each.
+Products are bound by multiply-adds, of vectors, of pairs of integers or of AMX tiles; everything else by how
+fast numbers are read and written. Each is measured on one core and on all together, which share memory and
+often a power limit. Bandwidth is that of the triad a = b + s c (McCalpin, STREAM, 1995), its three arrays
+counted once each.
 """
 
 import functools
@@ -38,9 +39,10 @@ from handgrad.kernels.amx import (
     zero3,
 )
 from handgrad.kernels.arena import aligned
+from handgrad.kernels.integers import word_multiply_adder
 from handgrad.kernels.jit import kernel
 from handgrad.kernels.machine import LANES
-from handgrad.kernels.vector import VECTOR, at_address, counted_loop, multiply_adder, splat
+from handgrad.kernels.vector import VECTOR, WORDS, at_address, counted_loop, multiply_adder, splat
 
 REPETITIONS = 7
 SECONDS = 0.05
@@ -73,8 +75,17 @@ class Peaks:
     float32: Rate
     bfloat16: Rate | None
     """On AMX tiles; None where there are none."""
+    int16: Rate | None
+    """Pairs of integers; None where no instruction multiplies them."""
     cache: Rate
     memory: Rate
+
+    def products(self, name: str) -> Rate:
+        """The peak of the products in whose name a precision stands; else of float32's."""
+        for precision, rate in (("bfloat16", self.bfloat16), ("int16", self.int16)):
+            if precision in name and rate is not None:
+                return rate
+        return self.float32
 
 
 def measure(n_cores: int, report: Callable[[str], object] = lambda what: None) -> Peaks:
@@ -85,11 +96,15 @@ def measure(n_cores: int, report: Callable[[str], object] = lambda what: None) -
     if machine.AMX == "hardware":
         report("bfloat16 tiles")
         bfloat16 = _measured(_multiplying_tiles, 2 * SIDE**3, n_cores)
+    int16 = None
+    if machine.INT16 in ("vnni", "madd"):
+        report("int16 multiply-adds")
+        int16 = _measured(_multiplying_words, 4 * SUMS * LANES, n_cores)
     report("cache bandwidth")
     cache = _measured(lambda: _adding(CACHE_BYTES), CACHE_BYTES, n_cores)
     report("memory bandwidth")
     n_bytes = min(MEMORY_BYTES, MOST_MEMORY_BYTES // n_cores)
-    return Peaks(float32, bfloat16, cache, _measured(lambda: _adding(n_bytes), n_bytes, n_cores))
+    return Peaks(float32, bfloat16, int16, cache, _measured(lambda: _adding(n_bytes), n_bytes, n_cores))
 
 
 def _measured(make: Callable[[], Callable[[int], object]], work: int, n_cores: int) -> Rate:
@@ -117,6 +132,11 @@ def _rate(runs: list[Callable[[int], object]], work: int) -> float:
 def _multiplying() -> Callable[[int], object]:
     out = aligned(LANES)
     return lambda n: multiply_adds(n, np.float32(0.5), out)
+
+
+def _multiplying_words() -> Callable[[int], object]:
+    out = aligned(LANES)
+    return lambda n: multiply_words(n, out)
 
 
 def _multiplying_tiles() -> Callable[[int], object]:
@@ -147,6 +167,28 @@ def add_products(typing_context: Any, n: Any, factor: Any, to: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.float32, types.int64), emit
+
+
+@intrinsic
+def add_word_products(typing_context: Any, n: Any, to: Any) -> Any:
+    """The same for words of two integers: n times x = x + x y, pair by pair."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        n, to = args
+        multiply_add = word_multiply_adder(builder)
+        y = ir.Constant(WORDS, [3] * LANES)
+        starts = [ir.Constant(WORDS, [i] * LANES) for i in range(SUMS)]
+        sums = counted_loop(builder, n, starts, lambda sums: [multiply_add(x, y, x) for x in sums])
+        builder.store(functools.reduce(builder.add, sums), at_address(builder, to, 0, WORDS), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@kernel
+def multiply_words(n, out):
+    """n rounds of SUMS multiply-adds of vectors of pairs, in registers; `out` (LANES,) is written once."""
+    add_word_products(n, out.ctypes.data)
 
 
 @kernel

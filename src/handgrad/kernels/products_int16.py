@@ -86,6 +86,12 @@ def _n_scales(n_rows: int) -> int:
     return (n_rows + BLOCK // 2) // (1 + BLOCK // 2)
 
 
+@shared
+def depth(n_rows: int) -> int:
+    """How many numbers, zeros that fill them up included, panels of so many rows are summed over."""
+    return 2 * (n_rows - _n_scales(n_rows))
+
+
 @inner
 def _pack_block(panels, weight, b, first, n_rows):
     """Block b of the panels of a weight (K, N): rows `first` to `first` + n_rows."""
@@ -201,7 +207,7 @@ def affine(out, a, panels, bias, add, scratch):
     """out (M, N) = A (M, K) @ W + bias; with `add`, out += A @ W. No bias has length 0."""
     M, N = out.shape
     n_scales = _n_scales(panels.shape[1])
-    n_words = panels.shape[1] - n_scales
+    n_words = depth(panels.shape[1]) // 2
     stride, numbers = HALF_WORD * a.shape[1], a[0, head(2 * n_words) :].ctypes.data
     spare = room(scratch)
     c = Matrix(out.ctypes.data, FLOAT * N)
