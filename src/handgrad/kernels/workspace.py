@@ -58,6 +58,13 @@ class Workspace:
         """Room for an activation of which only the operand is kept: the arena, if they are one array."""
         return (self.passing if self.rounds else self.arena).take(*shape)
 
+    def normed(self, x: np.ndarray, before_products: bool) -> np.ndarray:
+        """Room for what a norm makes of x, of which only the operand is kept `before_products`."""
+        if not before_products:
+            return self.like(x)
+        self.passing.reset()
+        return self.unrounded(*x.shape)
+
     def head_operand(self, x: np.ndarray) -> np.ndarray:
         """Queries, keys or values as attention reads them."""
         return self.operand(x) if self.rounds_heads else rows(x)

@@ -38,39 +38,22 @@ class AttentionTwin:
         causal: bool = True,
         dropout: float = 0.0,
         rng: Counted | None = None,
+        y: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Saved]:
-        y = self.workspace.like(q)
-        saved = self.write(
-            rows(y), q, k, v, n_heads=n_heads, n_kv_heads=n_kv_heads, causal=causal, dropout=dropout, rng=rng
-        )
-        return y, saved
-
-    def write(
-        self,
-        y: np.ndarray,
-        q: np.ndarray,
-        k: np.ndarray,
-        v: np.ndarray,
-        *,
-        n_heads: int,
-        n_kv_heads: int,
-        causal: bool = True,
-        dropout: float = 0.0,
-        rng: Counted | None = None,
-    ) -> Saved:
-        """The result is written into y, an operand or a float32 array (B T, H K)."""
+        """The result is written into `y`, an operand or a float32 array (B T, H K), where there is one."""
+        y = self.workspace.like(q) if y is None else y
         B, T, width = q.shape
         d_head = width // n_heads
         heads = Heads(B, n_heads, n_kv_heads, d_head, np.float32(1.0 / math.sqrt(d_head)), causal)
-        y[:, width:] = 0  # what an operand has beyond it
+        y[..., width:] = 0  # what an operand has beyond it
         sums = self.workspace.arena.take(B * n_heads * T, 2)
         shapes = q.shape, k.shape
         q, k, v = (self.workspace.head_operand(x) for x in (q, k, v))
         saved = self.Saved(q, k, v, shapes, sums, heads, next_draw(dropout, rng))
         self.workspace.kernels.attention.forward(
-            y, sums, saved.q, saved.k, saved.v, heads, saved.dropping, self._scratch(saved)
+            rows(y), sums, q, k, v, heads, saved.dropping, self._scratch(saved)
         )
-        return saved
+        return y, saved
 
     def backward(self, dy: np.ndarray, saved: Saved) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """dq, dk and dv are written into q, k and v, or into `passing` where these are rounded."""

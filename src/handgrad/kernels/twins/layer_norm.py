@@ -23,12 +23,7 @@ class LayerNormTwin:
     def forward(
         self, x: np.ndarray, gamma: Weight, beta: Weight | None = None, *, eps: float = 1e-5
     ) -> tuple[np.ndarray, Saved]:
-        if self.before_products:
-            self.workspace.passing.reset()
-            y = self.workspace.unrounded(*x.shape)
-        else:
-            y = self.workspace.like(x)
-        n_rows = x.size // x.shape[-1]
+        y, n_rows = self.workspace.normed(x, self.before_products), x.size // x.shape[-1]
         mean, rstd = (self.workspace.arena.take(n_rows) for _ in range(2))
         norms.forward(rows(y), mean, rstd, rows(x), gamma.value, value_of(beta), np.float32(eps), True)
         return y, self.Saved(x, gamma, beta, mean, rstd)

@@ -73,8 +73,16 @@ class MultiHeadAttentionTwin:
         if past is not None:
             k, v = self._after(past[0], k), self._after(past[1], v)
         attended = self.workspace.attended(q)
-        saved_a = self.attention.write(
-            attended, q, k, v, n_heads=n_heads, n_kv_heads=n_kv_heads, causal=causal, dropout=dropout, rng=rng
+        _, saved_a = self.attention.forward(
+            q,
+            k,
+            v,
+            n_heads=n_heads,
+            n_kv_heads=n_kv_heads,
+            causal=causal,
+            dropout=dropout,
+            rng=rng,
+            y=attended,
         )
         output_a = attended if self.workspace.rounds_heads else self.workspace.operand(attended)
         last = LinearTwin.Saved(output_a, *output)

@@ -21,12 +21,7 @@ class RMSNormTwin:
         self.workspace, self.before_products = workspace, before_products
 
     def forward(self, x: np.ndarray, gamma: Weight, *, eps: float = 1e-5) -> tuple[np.ndarray, Saved]:
-        if self.before_products:
-            self.workspace.passing.reset()
-            y = self.workspace.unrounded(*x.shape)
-        else:
-            y = self.workspace.like(x)
-        n_rows = x.size // x.shape[-1]
+        y, n_rows = self.workspace.normed(x, self.before_products), x.size // x.shape[-1]
         mean, rstd = (self.workspace.arena.take(n_rows) for _ in range(2))
         norms.forward(rows(y), mean, rstd, rows(x), gamma.value, NONE, np.float32(eps), False)
         return y, self.Saved(x, gamma, mean, rstd)
