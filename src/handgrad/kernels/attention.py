@@ -21,20 +21,19 @@ from handgrad.kernels.arena import round_up
 from handgrad.kernels.dropout import dropped, factor
 from handgrad.kernels.functions import largest
 from handgrad.kernels.jit import inner, kernel, shared
-from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
+from handgrad.kernels.machine import LANES, MICRO_COLUMNS
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.products import (
     FLOAT,
-    ROOM,
-    STEP,
-    Panels,
     add_product,
     multiply,
     pack_panels,
     pack_transposed,
-    room,
+    panels_at,
+    turned,
 )
 from handgrad.kernels.softmax import NOTHING, numerators, probabilities
+from handgrad.kernels.walk import ROOM, room
 
 ROWS = 24
 """Queries at a time: what to tune. More of them compute more scores that are masked; 48 are slower by a tenth
@@ -178,8 +177,8 @@ def forward(y, sums, q, k, v, heads, dropping, scratch):
     spare = room(scratch)
     probs = rows_at(scratch, at.probs, width)
     p = Matrix(probs.ctypes.data, FLOAT * width)
-    keys = Panels(base + FLOAT * at.keys_across, K * STEP, STEP)
-    values = Panels(base + FLOAT * at.down, S * STEP, STEP)
+    keys = panels_at(base + FLOAT * at.keys_across, K)
+    values = panels_at(base + FLOAT * at.down, S)
     for b in range(B):
         for g in range(G):
             kv = (b * S * G + g) * K * FLOAT
@@ -239,12 +238,11 @@ def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
     met = rows_at(scratch, at.dropped if dropping.limit else at.probs, width)
     p = Matrix(probs.ctypes.data, FLOAT * width)
     ds = Matrix(dscores.ctypes.data, FLOAT * width)
-    keys_across = Panels(base + FLOAT * at.keys_across, K * STEP, STEP)
-    values_across = Panels(base + FLOAT * at.values_across, K * STEP, STEP)
-    keys_down = Panels(base + FLOAT * at.down, S * STEP, STEP)
+    keys_across = panels_at(base + FLOAT * at.keys_across, K)
+    values_across = panels_at(base + FLOAT * at.values_across, K)
+    keys_down = panels_at(base + FLOAT * at.down, S)
     # dS and P again, transposed: their columns, which lie side by side, are the rows of A
-    ds_turned = Panels(ds.at, MICRO_ROWS * FLOAT, ds.stride)
-    p_turned = Panels(met.ctypes.data, MICRO_ROWS * FLOAT, ds.stride)
+    ds_turned, p_turned = turned(ds), turned(Matrix(met.ctypes.data, ds.stride))
     for b in range(B):
         for g in range(G):
             kv = (b * S * G + g) * K * FLOAT
@@ -261,8 +259,8 @@ def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
                     here = ((b * T + first) * H + h) * K * FLOAT
                     queries = Matrix(q.ctypes.data + here, q_stride)
                     outer = Matrix(dy.ctypes.data + here, q_stride)
-                    q_rows = Panels(base + FLOAT * at.queries, part.n_rows * STEP, STEP)
-                    dy_rows = Panels(base + FLOAT * at.dy, part.n_rows * STEP, STEP)
+                    q_rows = panels_at(base + FLOAT * at.queries, part.n_rows)
+                    dy_rows = panels_at(base + FLOAT * at.dy, part.n_rows)
                     # 1. S = Q K^T, as in forward 1
                     multiply(p, queries, keys_across, (part.n_rows, part.n_wide, K), spare)
                     # 2. dP = dY V^T, which undoes forward 3, Y = P V

@@ -5,11 +5,11 @@
 B is packed: a step of K reads `MICRO_COLUMNS` numbers that lie side by side, and multiplies them with one
 number of each row of A, broadcast to all lanes. A comes in two layouts:
 
-- `microkernel_of_rows`: A[i, k] lies at a + i stride + 4 k, as in a row-major array;
-- `microkernel_of_columns`: A[i, k] lies at a + k stride + 4 i, as in a transposed array, or a packed one.
+- by rows: A[i, k] lies at a + i stride + 4 k, as in a row-major array;
+- by columns: A[i, k] lies at a + k stride + 4 i, as in a transposed array, or a packed one.
 
-Numbers come in two kinds: float32, and words of two scaled integers (`integers`), whose sums are multiplied
-by the scale of their row and that of their column when they are done. C and start are float32.
+What the numbers are is a `Kind`: float32, or words of scaled integers, whose sums are multiplied by the scale
+of their row and that of their column when they are done. C and start are float32.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +65,7 @@ Finish = Callable[[ir.Value, ir.Value, int, int], ir.Value]
 
 
 class Kind(NamedTuple):
-    """What the numbers of A and B are."""
+    """What the numbers of A and B are, 32 bits for each step of K."""
 
     name: str
     vector: ir.VectorType
@@ -74,7 +74,7 @@ class Kind(NamedTuple):
     """Of the builder, the number of the last row, and the scales."""
 
 
-def _add(builder: ir.IRBuilder, last_row: ir.Value) -> Finish:
+def _add(builder: ir.IRBuilder, last_row: ir.Value, *no_scales: ir.Value) -> Finish:
     return lambda total, begin, i, j: builder.fadd(total, begin)
 
 
@@ -195,8 +195,10 @@ def _emit(
         builder.store(finish(total, begin, i, j), to, align=4)
 
 
-def _call(kind: Kind, by_columns: bool) -> Callable[..., Any]:
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+def microkernel(kind: Kind, by_columns: bool) -> Any:
+    """The intrinsic that calls the microkernel of `kind`; by columns, A's columns lie side by side."""
+
+    def call(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         numbers: list[ir.Value] = []
         for kind_of, value in zip(signature.args, args, strict=True):
             is_tuple = isinstance(kind_of, types.BaseTuple)
@@ -204,32 +206,11 @@ def _call(kind: Kind, by_columns: bool) -> Callable[..., Any]:
         builder.call(_function(builder.module, kind, by_columns, len(numbers)), numbers)
         return context.get_dummy_value()
 
-    return emit
-
-
-def _microkernel(by_columns: bool) -> Any:
     @intrinsic
-    def microkernel(
-        typing_context: Any, c: Any, start: Any, a: Any, last_row: Any, b: Any, n_steps: Any
-    ) -> Any:
-        """C = A @ B + start, for one block; rows of A after `last_row` are read as that row."""
-        return types.void(c, start, a, *[types.int64] * 3), _call(FLOAT32, by_columns)
-
-    return microkernel
-
-
-def _word_microkernel(by_columns: bool) -> Any:
-    @intrinsic
-    def microkernel(
+    def multiply_block(
         typing_context: Any, c: Any, start: Any, a: Any, last_row: Any, b: Any, n_steps: Any, scales: Any
     ) -> Any:
-        """The same for scaled integers; a step is a word of A and B."""
-        return types.void(c, start, a, *[types.int64] * 3, scales), _call(INT16, by_columns)
+        """C = A @ B + start, for one block; rows of A after `last_row` are read as that row."""
+        return types.void(c, start, a, *[types.int64] * 3, scales), call
 
-    return microkernel
-
-
-microkernel_of_rows = _microkernel(by_columns=False)
-microkernel_of_columns = _microkernel(by_columns=True)
-word_microkernel_of_rows = _word_microkernel(by_columns=False)
-word_microkernel_of_columns = _word_microkernel(by_columns=True)
+    return multiply_block

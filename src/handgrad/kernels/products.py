@@ -2,9 +2,7 @@ r"""float32 matrix products: $C = AB$ with a packed B, and a weight's gradient, 
 
 A weight is packed once per update into panels of `MICRO_COLUMNS` columns: panel p holds, row after row, the
 numbers that one step of a microkernel reads. Forward takes panels of W, backward panels of its transpose.
-Three loops lie around the microkernel (Goto & van de Geijn, "Anatomy of high-performance matrix
-multiplication", 2008): a panel's part of `BLOCKS.steps` rows stays in the first-level cache while all rows of
-A pass by.
+`walk` says in which order they meet the rows of A.
 """
 
 from typing import NamedTuple
@@ -14,8 +12,21 @@ import numpy as np
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
-from handgrad.kernels.microkernel import Matrix, microkernel_of_columns, microkernel_of_rows
-from handgrad.kernels.vector import load, move, prefetch, store, transpose_block
+from handgrad.kernels.microkernel import FLOAT32, Matrix
+from handgrad.kernels.vector import load, move, store, transpose_block
+from handgrad.kernels.walk import (
+    ROOM,
+    STEP,
+    WORD,
+    Left,
+    Right,
+    Size,
+    beginning,
+    onto,
+    onto_nothing,
+    room,
+    walking,
+)
 
 
 class Blocks(NamedTuple):
@@ -30,49 +41,13 @@ class Blocks(NamedTuple):
 
 
 BLOCKS = Blocks(steps=384, rows=384, columns=384)
-FLOAT = 4
+FLOAT = WORD
 """Bytes of a float32."""
-STEP = FLOAT * MICRO_COLUMNS
-"""Bytes from one row of a panel to the next."""
-LINE = 64
-"""Bytes of a cache line."""
-EDGE = MICRO_ROWS * MICRO_COLUMNS
-ROOM = 2 * EDGE
-"""float32 numbers at the beginning of scratch that `room` lays out."""
 DTYPE: type = np.float32
 BYTES = FLOAT
 OPERAND: type = np.float32
 TOKENS = 384
 """The most tokens in one part of a batch, if one sequence has no more."""
-
-
-class Panels(NamedTuple):
-    """An operand cut into panels: B's of MICRO_COLUMNS columns, A's of MICRO_ROWS rows."""
-
-    at: int
-    panel: int
-    """Bytes from panel to panel."""
-    step: int
-    """Bytes from one step of K to the next."""
-
-
-class Start(NamedTuple):
-    """What a product is added to: a matrix, zeros, or a bias, which is the same for all rows."""
-
-    at: int
-    stride: int
-    """Bytes from row to row: zero where all rows are the same."""
-    panel: int
-    """Bytes from one panel's columns to the next."""
-
-
-class Room(NamedTuple):
-    """Addresses in scratch."""
-
-    zeros: int
-    """A row of zeros."""
-    edge: int
-    """A whole block of C, for those that stand over C's edge."""
 
 
 def packed_shape(K: int, N: int) -> tuple[int, int, int]:
@@ -95,89 +70,42 @@ def scratch_size(K: int) -> int:
     return ROOM + BLOCKS.rows * (MICRO_COLUMNS + round_up(BLOCKS.columns, MICRO_ROWS)) + LANES
 
 
-@inner
-def room(scratch):
-    scratch[:MICRO_COLUMNS] = np.float32(0.0)
-    return Room(scratch.ctypes.data, scratch.ctypes.data + FLOAT * EDGE)
+_walk_rows = walking(FLOAT32, by_columns=False)
+_walk_columns = walking(FLOAT32, by_columns=True)
+NO_SCALES = Matrix(0, 0)
 
 
 @inner
-def copy(target, source, n_rows, n_columns):
-    for i in range(n_rows):
-        for j in range(n_columns):
-            number = load(source.at + i * source.stride + FLOAT * j)
-            store(target.at + i * target.stride + FLOAT * j, number)
+def panels_at(at, n_rows):
+    """B, packed in panels of so many rows."""
+    return Right(at, n_rows * STEP, 0)
 
 
-def _multiplying(microkernel):
-    """The loops around `microkernel`."""
-
-    @inner
-    def multiply(c, start, a, b, size, edge):
-        """C (M, N) = A (M, K) @ B (K, N) + start. Blocks that stand over C's edge are computed in `edge`."""
-        M, N, K = size
-        for k in range(0, K, BLOCKS.steps):
-            n_steps = min(BLOCKS.steps, K - k)
-            n_lines = n_steps * STEP // LINE * MICRO_ROWS // M + 1
-            for panel in range((N + MICRO_COLUMNS - 1) // MICRO_COLUMNS):
-                n_columns = min(MICRO_COLUMNS, N - panel * MICRO_COLUMNS)
-                b_from = b.at + panel * b.panel + k * STEP
-                next_line = b_from + b.panel
-                for m in range(0, M, MICRO_ROWS):
-                    for _ in range(n_lines):  # of the next panel, while this one is in the cache
-                        prefetch(next_line)
-                        next_line += LINE
-                    n_rows = min(MICRO_ROWS, M - m)
-                    target = Matrix(c.at + m * c.stride + panel * STEP, c.stride)
-                    origin = target  # what earlier steps of K have summed
-                    if k == 0:
-                        origin = Matrix(start.at + m * start.stride + panel * start.panel, start.stride)
-                    whole = n_rows == MICRO_ROWS and n_columns == MICRO_COLUMNS
-                    to, begin = target, origin
-                    if not whole:
-                        to = begin = Matrix(edge, STEP)
-                        copy(to, origin, n_rows, n_columns)
-                    a_from = a.at + (m // MICRO_ROWS) * a.panel + k * a.step
-                    microkernel(to, begin, Matrix(a_from, a.stride), n_rows - 1, b_from, n_steps)
-                    if not whole:
-                        copy(target, to, n_rows, n_columns)
-
-    return multiply
-
-
-class Operand(NamedTuple):
-    """A: MICRO_ROWS rows at a time."""
-
-    at: int
-    panel: int
-    """Bytes to the next MICRO_ROWS rows."""
-    step: int
-    """Bytes to the next step of K."""
-    stride: int
-    """What the microkernel takes for its stride: from row to row, or from step to step."""
-
-
-_multiply_rows = _multiplying(microkernel_of_rows)
-_multiply_columns = _multiplying(microkernel_of_columns)
+@inner
+def turned(a):
+    """The transpose of a row-major matrix: its columns, which lie side by side, are A's rows."""
+    return Left(a.at, MICRO_ROWS * FLOAT, a.stride, NO_SCALES)
 
 
 @inner
 def multiply_from(c, start, a, b, size, edge):
     """C = A @ B + start for a row-major A."""
-    _multiply_rows(c, start, Operand(a.at, MICRO_ROWS * a.stride, FLOAT, a.stride), b, size, edge)
+    M, N, K = size
+    rows = Left(a.at, MICRO_ROWS * a.stride, a.stride, NO_SCALES)
+    _walk_rows(c, start, rows, b, Size(M, N, K, BLOCKS.steps), edge)
 
 
 @inner
 def multiply(c, a, b, size, spare):
     """C = A @ B for a row-major A."""
-    multiply_from(c, Start(spare.zeros, 0, 0), a, b, size, spare.edge)
+    multiply_from(c, onto_nothing(spare), a, b, size, spare.edge)
 
 
 @inner
 def add_product(c, a, b, size, spare):
     """C += A @ B for an A whose columns lie side by side."""
-    rows = Operand(a.at, a.panel, a.step, a.step)
-    _multiply_columns(c, Start(c.at, c.stride, STEP), rows, b, size, spare.edge)
+    M, N, K = size
+    _walk_columns(c, onto(c), a, b, Size(M, N, K, BLOCKS.steps), spare.edge)
 
 
 def _packing(width):
@@ -254,14 +182,9 @@ def affine(out, a, panels, bias, add, scratch):
     M, K = a.shape
     N = out.shape[1]
     spare = room(scratch)
-    c = Matrix(out.ctypes.data, FLOAT * N)
-    start = Start(spare.zeros, 0, 0)
-    if add:
-        start = Start(c.at, c.stride, STEP)
-    elif bias.size:
-        start = Start(bias.ctypes.data, 0, STEP)
-    b = Panels(panels.ctypes.data, K * STEP, STEP)
-    multiply_from(c, start, Matrix(a.ctypes.data, FLOAT * K), b, (M, N, K), spare.edge)
+    c, rows = Matrix(out.ctypes.data, FLOAT * N), Matrix(a.ctypes.data, FLOAT * K)
+    b = panels_at(panels.ctypes.data, K)
+    multiply_from(c, beginning(c, bias, add, spare), rows, b, (M, N, K), spare.edge)
 
 
 @kernel
@@ -278,11 +201,11 @@ def add_gradient(dweight, x, dy, scratch):
         n_rows = min(block, M - m)
         for k in range(0, K, BLOCKS.columns):
             width = min(BLOCKS.columns, K - k)
-            a = Panels(packed_x, n_rows * MICRO_ROWS * FLOAT, MICRO_ROWS * FLOAT)
+            a = Left(packed_x, n_rows * MICRO_ROWS * FLOAT, MICRO_ROWS * FLOAT, NO_SCALES)
             pack_rows(a.at, a.panel, Matrix(x.ctypes.data + FLOAT * (m * K + k), FLOAT * K), n_rows, width)
             for n in range(0, N, MICRO_COLUMNS):
                 n_columns = min(MICRO_COLUMNS, N - n)
-                b = Panels(packed_dy, 0, STEP)
+                b = Right(packed_dy, 0, 0)  # one panel: none follows
                 dy_block = Matrix(dy.ctypes.data + FLOAT * (m * N + n), FLOAT * N)
                 pack_panels(b.at, n_rows * STEP, dy_block, n_rows, n_columns)
                 c = Matrix(dweight.ctypes.data + FLOAT * (k * N + n), FLOAT * N)

@@ -18,8 +18,6 @@ The gradient of a weight sums over tokens: $dW_{kn} = \sum_m q_{mk}\,(s_{m\,b(k)
 used as they are; what is in brackets is scaled anew, by columns, for each block b of K and of tokens.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from handgrad.kernels.arena import round_up
@@ -36,15 +34,11 @@ from handgrad.kernels.integers import (
 )
 from handgrad.kernels.jit import inner, kernel, shared
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
-from handgrad.kernels.microkernel import (
-    Matrix,
-    Scales,
-    word_microkernel_of_columns,
-    word_microkernel_of_rows,
-)
-from handgrad.kernels.products import FLOAT, LINE, ROOM, STEP, Start, copy, room
+from handgrad.kernels.microkernel import INT16, Matrix
+from handgrad.kernels.products import FLOAT
 from handgrad.kernels.scaled import BLOCK, GRAIN, HALF_WORD, WORD, head, n_blocks, operand_shape, slice_rows
-from handgrad.kernels.vector import load, prefetch, store, transpose_block
+from handgrad.kernels.vector import load, store, transpose_block
+from handgrad.kernels.walk import ROOM, STEP, Left, Right, Size, beginning, onto, room, walking
 
 __all__ = ["add_column_sums", "add_gradient", "affine", "operand_shape", "pack", "packed_shape", "slice_rows"]
 
@@ -143,63 +137,8 @@ def pack(panels, transposed, weight, first, last):
     _pack_transposed(transposed, weight, first, last)
 
 
-class Left(NamedTuple):
-    """A: MICRO_ROWS rows at a time. Addresses and bytes."""
-
-    at: int
-    panel: int
-    """To the next MICRO_ROWS rows."""
-    stride: int
-    """What the microkernel takes for its stride: from row to row, or from step to step."""
-    scales: int
-    scale_stride: int
-    """From one row's scale to the next."""
-
-
-class Right(NamedTuple):
-    """B, in panels. Addresses and bytes."""
-
-    at: int
-    panel: int
-    """To the next panel, of words and of scales."""
-    scales: int
-
-
-def _multiplying(microkernel):
-    """The loops around `microkernel`, for one block of the summed axis."""
-
-    @inner
-    def multiply(c, start, a, b, size, edge):
-        """C (M, N) = A @ B + start; n_steps words. Blocks that stand over C's edge are computed in `edge`."""
-        M, N, n_steps = size
-        n_lines = n_steps * STEP // LINE * MICRO_ROWS // M + 1
-        for panel in range((N + MICRO_COLUMNS - 1) // MICRO_COLUMNS):
-            n_columns = min(MICRO_COLUMNS, N - panel * MICRO_COLUMNS)
-            b_from = b.at + panel * b.panel
-            next_line = b_from + b.panel
-            for m in range(0, M, MICRO_ROWS):
-                for _ in range(n_lines):  # of the next panel, while this one is in the cache
-                    prefetch(next_line)
-                    next_line += LINE
-                n_rows = min(MICRO_ROWS, M - m)
-                target = Matrix(c.at + m * c.stride + panel * STEP, c.stride)
-                origin = Matrix(start.at + m * start.stride + panel * start.panel, start.stride)
-                whole = n_rows == MICRO_ROWS and n_columns == MICRO_COLUMNS
-                to, begin = target, origin
-                if not whole:
-                    to = begin = Matrix(edge, STEP)
-                    copy(to, origin, n_rows, n_columns)
-                a_from = Matrix(a.at + (m // MICRO_ROWS) * a.panel, a.stride)
-                scales = Scales(a.scales + m * a.scale_stride, a.scale_stride, b.scales + panel * b.panel)
-                microkernel(to, begin, a_from, n_rows - 1, b_from, n_steps, scales)
-                if not whole:
-                    copy(target, to, n_rows, n_columns)
-
-    return multiply
-
-
-_multiply_rows = _multiplying(word_microkernel_of_rows)
-_multiply_columns = _multiplying(word_microkernel_of_columns)
+_walk_rows = walking(INT16, by_columns=False)
+_walk_columns = walking(INT16, by_columns=True)
 
 
 @kernel
@@ -210,22 +149,11 @@ def affine(out, a, panels, bias, add, scratch):
     n_words = depth(panels.shape[1]) // 2
     stride, numbers = HALF_WORD * a.shape[1], a[0, head(2 * n_words) :].ctypes.data
     spare = room(scratch)
-    c = Matrix(out.ctypes.data, FLOAT * N)
-    so_far = Start(c.at, c.stride, STEP)
-    start = Start(spare.zeros, 0, 0)
-    if add:
-        start = so_far
-    elif bias.size:
-        start = Start(bias.ctypes.data, 0, STEP)
-    block = slice_rows(2 * n_words) // 2
-    for b in range(n_scales):
-        first = b * block
-        a_scales = a.ctypes.data + WORD * b
-        left = Left(numbers + WORD * first, MICRO_ROWS * stride, stride, a_scales, stride)
-        at = panels.ctypes.data
-        right = Right(at + STEP * (n_scales + first), STEP * panels.shape[1], at + STEP * b)
-        size = M, N, min(block, n_words - first)
-        _multiply_rows(c, start if b == 0 else so_far, left, right, size, spare.edge)
+    c, scales, at = Matrix(out.ctypes.data, FLOAT * N), Matrix(a.ctypes.data, stride), panels.ctypes.data
+    left = Left(numbers, MICRO_ROWS * stride, stride, scales)
+    right = Right(at + STEP * n_scales, STEP * panels.shape[1], at)
+    size = Size(M, N, n_words, slice_rows(2 * n_words) // 2)
+    _walk_rows(c, beginning(c, bias, add, spare), left, right, size, spare.edge)
 
 
 @inner
@@ -251,7 +179,7 @@ def add_gradient(dweight, x, dy, scratch):
     M = x.shape[0]
     spare = room(scratch)
     scratch[UNIT] = ONE
-    unit = scratch.ctypes.data + FLOAT * UNIT
+    unit = Matrix(scratch.ctypes.data + FLOAT * UNIT, 0)
     packed_dy, packed_x = scratch.ctypes.data + FLOAT * PACKED_DY, scratch.ctypes.data + FLOAT * PACKED_X
     factors = scratch[FACTORS : FACTORS + BLOCK]
     scales = scratch.ctypes.data + FLOAT * COLUMN_SCALES
@@ -268,7 +196,7 @@ def add_gradient(dweight, x, dy, scratch):
             x_at = x_numbers + m * x_stride + HALF_WORD * k
             _pair_columns(packed_x, x_at, x_stride, n_tokens, n_rows, spare.zeros)
             step = WORD * MICRO_ROWS
-            left = Left(packed_x, n_pairs * step, step, unit, 0)
+            left = Left(packed_x, n_pairs * step, step, unit)
             for n in range(0, N, MICRO_COLUMNS):
                 if n % dy_block == 0:
                     for i in range(n_tokens):
@@ -278,9 +206,8 @@ def add_gradient(dweight, x, dy, scratch):
                 per_one_of_scaled_columns(scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
                 round_scaled_columns(packed_dy, scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
                 c = Matrix(dweight.ctypes.data + FLOAT * (k * N + n), FLOAT * N)
-                right = Right(packed_dy, 0, scales)
-                size = n_rows, min(MICRO_COLUMNS, N - n), n_pairs
-                _multiply_columns(c, Start(c.at, c.stride, STEP), left, right, size, spare.edge)
+                size = Size(n_rows, min(MICRO_COLUMNS, N - n), n_pairs, n_pairs)
+                _walk_columns(c, onto(c), left, Right(packed_dy, 0, scales), size, spare.edge)
 
 
 @kernel
