@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from handgrad.kernels.integers import TOP
-from handgrad.kernels.scaled import slice_rows
+from handgrad.kernels.scaled import TOP, slice_rows
 from handgrad.ops import activation, attention, dropout, feed_forward, linear, prelu, softmax, unembedding
 from handgrad.shapes import product_over_rows
 

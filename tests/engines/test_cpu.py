@@ -17,9 +17,9 @@ from handgrad.engines import cpu, cpu_memory, reference
 from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.errors import UserError
 from handgrad.kernels import machine, products
-from handgrad.kernels.integers import TOP
 from handgrad.kernels.precision import kernels_for
 from handgrad.kernels.random import Counted
+from handgrad.kernels.scaled import TOP
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import matrix_shapes
 from handgrad.model.init import init

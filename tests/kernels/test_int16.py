@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from handgrad.kernels import machine, products_int16
-from handgrad.kernels.integers import TOP
+from handgrad.kernels import machine, products_int16, scaled_panels
+from handgrad.kernels.quantize import INT16
 from handgrad.kernels.rounding import round_rows
-from handgrad.kernels.scaled import BLOCK, head, n_blocks, operand_shape, slice_rows
+from handgrad.kernels.scaled import BLOCK, TOP, head, n_blocks, operand_shape, slice_rows
 from tests.kernels.test_machines import python
 
 HALF = 0.5 + 2.0**-10
@@ -100,7 +100,7 @@ def test_no_block_of_products_overflows():
 def test_shapes_say_how_many_scales_there_are():
     for K in range(1, 20_000, 7):
         _, n_rows, _ = products_int16.packed_shape(K, 1)
-        n_scales = products_int16._n_scales(n_rows)
+        n_scales = scaled_panels.n_scales(n_rows, INT16)
         assert n_scales == n_blocks(K)
         assert operand_shape(1, K) == (1, head(2 * (n_rows - n_scales)) + 2 * (n_rows - n_scales))
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from handgrad import ops, tree
 from handgrad.kernels import products_bfloat16
 from handgrad.kernels.arena import Arena, aligned
-from handgrad.kernels.integers import TOP
 from handgrad.kernels.precision import BFLOAT16, FLOAT32, INT16
 from handgrad.kernels.random import Counted
+from handgrad.kernels.scaled import TOP
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.twins.next_token_loss import logit_rows
 from handgrad.kernels.workspace import Workspace

@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from handgrad.kernels.integers import word_multiply_adder
+from handgrad.kernels import integer_dot
 from handgrad.kernels.machine import LANES, MICRO_ROWS
 from handgrad.kernels.vector import (
     VECTOR,
@@ -49,17 +49,6 @@ class Matrix(NamedTuple):
     """Bytes from row to row."""
 
 
-class Scales(NamedTuple):
-    """What the sums of integers are multiplied by."""
-
-    rows: int
-    """The address of the first row's scale."""
-    stride: int
-    """Bytes from one row's scale to the next: zero where all rows have the same."""
-    columns: int
-    """The address of the columns' scales."""
-
-
 Finish = Callable[[ir.Value, ir.Value, int, int], ir.Value]
 """What is written: of sums, what they are added to, the row, and the vector in the row."""
 
@@ -71,7 +60,8 @@ class Kind(NamedTuple):
     vector: ir.VectorType
     multiply_adder: Callable[[ir.IRBuilder], Callable[[ir.Value, ir.Value, ir.Value], ir.Value]]
     finisher: Callable[..., Finish]
-    """Of the builder, the number of the last row, and the scales."""
+    """Of the builder, the number of the last row, and where scales are: those of rows, how far apart they are
+    (zero: all rows have the same), and those of columns."""
 
 
 def _add(builder: ir.IRBuilder, last_row: ir.Value, *no_scales: ir.Value) -> Finish:
@@ -93,7 +83,7 @@ def _scale_and_add(
 
 
 FLOAT32 = Kind("float32", VECTOR, multiply_adder, _add)
-INT16 = Kind("int16", WORDS, word_multiply_adder, _scale_and_add)
+INT16 = Kind("int16", WORDS, integer_dot.of_int16, _scale_and_add)
 
 Steps = Callable[[list[ir.Value]], list[ir.Value]]
 """Some steps of K. The state: how far A has been read, where B is, the accumulators (all in registers)."""
@@ -208,9 +198,10 @@ def microkernel(kind: Kind, by_columns: bool) -> Any:
 
     @intrinsic
     def multiply_block(
-        typing_context: Any, c: Any, start: Any, a: Any, last_row: Any, b: Any, n_steps: Any, scales: Any
-    ) -> Any:
+        typing_context: Any, c: Any, start: Any, a: Any, last_row: Any, b: Any, n_steps: Any,
+        row_scales: Any, column_scales: Any,
+    ) -> Any:  # fmt: skip
         """C = A @ B + start, for one block; rows of A after `last_row` are read as that row."""
-        return types.void(c, start, a, *[types.int64] * 3, scales), call
+        return types.void(c, start, a, *[types.int64] * 3, row_scales, types.int64), call
 
     return multiply_block

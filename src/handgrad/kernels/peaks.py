@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from handgrad.kernels import machine
+from handgrad.kernels import integer_dot, machine
 from handgrad.kernels.amx import (
     SIDE,
     configure,
@@ -39,7 +39,6 @@ from handgrad.kernels.amx import (
     zero3,
 )
 from handgrad.kernels.arena import aligned
-from handgrad.kernels.integers import word_multiply_adder
 from handgrad.kernels.jit import kernel
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.vector import VECTOR, WORDS, at_address, counted_loop, multiply_adder, splat
@@ -175,7 +174,7 @@ def add_word_products(typing_context: Any, n: Any, to: Any) -> Any:
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         n, to = args
-        multiply_add = word_multiply_adder(builder)
+        multiply_add = integer_dot.of_int16(builder)
         y = ir.Constant(WORDS, [3] * LANES)
         starts = [ir.Constant(WORDS, [i] * LANES) for i in range(SUMS)]
         sums = counted_loop(builder, n, starts, lambda sums: [multiply_add(x, y, x) for x in sums])

@@ -20,25 +20,16 @@ used as they are; what is in brackets is scaled anew, by columns, for each block
 
 import numpy as np
 
+from handgrad.kernels import microkernel, quantize, scaled_panels
 from handgrad.kernels.arena import round_up
-from handgrad.kernels.integers import (
-    pair_token,
-    pair_tokens,
-    per_one_of_columns,
-    per_one_of_row,
-    per_one_of_scaled_columns,
-    round_columns,
-    round_scaled_columns,
-    round_words,
-    scale_of,
-)
-from handgrad.kernels.jit import inner, kernel, shared
+from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
-from handgrad.kernels.microkernel import INT16, Matrix
+from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.products import FLOAT
-from handgrad.kernels.scaled import BLOCK, GRAIN, HALF_WORD, WORD, head, n_blocks, operand_shape, slice_rows
-from handgrad.kernels.vector import load, store, transpose_block
-from handgrad.kernels.walk import ROOM, STEP, Left, Right, Size, beginning, onto, room, walking
+from handgrad.kernels.quantize import INT16, SCALED
+from handgrad.kernels.scaled import BLOCK, HALF_WORD, head, n_blocks, operand_shape, slice_rows
+from handgrad.kernels.vector import load, pairing
+from handgrad.kernels.walk import ROOM, STEP, WORD, Left, Right, Size, beginning, onto, room, walking
 
 __all__ = ["add_column_sums", "add_gradient", "affine", "operand_shape", "pack", "packed_shape", "slice_rows"]
 
@@ -58,15 +49,17 @@ PACKED_DY = COLUMN_SCALES + MICRO_COLUMNS
 PACKED_X = PACKED_DY + BLOCK // 2 * MICRO_COLUMNS
 
 
-@shared
-def _n_words(K: int) -> int:
-    """The words of a row of K numbers, filled up with zeros."""
-    return round_up(K, GRAIN) // 2
+_pack = scaled_panels.packing(INT16)
 
 
 def packed_shape(K: int, N: int) -> tuple[int, int, int]:
     """The shape of a (K, N) weight's panels: in each a row of scales for every block of K, then words."""
-    return -(-N // MICRO_COLUMNS), n_blocks(K) + _n_words(K), MICRO_COLUMNS
+    return scaled_panels.packed_shape(K, N, INT16)
+
+
+def depth(n_rows: int) -> int:
+    """How many numbers, zeros that fill them up included, panels of so many rows are summed over."""
+    return scaled_panels.depth(n_rows, INT16)
 
 
 def scratch_size(K: int) -> int:
@@ -74,79 +67,26 @@ def scratch_size(K: int) -> int:
     return PACKED_X + BLOCK // 2 * round_up(BLOCK, MICRO_ROWS)
 
 
-@shared
-def _n_scales(n_rows: int) -> int:
-    """How many of a panel's rows are scales: each has BLOCK / 2 rows of words, the last one at most."""
-    return (n_rows + BLOCK // 2) // (1 + BLOCK // 2)
-
-
-@shared
-def depth(n_rows: int) -> int:
-    """How many numbers, zeros that fill them up included, panels of so many rows are summed over."""
-    return 2 * (n_rows - _n_scales(n_rows))
-
-
-@inner
-def _pack_block(panels, weight, b, first, n_rows):
-    """Block b of the panels of a weight (K, N): rows `first` to `first` + n_rows."""
-    K, N = weight.shape
-    for panel in range(panels.shape[0]):
-        column = panel * MICRO_COLUMNS
-        source = weight.ctypes.data + FLOAT * (first * N + column)
-        at = panels[panel].ctypes.data
-        scales, to = at + STEP * b, at + STEP * (n_blocks(K) + first // 2)
-        per_one_of_columns(scales, source, FLOAT * N, n_rows, N - column)
-        round_columns(to, scales, source, FLOAT * N, n_rows, N - column)
-
-
-@inner
-def _pack_transposed(panels, weight, first, last):
-    """Columns `first` to `last` of the panels of the transpose: rows of the weight, rounded as rows are.
-
-    LANES words of LANES rows are written where they belong, untransposed, and transposed there.
-    """
-    N = weight.shape[1]
-    block, n_scales = slice_rows(N), n_blocks(N)
-    for row in range(first, round_up(last, MICRO_COLUMNS)):
-        x = weight[row] if row < last else weight[0, :0]
-        column, lane = row % MICRO_COLUMNS // LANES * LANES, row % LANES
-        at = panels[row // MICRO_COLUMNS].ctypes.data
-        to = at + STEP * n_scales + WORD * column
-        for b in range(n_scales):
-            start = b * block
-            n = min(block, N - start)
-            own = x[start : start + n]
-            p = per_one_of_row(own.ctypes.data, own.size)
-            store(at + STEP * b + WORD * (row % MICRO_COLUMNS), scale_of(p))
-            for i in range(0, round_up(n, GRAIN), 2 * LANES):
-                word = (start + i) // 2 + lane
-                round_words(to + STEP * word, own.ctypes.data + FLOAT * i, p, own.size - i)
-        if lane == LANES - 1:
-            for word in range(0, _n_words(N), LANES):
-                place = to + STEP * word
-                transpose_block(place, STEP, place, STEP)
-
-
 @kernel
 def pack(panels, transposed, weight, first, last):
     """Rows `first` to `last` of `weight` (K, N) in its panels and in those of its transpose; `first` is a
     multiple of `slice_rows(K)`, and `last` is one, or K."""
-    block = slice_rows(weight.shape[0])
-    for row in range(first, last, block):
-        _pack_block(panels, weight, row // block, row, min(block, last - row))
-    _pack_transposed(transposed, weight, first, last)
+    _pack(panels, transposed, weight, first, last)
 
 
-_walk_rows = walking(INT16, by_columns=False)
-_walk_columns = walking(INT16, by_columns=True)
+_walk_rows = walking(microkernel.INT16, by_columns=False)
+_walk_columns = walking(microkernel.INT16, by_columns=True)
+_per_one_of_columns = quantize.per_one_of_columns(INT16, SCALED)
+_round_columns = quantize.round_columns(INT16, SCALED)
+_pair_rows, _pair = pairing(MICRO_ROWS), pairing(1)
 
 
 @kernel
 def affine(out, a, panels, bias, add, scratch):
     """out (M, N) = A (M, K) @ W + bias; with `add`, out += A @ W. No bias has length 0."""
     M, N = out.shape
-    n_scales = _n_scales(panels.shape[1])
-    n_words = depth(panels.shape[1]) // 2
+    n_scales = scaled_panels.n_scales(panels.shape[1], INT16)
+    n_words = panels.shape[1] - n_scales
     stride, numbers = HALF_WORD * a.shape[1], a[0, head(2 * n_words) :].ctypes.data
     spare = room(scratch)
     c, scales, at = Matrix(out.ctypes.data, FLOAT * N), Matrix(a.ctypes.data, stride), panels.ctypes.data
@@ -166,10 +106,10 @@ def _pair_columns(target, at, stride, n_tokens, n_columns, zeros):
             one = at + 2 * pair * stride + HALF_WORD * first
             other = one + stride if 2 * pair + 1 < n_tokens else zeros
             if first + MICRO_ROWS <= n_columns:
-                pair_tokens(to, one, other)
+                _pair_rows(to, one, other)
             else:
                 for j in range(n_columns - first):
-                    pair_token(to + WORD * j, one + HALF_WORD * j, other + HALF_WORD * j)
+                    _pair(to + WORD * j, one + HALF_WORD * j, other + HALF_WORD * j)
 
 
 @kernel
@@ -203,8 +143,8 @@ def add_gradient(dweight, x, dy, scratch):
                         x_scale = load(x[m + i].ctypes.data + WORD * (k // x_block))
                         factors[i] = x_scale * load(dy[m + i].ctypes.data + WORD * (n // dy_block))
                 dy_at = dy_numbers + m * dy_stride + HALF_WORD * n
-                per_one_of_scaled_columns(scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
-                round_scaled_columns(packed_dy, scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
+                _per_one_of_columns(scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
+                _round_columns(packed_dy, scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
                 c = Matrix(dweight.ctypes.data + FLOAT * (k * N + n), FLOAT * N)
                 size = Size(n_rows, min(MICRO_COLUMNS, N - n), n_pairs, n_pairs)
                 _walk_columns(c, onto(c), left, Right(packed_dy, 0, scales), size, spare.edge)

@@ -48,6 +48,11 @@ def splat(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
     return builder.shuffle_vector(first, undefined, ir.Constant(WORDS, [0] * LANES))
 
 
+def same(kind: ir.Type, value: float) -> ir.Constant:
+    """A constant, or a vector with it in every lane."""
+    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
+
+
 def sum_of(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
     """The sum of a vector's numbers: halves are added to each other until one number is left."""
     width = LANES
@@ -196,6 +201,27 @@ def merge_rows(typing_context: Any, target: Any, upper: Any, lower: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 3), emit
+
+
+def pairing(n: int) -> Any:
+    """The same of n numbers at each address, for n that is no multiple of LANES."""
+
+    @intrinsic
+    def pair(typing_context: Any, target: Any, upper: Any, lower: Any) -> Any:
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+            target, *sources = args
+            halves, words = (ir.VectorType(kind, n) for kind in (ir.IntType(16), I32))
+            firsts, seconds = (
+                builder.zext(builder.load(at_address(builder, source, 0, halves), align=2), words)
+                for source in sources
+            )
+            word = builder.or_(firsts, builder.shl(seconds, same(words, 16)))
+            builder.store(word, at_address(builder, target, 0, words), align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 3), emit
+
+    return pair
 
 
 @intrinsic

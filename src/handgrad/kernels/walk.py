@@ -13,7 +13,7 @@ import numpy as np
 
 from handgrad.kernels.jit import inner
 from handgrad.kernels.machine import MICRO_COLUMNS, MICRO_ROWS
-from handgrad.kernels.microkernel import Kind, Matrix, Scales, microkernel
+from handgrad.kernels.microkernel import Kind, Matrix, microkernel
 from handgrad.kernels.vector import load, prefetch, store
 
 WORD = 4
@@ -136,8 +136,8 @@ def walking(kind: Kind, by_columns: bool):
                 to = begin = Matrix(edge, STEP)
                 _copy(to, origin, n_rows, size.columns)
             a_from = Matrix(a.at + (m // MICRO_ROWS) * a.panel, a.stride)
-            scales = Scales(a.scales.at + m * a.scales.stride, a.scales.stride, b.scales)
-            multiply_block(to, begin, a_from, n_rows - 1, b.at, size.steps, scales)
+            scales = Matrix(a.scales.at + m * a.scales.stride, a.scales.stride)
+            multiply_block(to, begin, a_from, n_rows - 1, b.at, size.steps, scales, b.scales)
             if not whole:
                 _copy(target, to, n_rows, size.columns)
 
@@ -151,16 +151,13 @@ def walking(kind: Kind, by_columns: bool):
             rows = Left(a.at + k * step, a.panel, a.stride, row_scales)
             n_steps = min(size.block, size.steps - k)
             for panel in range((size.columns + MICRO_COLUMNS - 1) // MICRO_COLUMNS):
-                numbers, scales = (
-                    b.at + k * STEP + panel * b.panel,
-                    b.scales + number * STEP + panel * b.panel,
-                )
+                numbers, scales = b.at + k * STEP, b.scales + number * STEP
+                columns = Right(numbers + panel * b.panel, b.panel, scales + panel * b.panel)
                 n_columns = min(MICRO_COLUMNS, size.columns - panel * MICRO_COLUMNS)
                 target = Matrix(c.at + panel * STEP, c.stride)
                 origin = target  # what earlier blocks have summed
                 if k == 0:
                     origin = Matrix(start.at + panel * start.panel, start.stride)
-                columns, part = Right(numbers, b.panel, scales), Size(size.rows, n_columns, n_steps, n_steps)
-                walk_panel(target, origin, rows, columns, part, edge)
+                walk_panel(target, origin, rows, columns, Size(size.rows, n_columns, n_steps, n_steps), edge)
 
     return walk

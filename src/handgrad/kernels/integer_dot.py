@@ -1,0 +1,55 @@
+"""Multiply-adds of integers in vectors: a word of 32 bits times a word, number by number, added to a sum.
+
+Of 16-bit integers a word holds two: `vpdpwssd` multiplies and adds them in one instruction, `vpmaddwd` and
+`vpaddd` in two. Where a processor has neither, and in tests, plain arithmetic computes the same bits.
+"""
+
+from collections.abc import Callable
+
+from llvmlite import binding, ir
+
+from handgrad.kernels.machine import FEATURES, INT16, LANES
+from handgrad.kernels.vector import WORDS, same
+
+MultiplyAdd = Callable[[ir.Value, ir.Value, ir.Value], ir.Value]
+"""Of words a, words b, and sums c."""
+HALVES = ir.VectorType(ir.IntType(16), 2 * LANES)
+EVEX = LANES == 16 or FEATURES.get("avx512vl", False)
+"""AVX512-VNNI; else AVX-VNNI, whose instruction is encoded otherwise and knows half of the registers."""
+VNNI = ("vpdpwssd $3, $2, $0", "=v,0,v,v") if EVEX else ("{vex} vpdpwssd $3, $2, $0", "=x,0,x,x")
+"""Assembly, and where its operands are: LLVM's intrinsic may become vpmaddwd and vpaddd, of shorter latency
+and half the speed."""
+AS_WRITTEN = "", "=v,0" if LANES == 16 else "=x,0"
+"""No assembly at all, but LLVM does not look through it: it would add the products of several steps first,
+for shorter latency, and run out of registers (a third of the speed)."""
+binding.initialize_native_asmparser()
+MADD = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}[LANES]
+
+
+def of_int16(builder: ir.IRBuilder) -> MultiplyAdd:
+    """c + a's first times b's first + a's second times b's second."""
+    if INT16 == "vnni":
+        dot = ir.InlineAsm(ir.FunctionType(WORDS, [WORDS] * 3), *VNNI)
+        return lambda a, b, c: builder.call(dot, [c, a, b])
+    if INT16 == "madd":
+        madd = builder.module.declare_intrinsic(MADD, (), ir.FunctionType(WORDS, [HALVES] * 2))
+        kept = ir.InlineAsm(ir.FunctionType(WORDS, [WORDS]), *AS_WRITTEN)
+
+        def add_pairs(a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+            product = builder.call(madd, [builder.bitcast(x, HALVES) for x in (a, b)])
+            return builder.call(kept, [builder.add(c, builder.call(kept, [product]))])
+
+        return add_pairs
+    sixteen = same(WORDS, 16)
+
+    def first(x: ir.Value) -> ir.Value:
+        return builder.ashr(builder.shl(x, sixteen), sixteen)
+
+    def second(x: ir.Value) -> ir.Value:
+        return builder.ashr(x, sixteen)
+
+    def multiply_add(a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        firsts, seconds = builder.mul(first(a), first(b)), builder.mul(second(a), second(b))
+        return builder.add(c, builder.add(firsts, seconds))
+
+    return multiply_add
