@@ -25,6 +25,22 @@ class Broken(against.Variant):
         return worker.Worker("handgrad.benchmark.nothing", [])
 
 
+class Clocked:
+    """A worker whose first step takes a minute, as if it compiled, and every later one `seconds`."""
+
+    def __init__(self, seconds):
+        self.seconds = [60.0, seconds]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def run(self, n_steps, limit):
+        return [*self.seconds[:1], *[self.seconds[-1]] * (n_steps - 1)]
+
+
 @pytest.fixture
 def bench(monkeypatch, capfd):
     """Run `handgrad bench` on a tiny nano, measured as briefly as can be; exit code, output, error output."""
@@ -150,7 +166,7 @@ def test_only_models_that_the_peer_has_are_compared():
 def test_torch_is_compared_turn_by_turn_and_a_failing_variant_left_out(bench, monkeypatch):
     pytest.importorskip("torch")
     variants = [against.Variant(against.EAGER, "float32", BATCH), Broken(against.COMPILED, "float32", BATCH)]
-    monkeypatch.setattr(against, "torch_variants", lambda *_: variants)
+    monkeypatch.setattr(against, "torch_variants", lambda batch_sizes: variants)
     code, out, err = bench("--against", "torch", "--steps", 1, "--json")
     row = json.loads(out)
     assert (code, err) == (0, "")
@@ -172,10 +188,44 @@ def test_a_worker_that_is_late_or_fails_says_so():
             missing.run(1, limit=60)
 
 
+def test_what_a_probe_finds_five_times_slower_is_left_out_at_every_batch_size(monkeypatch):
+    milliseconds = {"torch eager, float32": 10, "torch eager, bfloat16": 49, "torch compiled, bfloat16": 51}
+    probed, said = [], []
+
+    def start(variant, config):
+        probed.append(variant)
+        name = f"{variant.engine}, {variant.precision}"
+        if name not in milliseconds:
+            return Broken.start(variant, config)
+        return Clocked(milliseconds[name] / 1000)
+
+    monkeypatch.setattr(against.Variant, "start", start)
+    entries = [against.Entry(variant) for variant in against.torch_variants([16, 4])]
+    against._leave_out_the_slow(TINY, entries, 60.0, said.append)
+    failures = {str(entry.variant): entry.failure for entry in entries if entry.failure}
+    slow = "5 times slower in a probe of 2 steps"
+    assert {name: why for name, why in failures.items() if "compiled, bf" in name} == {
+        "torch compiled, bfloat16, batch 16": slow,
+        "torch compiled, bfloat16, batch 4": slow,
+    }
+    broken = [why for name, why in failures.items() if "compiled, float32" in name]
+    assert len(failures) == 4
+    assert all("in a probe, it ended with exit code 1" in why for why in broken)
+    assert [variant.batch_size for variant in probed] == [4] * 4
+    assert said == [f"probing {variant}" for variant in probed]
+
+
+def test_without_a_peer_that_runs_our_own_rate_is_measured(monkeypatch):
+    peers = [Broken(against.EAGER, "float32", BATCH)]
+    compared = against.compare(TINY, peers, batch_size=BATCH, n_steps=1, n_rounds=1)
+    assert compared.ratio is None
+    assert len(compared.ours.rates) == 1
+
+
 def test_variants_that_do_not_fit_in_memory_come_in_groups(monkeypatch):
     entries = [against.Entry(v) for v in against.torch_variants([4, 16])]
     ours = against.Entry(against.Variant(against.OURS, "float32", 4))
-    monkeypatch.setattr(fits, "available", lambda: 3e9)
+    monkeypatch.setattr(fits, "available", lambda: 2.4e9)
     groups = list(against._groups(TINY, ours, entries))
     assert [len(group) for group in groups] == [3, 3, 2]
     assert [entry for group in groups for entry in group] == entries

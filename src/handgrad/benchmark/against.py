@@ -1,8 +1,9 @@
 """The CPU engine against PyTorch: the same model, optimizer and batches, side by side on one machine.
 
-Each variant is a process that waits for its turn. In every round each computes once, one after the other, so
-that whatever else the machine does meets all of them alike; ratios are taken within a round. Variants that
-would not fit in memory together come in groups, our engine being in each.
+The peer is asked in every precision it has, on every machine: two steps say what is far too slow to be its
+best, and that is left out. Each of the others is a process that waits for its turn. In every round each
+computes once, one after the other, so that whatever else the machine does meets all of them alike; ratios are
+taken within a round. Variants that would not fit in memory together come in groups, our engine being in each.
 """
 
 import contextlib
@@ -22,9 +23,12 @@ from handgrad.model.count import count
 PEERS = ("torch",)
 PEER_BATCHES = {"nano": (12,), "baby": (4, 16, 64), "gpt2": (4,)}
 """Batch sizes at which a peer is asked: its best is not always the recipe's."""
+PEER_PRECISIONS = ("float32", "bfloat16")
+PROBE_STEPS, SLOWEST = 2, 5.0
+"""So many times slower than the peer's fastest in the last step of a probe, and a variant is left out."""
 WARM_UP_STEPS, ROUNDS, TURN_SECONDS, MOST_STEPS = 3, 5, 1.0, 50
 LIMIT = 300.0
-"""Seconds for a warm-up or a turn, after which a variant is left out."""
+"""Seconds for a probe, a warm-up or a turn, after which a variant is left out."""
 MEMORY_SHARE, UNKNOWN_MEMORY = 0.6, 8e9
 ENVIRONMENT = {
     # an allocator that keeps its memory, as PyTorch's guide to CPUs advises: glibc's gives large arrays back
@@ -57,9 +61,9 @@ class Variant:
 
     def bytes(self, config: ModelConfig) -> float:
         """Roughly, the memory of its process."""
-        weights = count(config).parameters
         if self.engine == OURS:
-            return 0.3e9 + 28.0 * weights
+            return cpu.memory(config, self.batch_size, self.precision).total
+        weights = count(config).parameters
         numbers_per_token = 16 * config.n_layers * config.d_model + 3 * config.vocab_size
         return 0.4e9 + 20.0 * weights + 4.0 * self.batch_size * config.context_length * numbers_per_token
 
@@ -111,12 +115,9 @@ def require(peer: str, preset: str) -> None:
         raise UserError("The comparison with PyTorch needs it installed: pip install torch")
 
 
-def torch_variants(batch_sizes: Sequence[int], precision: str = "auto") -> list[Variant]:
-    """Eager and compiled, in each precision unless one of its own is asked for, at each batch size."""
-    both = ("float32", "bfloat16")
-    wanted = (precision,) if precision in both else both
-    engines = (EAGER, COMPILED)
-    return [Variant(e, p, b) for b in batch_sizes for p in wanted for e in engines]
+def torch_variants(batch_sizes: Sequence[int]) -> list[Variant]:
+    """Eager and compiled, in each precision, at each batch size."""
+    return [Variant(e, p, b) for b in batch_sizes for p in PEER_PRECISIONS for e in (EAGER, COMPILED)]
 
 
 def compare(
@@ -138,7 +139,8 @@ def compare(
     cpu.compile_kernels(config, precision, lambda name: report(f"compiling {name}"))
     ours = Entry(Variant(OURS, precisions.name_of(precision), batch_size))
     entries = [Entry(variant) for variant in peers]
-    for group in _groups(config, ours, entries):
+    _leave_out_the_slow(config, entries, limit, report)
+    for group in _groups(config, ours, [entry for entry in entries if not entry.failure]):
         with contextlib.ExitStack() as stack:
             race = _Race(config, n_steps, limit, report, stack)
             for entry in (ours, *group):
@@ -147,6 +149,29 @@ def compare(
                 race.run_round(f"round {n_round + 1} of {n_rounds}")
             race.take_ratios(ours, group)
     return Comparison(ours, tuple(entries))
+
+
+def _leave_out_the_slow(
+    config: ModelConfig, entries: Sequence[Entry], limit: float, report: Callable[[str], object]
+) -> None:
+    """Probe each engine in each precision at its smallest batch, alone; what fails or is slow there is left
+    out at every batch size."""
+    kinds: dict[tuple[str, str], list[Entry]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.variant.batch_size):
+        kinds.setdefault((entry.variant.engine, entry.variant.precision), []).append(entry)
+    rates: dict[tuple[str, str], float] = {}
+    for kind, (first, *_) in kinds.items():
+        report(f"probing {first.variant}")
+        try:
+            with first.variant.start(config) as worker:
+                *_, last = worker.run(PROBE_STEPS, limit)
+            rates[kind] = first.variant.batch_size * config.context_length / last
+        except WorkerError as error:
+            _fail(kinds[kind], f"in a probe, it {error}")
+    for kind, rate in rates.items():
+        slower = max(rates.values()) / rate
+        if slower > SLOWEST:
+            _fail(kinds[kind], f"{slower:.0f} times slower in a probe of {PROBE_STEPS} steps")
 
 
 class _Race:
@@ -171,7 +196,7 @@ class _Race:
         try:
             *_, last = worker.run(WARM_UP_STEPS, self.limit)
         except WorkerError as error:
-            _fail(entry, f"warming up, it {error}")
+            _fail([entry], f"warming up, it {error}")
             return
         n_steps = self.n_steps or max(1, min(MOST_STEPS, round(TURN_SECONDS / last)))
         self._runners.append((entry, worker, n_steps))
@@ -184,7 +209,7 @@ class _Race:
             try:
                 seconds = worker.run(n_steps, self.limit)
             except WorkerError as error:
-                _fail(entry, f"in {name}, it {error}")
+                _fail([entry], f"in {name}, it {error}")
                 continue
             tokens = len(seconds) * entry.variant.batch_size * self.config.context_length
             entry.rates.append(tokens / sum(seconds))
@@ -197,16 +222,17 @@ class _Race:
                 entry.ratios = [mine / theirs for mine, theirs in rounds]
 
 
-def _fail(entry: Entry, why: str) -> None:
-    if entry.variant.engine == OURS:
-        raise UserError(
-            f"There is nothing to compare with: our own engine failed. {why[0].upper()}{why[1:]}."
-        )
-    entry.failure = why
+def _fail(entries: Sequence[Entry], why: str) -> None:
+    for entry in entries:
+        if entry.variant.engine == OURS:
+            raise UserError(
+                f"There is nothing to compare with: our own engine failed. {why[0].upper()}{why[1:]}."
+            )
+        entry.failure = why
 
 
 def _groups(config: ModelConfig, ours: Entry, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Entries that fit in memory together, each group with ours; one at least."""
+    """Entries that fit in memory together, each group with ours: one group at least, be it empty."""
     left = MEMORY_SHARE * (fits.available() or UNKNOWN_MEMORY) - ours.variant.bytes(config)
     group: list[Entry] = []
     for entry in entries:
@@ -214,5 +240,4 @@ def _groups(config: ModelConfig, ours: Entry, entries: Sequence[Entry]) -> Itera
             yield group
             group = []
         group.append(entry)
-    if group:
-        yield group
+    yield group

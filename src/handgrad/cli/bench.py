@@ -24,7 +24,7 @@ def bench(
     ] = None,
     precision: Annotated[
         str,
-        typer.Option(help="float32, bfloat16 (with AMX), int16 (with AVX2), or auto; a peer: both."),
+        typer.Option(help="float32, bfloat16 (with AMX), int16 (with AVX2), or auto. A peer: all it has."),
     ] = "auto",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps to time; against a peer, steps of a turn.")
@@ -63,7 +63,7 @@ def bench(
             bench_tables.print_measurement(console, about, measured)
         return
     peers.require(against, preset)
-    variants = peers.torch_variants([batch_size] if batch_size else peers.PEER_BATCHES[preset], precision)
+    variants = peers.torch_variants([batch_size] if batch_size else peers.PEER_BATCHES[preset])
     compared = _watched(lambda report: peers.compare(config, variants, **options, report=report))
     if as_json:
         print(json.dumps({**about, **bench_tables.comparison_json(compared)}))
