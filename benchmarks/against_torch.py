@@ -1,26 +1,27 @@
 """The README's performance table: training with handgrad and with PyTorch, side by side, as Markdown.
 
-    python benchmarks/against_torch.py            # a quarter of an hour; leave the machine alone meanwhile
-    python benchmarks/against_torch.py nano
+    python benchmarks/against_torch.py            # half an hour; leave the machine alone meanwhile
+    python benchmarks/against_torch.py nano baby
+    python benchmarks/against_torch.py --as avx2  # this processor, limited to AVX2: see processors.py
 
 Each line is one run of `handgrad.benchmark.against`: processes that take turns, five rounds, medians, and the
 ratio to the fastest of PyTorch's variants: eager and compiled, float32 and bfloat16, at several batch sizes.
-Where the processor has no instruction for bfloat16, PyTorch's is tried with `nano` only: it is many times
-slower there, and would take an hour.
+All are tried on every machine; what a probe of two steps finds more than five times slower than the fastest
+is left out, and the table says so.
 """
 
+import argparse
 import datetime
 import platform
 import sys
-from pathlib import Path
 
 import numba
 import numpy as np
+import processors
 import torch
 
 from handgrad import engines
 from handgrad.benchmark import against, workload
-from handgrad.benchmark.against import COMPILED, EAGER, Variant
 from handgrad.engines import parallel
 from handgrad.kernels import machine
 from handgrad.training.recipe import RECIPES
@@ -32,7 +33,6 @@ ROWS = {
     "gpt2, context 256": {"preset": "gpt2", "dropout": 0.0, "batches": (4,)},
 }
 
-BFLOAT16 = ("avx512bf16", "amx-bf16")
 INSTRUCTIONS = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
@@ -45,29 +45,42 @@ INSTRUCTIONS = {
 """LLVM's name of each, and its usual one."""
 
 
-def main(wanted: list[str]) -> None:
-    cores, ours = f"{parallel.n_cores()} cores", engines.get("cpu").describe("auto")
-    print(f"{datetime.datetime.now(datetime.UTC).date()}, {processor()}, {cores}, {instructions()};")
-    print(f"handgrad computes in {ours};")
-    print(f"Python {platform.python_version()}, NumPy {np.__version__}, Numba {numba.__version__}, ", end="")
-    print(f"PyTorch {torch.__version__}\n")
+def main() -> None:
+    options = argparse.ArgumentParser(description="Training with handgrad and with PyTorch, side by side.")
+    presets = {row["preset"]: None for row in ROWS.values()}
+    options.add_argument("presets", nargs="*", help=f"which of {', '.join(presets)}; default: all")
+    options.add_argument("--as", dest="limited_to", choices=processors.LIMITS, help="limit this processor")
+    given = options.parse_args()
+    if unknown := set(given.presets) - set(presets):
+        options.error(f"no such preset: {', '.join(unknown)}")
+    if given.limited_to:
+        processors.run_as(given.limited_to)
+    print(heading(given.limited_to))
     print("| model | handgrad | PyTorch at its best | ratio | PyTorch's variants, tokens/s |")
     print("|---|---|---|---|---|", flush=True)
     for name, row in ROWS.items():
-        if not wanted or row["preset"] in wanted:
+        if not given.presets or row["preset"] in given.presets:
             print(line(name, **row), flush=True)
+
+
+def heading(limited_to: str | None) -> str:
+    """When, on what, with what."""
+    today, cores = datetime.datetime.now(datetime.UTC).date(), f"{parallel.n_cores()} cores"
+    return (
+        f"{today}, {processors.describe(limited_to)}, {cores}, {instructions()};\n"
+        f"handgrad computes in {engines.get('cpu').describe('auto')};\n"
+        f"Python {platform.python_version()}, NumPy {np.__version__}, Numba {numba.__version__}, "
+        f"PyTorch {torch.__version__}\n"
+    )
 
 
 def line(name: str, preset: str, dropout: float, batches: tuple[int, ...]) -> str:
     """One line of the table."""
-    config = workload.model(preset, dropout)
-    native = any(machine.FEATURES.get(name) for name in BFLOAT16)
-    precisions = ["float32", *(["bfloat16"] if native else [])]
-    peers = [Variant(e, p, b) for b in batches for p in precisions for e in (EAGER, COMPILED)]
-    if not native and preset == "nano":
-        peers.append(Variant(EAGER, "bfloat16", min(batches)))
     result = against.compare(
-        config, peers, batch_size=RECIPES[preset].batch_size, report=lambda what: print(what, file=sys.stderr)
+        workload.model(preset, dropout),
+        against.torch_variants(batches),
+        batch_size=RECIPES[preset].batch_size,
+        report=lambda what: print(what, file=sys.stderr, flush=True),
     )
     theirs = [entry for entry in result.entries if entry is not result.ours]
     best = min((e for e in theirs if e.ratio), key=lambda e: e.ratio, default=None)
@@ -82,18 +95,8 @@ def instructions() -> str:
 
 
 def rate(entry: against.Entry) -> str:
-    return f"{entry.tokens_per_second:,.0f}" if entry.tokens_per_second else entry.failure or "-"
-
-
-def processor() -> str:
-    """Its name, as Linux tells it."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-            names = [row.partition(":")[2].strip() for row in file if row.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    return f"{entry.tokens_per_second:,.0f}" if entry.tokens_per_second else f"left out, {entry.failure}"
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -5,7 +5,8 @@ Environment variables choose otherwise, so that one machine can test the code of
 - `HANDGRAD_LANES`: float32 numbers in a vector, 4, 8 or 16;
 - `HANDGRAD_AMX`: auto, off, or emulate (the tile layouts, computed without tiles);
 - `HANDGRAD_INT16`: auto, or how pairs of 16-bit integers are multiplied: vnni, madd, or emulate (by plain
-  arithmetic). Whether the processor has the instruction is not checked.
+  arithmetic). Whether the processor has the instruction is not checked;
+- `NUMBA_CPU_FEATURES`: the instructions that Numba compiles for, `+avx2,+fma`. What is not there is not used.
 
 They are read once, before anything is compiled.
 """
@@ -17,6 +18,7 @@ import sys
 from typing import Literal
 
 from llvmlite import binding
+from numba import config
 
 from handgrad.errors import UserError
 
@@ -34,6 +36,10 @@ def _choice(variable: str, choices: tuple[str, ...]) -> str:
 
 
 def _features() -> dict[str, bool]:
+    """Those that kernels are compiled for: the processor's, unless Numba is told others."""
+    if config.CPU_FEATURES is not None:
+        chosen = config.CPU_FEATURES.split(",")
+        return {feature[1:]: feature.startswith("+") for feature in chosen if feature}
     try:
         return dict(binding.get_host_cpu_features())
     except RuntimeError:  # a processor LLVM cannot ask
