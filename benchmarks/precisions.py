@@ -1,7 +1,8 @@
 """Does an engine change what is learned? `nano` by each of them, as Markdown: losses in nats a character.
 
-    python benchmarks/precisions.py tinyshakespeare.txt                         # float32 and the formulas
-    HANDGRAD_AMX=emulate python benchmarks/precisions.py tinyshakespeare.txt    # and bfloat16, without AMX
+    python benchmarks/precisions.py tinyshakespeare.txt                         # all that run on this machine
+    python benchmarks/precisions.py tinyshakespeare.txt "cpu, int16"
+    HANDGRAD_AMX=emulate python benchmarks/precisions.py tinyshakespeare.txt    # bfloat16 too, without AMX
 
 The last evaluation reads all of the validation text. Some minutes a run; emulated, more.
 """
@@ -21,6 +22,7 @@ ENGINES = {
     "reference": {"engine": "reference"},
     "cpu, float32": {"precision": "float32"},
     **({"cpu, bfloat16": {"precision": "bfloat16"}} if machine.AMX != "none" else {}),
+    **({"cpu, int16": {"precision": "int16"}} if machine.INT16 != "none" else {}),
 }
 
 

@@ -17,6 +17,7 @@ from handgrad.engines import cpu, cpu_memory, reference
 from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.errors import UserError
 from handgrad.kernels import machine, products
+from handgrad.kernels import precision as precisions
 from handgrad.kernels.precision import kernels_for
 from handgrad.kernels.random import Counted
 from handgrad.kernels.scaled import TOP
@@ -513,7 +514,23 @@ def test_bfloat16_without_amx_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(machine, "AMX", "none")
     with pytest.raises(UserError, match=r"needs AMX.*Take float32, or auto"):
         cpu.require("bfloat16")
-    assert "float32, the processor has no AMX" in cpu.describe("auto")
-    monkeypatch.setattr(machine, "AMX", "hardware")
-    assert "bfloat16, the processor has AMX" in cpu.describe("auto")
-    assert "float32, as asked" in cpu.describe("float32")
+
+
+@pytest.mark.parametrize(
+    ("amx", "int16", "lanes", "chosen"),
+    [
+        ("hardware", "vnni", 16, "bfloat16, the fastest here that learns the same (AMX)"),
+        ("none", "vnni", 16, "int16, the fastest here that learns the same (VNNI, no AMX)"),
+        ("none", "vnni", 8, "int16, the fastest here that learns the same (VNNI, no AMX)"),
+        ("emulate", "madd", 8, "int16, the fastest here that learns the same (AVX2, no VNNI)"),
+        ("none", "madd", 16, "int16, the fastest here that learns the same (AVX2, no VNNI)"),
+        ("none", "emulate", 8, "float32, the fastest here that learns the same (no AVX2)"),
+        ("none", "none", 4, "float32, the fastest here that learns the same (no AVX2)"),
+    ],
+)
+def test_auto_takes_the_fastest_that_learns_the_same_and_says_why(amx, int16, lanes, chosen, monkeypatch):
+    for name, value in (("AMX", amx), ("INT16", int16), ("LANES", lanes)):
+        monkeypatch.setattr(machine, name, value)
+    assert cpu.describe("auto").startswith(chosen)
+    assert precisions.kernels_for("auto") is precisions.OF[chosen.partition(",")[0]]
+    assert cpu.describe("float32").startswith("float32, as asked")

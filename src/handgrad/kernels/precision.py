@@ -1,5 +1,6 @@
 """Which kernels multiply matrices: float32 on every machine, bfloat16 with AMX, scaled integers with AVX2."""
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple
 
@@ -29,8 +30,37 @@ INT16 = Kernels(products_int16, attention)
 OF = {"float32": FLOAT32, "bfloat16": BFLOAT16, "int16": INT16}
 
 
+class Fastest(NamedTuple):
+    """A kind of processor, and its fastest precision of those that learn the same."""
+
+    processor: str
+    is_here: Callable[[], bool]
+    precision: str
+
+
+AUTO = (
+    Fastest("AMX", lambda: machine.AMX == "hardware", "bfloat16"),
+    Fastest("VNNI, no AMX", lambda: machine.INT16 == "vnni", "int16"),
+    Fastest("AVX2, no VNNI", lambda: machine.INT16 == "madd", "int16"),
+    Fastest("no AVX2", lambda: True, "float32"),
+)
+"""What "auto" takes: the first row that is here. What each learns is the same: docs/performance.md.
+
+How many times as fast as float32 a step is, measured in one thread on a Xeon with AMX, limited to the
+instructions of the row (`python benchmarks/steps.py --as ...`, 26 November 2026):
+
+| processor | precision | `nano` | `baby` |
+|---|---|---|---|
+| AMX | bfloat16 | 1.51 | 2.65 |
+| AMX | int16 | 1.34 | 1.62 |
+| AVX-512, VNNI | int16 | 1.34 | 1.59 |
+| AVX-512, no VNNI | int16 | 1.04 | 1.16 |
+| AVX2 | int16 | 1.20 | 1.31 |
+"""
+
+
 def kernels_for(precision: str) -> Kernels:
-    """The kernels of `precision`; "auto" takes bfloat16 where the processor has AMX."""
+    """The kernels of `precision`; "auto" takes the fastest that learns the same, see `AUTO`."""
     require_known("precision", precision, PRECISIONS)
     if precision == "bfloat16" and machine.AMX == "none":
         raise UserError(
@@ -46,14 +76,16 @@ def kernels_for(precision: str) -> Kernels:
 
 def name_of(precision: str) -> str:
     """What "auto" means on this machine."""
-    if precision == "auto":
-        return "bfloat16" if machine.AMX == "hardware" else "float32"
-    return precision
+    return _fastest().precision if precision == "auto" else precision
 
 
 def reason(precision: str) -> str:
     """Which precision is taken, and why."""
-    chosen = name_of(precision)
     if precision != "auto":
-        return f"{chosen}, as asked"
-    return f"{chosen}, the processor has {'' if chosen == 'bfloat16' else 'no '}AMX"
+        return f"{precision}, as asked"
+    chosen = _fastest()
+    return f"{chosen.precision}, the fastest here that learns the same ({chosen.processor})"
+
+
+def _fastest() -> Fastest:
+    return next(row for row in AUTO if row.is_here())
