@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from handgrad.benchmark import worker, workload
 from handgrad.engines.engine import OptimizerSettings
 from handgrad.model.config import ModelConfig
@@ -92,28 +94,45 @@ def optimizer_of(model: Any, settings: OptimizerSettings) -> Any:
     return torch.optim.AdamW(groups, lr=workload.LEARNING_RATE, betas=betas, fused=True)
 
 
-def stepper(config: ModelConfig, *, batch_size: int, precision: str, compiled: bool) -> Callable[[], float]:
-    """A function that makes one training step at each call, on the next batch of the workload."""
-    torch.manual_seed(workload.SEED)
-    model, settings = LanguageModel(config), OptimizerSettings()
-    optimizer = optimizer_of(model, settings)
-    loss_of = torch.compile(model) if compiled else model
-    batches = workload.batches(config, batch_size)
+class Training:
+    """The model in training, called as our engines are."""
 
-    def narrow() -> Any:
-        return torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+    def __init__(self, config: ModelConfig, settings: OptimizerSettings, *, precision: str, compiled: bool):
+        torch.manual_seed(workload.SEED)
+        self.config, self.settings, self.precision = config, settings, precision
+        self.model = LanguageModel(config)
+        self.optimizer = optimizer_of(self.model, settings)
+        self.loss_of = torch.compile(self.model) if compiled else self.model
 
-    def step() -> float:
-        token_ids, targets = map(torch.from_numpy, next(batches))
-        with narrow():
-            loss = loss_of(token_ids, targets)
+    def step(self, token_ids: np.ndarray, targets: np.ndarray, learning_rate: float) -> float:
+        """One step of AdamW on one batch; its loss."""
+        self.model.train()
+        with self._narrow():
+            loss = self.loss_of(*map(torch.from_numpy, (token_ids, targets)))
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_gradient_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
 
-    return step
+    def loss(self, token_ids: np.ndarray, targets: np.ndarray) -> float:
+        """The batch's mean loss without dropout."""
+        self.model.eval()
+        with torch.no_grad(), self._narrow():
+            return float(self.loss_of(*map(torch.from_numpy, (token_ids, targets))))
+
+    def _narrow(self) -> Any:
+        is_narrow = self.precision == "bfloat16"
+        return torch.autocast("cpu", torch.bfloat16) if is_narrow else contextlib.nullcontext()
+
+
+def stepper(config: ModelConfig, *, batch_size: int, precision: str, compiled: bool) -> Callable[[], float]:
+    """A function that makes one training step at each call, on the next batch of the workload."""
+    training = Training(config, OptimizerSettings(), precision=precision, compiled=compiled)
+    batches = workload.batches(config, batch_size)
+    return lambda: training.step(*next(batches), workload.LEARNING_RATE)
 
 
 def main() -> None:
