@@ -83,12 +83,16 @@ def test_products_are_counted_to_the_operation(profiled):
     assert operations["attention.backward"] == 2.5 * operations["attention.forward"]
 
 
-def test_products_of_integers_are_counted_without_their_scales(monkeypatch):
-    monkeypatch.setattr(machine, "INT16", "emulate" if machine.INT16 == "none" else machine.INT16)
+@pytest.mark.parametrize("precision", ["bfloat16", "int16"])
+def test_products_of_fewer_bits_are_counted_as_if_they_were_float32(precision, monkeypatch):
+    """Without the scales of integers."""
+    for name in ("AMX", "INT16"):
+        if getattr(machine, name) == "none":
+            monkeypatch.setattr(machine, name, "emulate")
     config = TINY.replace(vocab_size=32, d_model=32)  # nothing is filled up
-    rows = profile.profile(config, batch_size=BATCH, precision="int16", n_steps=2).rows
+    rows = profile.profile(config, batch_size=BATCH, precision=precision, n_steps=2).rows
     operations = {row.kernel: row.operations for row in rows}
-    weights = operations["products_int16.affine"] + operations["products_int16.add_gradient"]
+    weights = operations[f"products_{precision}.affine"] + operations[f"products_{precision}.add_gradient"]
     assert weights == 6 * BATCH * config.context_length * count(config).matrix_parameters
 
 
@@ -99,6 +103,15 @@ def test_a_share_is_that_of_the_peak_of_its_own_products():
     assert [measured.products(name).one_core for name in names] == [1, 2, 3, 1]
     without = peaks.Peaks(rates[0], None, None, *rates[3:])
     assert without.products("products_int16.affine") == rates[0]
+
+
+def test_a_row_names_its_peak():
+    measured = peaks.Peaks(*(peaks.Rate(float(n), float(n)) for n in range(1, 6)))
+    product = profile.Row("products_int16.affine", 1.0, 2.0, 0.5, operations=12.0, bytes=0.0)
+    moved = profile.Row("optimizer.adamw", 1.0, 2.0, 0.5, operations=0.0, bytes=5.0)
+    neither = profile.Row(profile.BETWEEN, 0.0, 2.0, 0.5, operations=0.0, bytes=0.0)
+    assert [row.peak(measured) for row in (product, moved, neither)] == ["int16", "memory", None]
+    assert [row.of_peak(measured) for row in (product, moved, neither)] == [2.0, 0.5, None]
 
 
 def test_bytes_are_those_a_kernel_works_on(profiled):
@@ -131,7 +144,7 @@ def test_the_tables_fit_80_columns(bench, monkeypatch):
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 80
     assert re.search(r"float32 multiply-adds +[\d.,]+ +[\d.,]+ +GFLOP/s", out)
-    assert re.search(r"products\S*\.affine +\d+ +[\d.]+ +[\d.]+% +[\d.]+ +- +\d+%", out)
+    assert re.search(r"products\S*\.affine +\d+ +[\d.]+ +[\d.]+% +[\d.]+ +- +\d+% +\w+", out)
     assert re.search(r"[\d,]+ tokens a second on all cores", out)
 
 

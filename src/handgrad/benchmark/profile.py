@@ -53,11 +53,18 @@ class Row:
     bytes: float
     """Of the parts of its arrays that it works on, scratch excluded; 0 where `operations` is counted."""
 
-    def of_peak(self, peaks: "Peaks") -> float | None:
-        """The share of what binds this kernel on one core; None where nothing is counted."""
+    def peak(self, peaks: "Peaks") -> str | None:
+        """The name of the peak that this kernel is compared with; None where nothing is counted."""
         if self.operations:
-            return self.operations / self.seconds / peaks.products(self.kernel).one_core
-        return self.bytes / self.seconds / peaks.memory.one_core if self.bytes else None
+            return peaks.kind(self.kernel)
+        return "memory" if self.bytes else None
+
+    def of_peak(self, peaks: "Peaks") -> float | None:
+        """Its share of that peak, on one core."""
+        peak = self.peak(peaks)
+        if peak is None:
+            return None
+        return (self.operations or self.bytes) / self.seconds / getattr(peaks, peak).one_core
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # who only asks for help should not wait for Numba
 GIGA = 1e9
 NOTHING = "-"
 PEAKS_MEANT = (
-    "Of peak: of one core's multiply-adds where matrices are multiplied, of its memory bandwidth elsewhere, "
-    "which arrays in the cache may exceed."
+    "Of peak: where matrices are multiplied, of one core's multiply-adds of the kind named; elsewhere of its "
+    "memory bandwidth, which arrays in the cache may exceed."
 )
 
 
@@ -46,7 +46,11 @@ def measurement_json(measured: "Measurement") -> dict[str, Any]:
         "batch_size": measured.batch_size,
         "peaks": dataclasses.asdict(measured.peaks),
         "kernels": [
-            {**dataclasses.asdict(row), "of_peak": row.of_peak(measured.peaks)}
+            {
+                **dataclasses.asdict(row),
+                "peak": row.peak(measured.peaks),
+                "of_peak": row.of_peak(measured.peaks),
+            }
             for row in measured.profile.rows
         ],
         "one_thread_seconds": measured.profile.seconds,
@@ -122,10 +126,11 @@ def _kernels_table(measured: "Measurement") -> Table:
     table.add_column("a step in one thread", overflow="fold")
     for name in ("calls", "ms", "share", "GFLOP/s", "GB/s", "of peak"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
     for row in measured.profile.rows:
         table.add_row(*_kernel_cells(row, measured.peaks))
     total = [f"{1000 * measured.profile.seconds:,.2f}", "100.0%"]
-    table.add_row("all", "", *total, "", "", "", style="bold")
+    table.add_row("all", "", *total, style="bold")
     return table
 
 
@@ -139,6 +144,7 @@ def _kernel_cells(row: "Row", peaks: "Peaks") -> list[str]:
         _giga(row.operations / row.seconds) if row.operations else NOTHING,
         _giga(row.bytes / row.seconds) if row.bytes else NOTHING,
         NOTHING if share is None else f"{share:.0%}",
+        row.peak(peaks) or "",
     ]
 
 

@@ -79,12 +79,16 @@ class Peaks:
     cache: Rate
     memory: Rate
 
+    def kind(self, name: str) -> str:
+        """Whose peak the products of this name, a kernel's or a precision's, are compared with: a field."""
+        measured = {"bfloat16": self.bfloat16, "int16": self.int16}
+        kinds = (kind for kind, rate in measured.items() if kind in name and rate is not None)
+        return next(kinds, "float32")
+
     def products(self, name: str) -> Rate:
         """The peak of the products in whose name a precision stands; else of float32's."""
-        for precision, rate in (("bfloat16", self.bfloat16), ("int16", self.int16)):
-            if precision in name and rate is not None:
-                return rate
-        return self.float32
+        rate: Rate = getattr(self, self.kind(name))
+        return rate
 
 
 def measure(n_cores: int, report: Callable[[str], object] = lambda what: None) -> Peaks:
