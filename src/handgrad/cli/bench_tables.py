@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # who only asks for help should not wait for Numba
 GIGA = 1e9
 NOTHING = "-"
 PEAKS_MEANT = (
-    "Of peak: where matrices are multiplied, of one core's multiply-adds of the kind named; elsewhere of its "
-    "memory bandwidth, which arrays in the cache may exceed."
+    "Where matrices are multiplied: GFLOP/s, and their share of the peak of one core's multiply-adds of the "
+    "kind named. Elsewhere: GB/s, and their share of its memory's, which arrays in the cache may exceed."
 )
 
 
@@ -124,25 +124,23 @@ def _peaks_table(peaks: "Peaks", n_cores: int) -> Table:
 def _kernels_table(measured: "Measurement") -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("a step in one thread", overflow="fold")
-    for name in ("calls", "ms", "share", "GFLOP/s", "GB/s", "of peak"):
+    for name in ("calls", "ms", "share", "GFLOP/s\nor GB/s", "of peak"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
     for row in measured.profile.rows:
         table.add_row(*_kernel_cells(row, measured.peaks))
-    total = [f"{1000 * measured.profile.seconds:,.2f}", "100.0%"]
-    table.add_row("all", "", *total, style="bold")
+    table.add_row("all", "", _milliseconds(measured.profile.seconds), "100%", style="bold")
     return table
 
 
 def _kernel_cells(row: "Row", peaks: "Peaks") -> list[str]:
-    share = row.of_peak(peaks)
+    share, rate = row.of_peak(peaks), (row.operations or row.bytes) / row.seconds
     return [
         row.kernel,
         f"{row.calls:,.0f}" if row.calls else NOTHING,
-        f"{1000 * row.seconds:,.2f}",
+        _milliseconds(row.seconds),
         f"{row.share:.1%}",
-        _giga(row.operations / row.seconds) if row.operations else NOTHING,
-        _giga(row.bytes / row.seconds) if row.bytes else NOTHING,
+        NOTHING if share is None else _giga(rate),
         NOTHING if share is None else f"{share:.0%}",
         row.peak(peaks) or "",
     ]
@@ -165,6 +163,12 @@ def _entry_json(entry: "Entry") -> dict[str, Any]:
         "ratio": entry.ratio,
         "failure": entry.failure,
     }
+
+
+def _milliseconds(seconds: float) -> str:
+    """In five characters, up to 100 s."""
+    milliseconds = 1000 * seconds
+    return f"{milliseconds:,.{2 if milliseconds < 100 else 1 if milliseconds < 1000 else 0}f}"
 
 
 def _giga(rate: float) -> str:
