@@ -2,11 +2,11 @@
 
 import json
 
+import learning
 import numpy as np
 import pytest
+from learning import Curve
 
-from benchmarks import learning
-from benchmarks.learning import Curve
 from tests.pictures import assert_good
 
 STEPS = range(1, 101)

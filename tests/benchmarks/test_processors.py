@@ -1,9 +1,9 @@
 """A processor limited to the instructions of another."""
 
+import processors
 import pytest
 from numba import config
 
-from benchmarks import processors
 from handgrad.kernels import machine
 
 XEON = dict.fromkeys(
