@@ -66,7 +66,6 @@ def environment(name: str, features: dict[str, bool]) -> dict[str, str]:
         feature: has and not feature.startswith(limit.without) for feature, has in sorted(features.items())
     }
     return {
-        "NUMBA_CPU_NAME": binding.get_host_cpu_name(),
         "NUMBA_CPU_FEATURES": ",".join(f"{'+' if has else '-'}{feature}" for feature, has in left.items()),
         "ONEDNN_MAX_CPU_ISA": limit.onednn,
         "ATEN_CPU_CAPABILITY": limit.aten,

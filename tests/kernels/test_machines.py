@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import handgrad
-from handgrad.kernels import cache
+from handgrad.kernels import cache, machine
 
 COMPARE = """
 import hashlib
@@ -101,6 +101,24 @@ def test_other_vectors_compute_the_same_and_loaded_kernels_the_same_bits(lanes, 
     assert loaded == compiled
     assert int(n_compiled) > 20
     assert int(n_loaded) == 0
+
+
+LOOP = """
+from numba import types
+from handgrad.kernels import activations
+matrix, vector = types.Array(types.float32, 2, "C"), types.Array(types.float32, 1, "C")
+activations.gelu.compile((matrix, matrix, matrix, vector))
+(code,) = activations.gelu.inspect_asm().values()
+print("zmm" in code)
+"""
+
+
+@pytest.mark.skipif(not machine.FEATURES.get("avx512f"), reason="vectors of AVX-512")
+@pytest.mark.parametrize(("lanes", "whole"), [("16", "True"), ("8", "False")])
+def test_loops_run_in_vectors_of_as_many_numbers_as_products(lanes, whole, tmp_path):
+    result = python(LOOP, tmp_path, HANDGRAD_LANES=lanes)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout == f"{whole}\n"
 
 
 NOTHING_KEPT = """
