@@ -59,7 +59,8 @@ def _lanes(features: dict[str, bool]) -> int:
 def _take_whole_vectors() -> None:
     """Have Numba's loops run in vectors of 512 bits: for most processors with AVX-512 LLVM would take half.
 
-    It does so since the first of them slowed down for whole ones, which our products use anyway.
+    It does so since the first of them slowed down for whole ones, which our products use anyway. Numba reads
+    this when it makes its first function: where a program has made one before, loops keep half vectors.
     """
     chosen = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
     if WHOLE_VECTORS not in chosen:
