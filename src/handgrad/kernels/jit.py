@@ -7,26 +7,63 @@ numbers are finite: a NaN must reach the loss.
 Inner functions are always inlined. A function that is not becomes a weak symbol in every kernel that calls
 it: the process keeps whichever was compiled or loaded first, and two compilations of one sum add its numbers
 in different orders. So a process that compiled the kernels computed other bits than one that loaded them.
+
+Loops run in vectors as long as the processor has them. LLVM takes half of that on Intel's processors with
+AVX-512, out of care for the clock of the first ones; GELU takes 1.4 times as long then.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from numba import config, njit
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
 from numba.core.dispatcher import Dispatcher
+from numba.core.lowering import Lower
+from numba.core.typed_passes import NativeLowering
 from numba.extending import register_jitable
 
 from handgrad.errors import UserError
 from handgrad.kernels import cache
+from handgrad.kernels.machine import LANES
 
 FLAGS = {"contract", "nsz", "arcp"}
+VECTOR_BITS = 32 * LANES
 
 if config.DISABLE_JIT:
     raise UserError(
         "The kernels need Numba's compiler, which NUMBA_DISABLE_JIT turns off. Unset NUMBA_DISABLE_JIT."
     )
 
-_compiled = njit(nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False)
+
+class _Lower(Lower):
+    def setup_function(self, fndesc: Any) -> None:
+        super().setup_function(fndesc)
+        attribute = f'"prefer-vector-width"="{VECTOR_BITS}"'
+        set.add(self.function.attributes, attribute)  # its own `add` knows no attributes with a value
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LowerToWholeVectors(NativeLowering):
+    _name = "lower_to_whole_vectors"
+
+    @property
+    def lowering_class(self) -> type:
+        return _Lower
+
+
+class _Compiler(CompilerBase):
+    """Numba's own pipeline, whose functions ask LLVM for vectors of `VECTOR_BITS`."""
+
+    def define_pipelines(self) -> list[Any]:
+        pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        pipeline.add_pass_after(_LowerToWholeVectors, NativeLowering)
+        pipeline.passes = [entry for entry in pipeline.passes if entry[0] is not NativeLowering]
+        pipeline.finalize()
+        return [pipeline]
+
+
+_compiled = njit(nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False, pipeline_class=_Compiler)
 inner = njit(nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False, forceinline=True)
 reduction = njit(
     nogil=True, error_model="numpy", fastmath={*FLAGS, "reassoc"}, boundscheck=False, forceinline=True

@@ -22,7 +22,6 @@ from numba import config
 
 from handgrad.errors import UserError
 
-WHOLE_VECTORS = "-prefer-256-bit"
 ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA, SYS_ARCH_PRCTL = 0x1023, 18, 158
 
 Amx = Literal["hardware", "emulate", "none"]
@@ -56,17 +55,6 @@ def _lanes(features: dict[str, bool]) -> int:
     return 8 if features.get("avx2") else 4
 
 
-def _take_whole_vectors() -> None:
-    """Have Numba's loops run in vectors of 512 bits: for most processors with AVX-512 LLVM would take half.
-
-    It does so since the first of them slowed down for whole ones, which our products use anyway. Numba reads
-    this when it makes its first function: where a program has made one before, loops keep half vectors.
-    """
-    chosen = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
-    if WHOLE_VECTORS not in chosen:
-        config.CPU_FEATURES = f"{chosen},{WHOLE_VECTORS}"
-
-
 def _amx(features: dict[str, bool]) -> Amx:
     chosen = _choice("HANDGRAD_AMX", ("auto", "off", "emulate"))
     if chosen == "emulate":
@@ -97,8 +85,6 @@ def _request_tiles() -> bool:
 FEATURES = _features()
 LANES = _lanes(FEATURES)
 """float32 numbers in a vector register."""
-if LANES == 16 and FEATURES.get("avx512f"):
-    _take_whole_vectors()
 MICRO_ROWS = 12 if LANES == 16 else 6
 MICRO_COLUMNS = 2 * LANES
 """A microkernel computes so many rows and columns of a product in registers: 12 accumulators of 16 registers,
