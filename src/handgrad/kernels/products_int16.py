@@ -85,13 +85,13 @@ _pair_rows, _pair = pairing(MICRO_ROWS), pairing(1)
 def affine(out, a, panels, bias, add, scratch):
     """out (M, N) = A (M, K) @ W + bias; with `add`, out += A @ W. No bias has length 0."""
     M, N = out.shape
-    n_scales = scaled_panels.n_scales(panels.shape[1], INT16)
-    n_words = panels.shape[1] - n_scales
+    n_heads = scaled_panels.n_heads(panels.shape[1], INT16)
+    n_words = panels.shape[1] - n_heads
     stride, numbers = HALF_WORD * a.shape[1], a[0, head(2 * n_words) :].ctypes.data
     spare = room(scratch)
     c, scales, at = Matrix(out.ctypes.data, FLOAT * N), Matrix(a.ctypes.data, stride), panels.ctypes.data
     left = Left(numbers, MICRO_ROWS * stride, stride, scales)
-    right = Right(at + STEP * n_scales, STEP * panels.shape[1], at)
+    right = Right(at + STEP * n_heads, STEP * panels.shape[1], at)
     size = Size(M, N, n_words, slice_rows(2 * n_words) // 2)
     _walk_rows(c, beginning(c, bias, add, spare), left, right, size, spare.edge)
 

@@ -18,6 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from handgrad.kernels.integer_dot import OFFSET
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS
 from handgrad.kernels.vector import (
     F32,
@@ -42,9 +43,14 @@ class Integers(NamedTuple):
     """How many make a word of 32 bits."""
     top: int
     """The largest."""
+    heads: int
+    """Rows of a panel that belong to a block but hold no numbers: scales, and offsets (see `integer_dot`)."""
 
 
-INT16 = Integers(2, 2047)
+INT16, INT8 = Integers(2, 2047, 1), Integers(4, 127, 2)
+NARROWER = round(2**15 * INT8.top / INT16.top)
+NARROWING = 2**15 / NARROWER
+"""What an 8-bit unit is worth in 16-bit ones, where those are narrowed to these."""
 ROUNDING = 1.5 * 2.0**23
 BYTES = 4 * LANES
 """Of a vector."""
@@ -167,6 +173,25 @@ def round_words(integers: Integers) -> Any:
         return types.void(types.int64, types.int64, types.float32, types.int64), emit
 
     return words
+
+
+@intrinsic
+def narrow_words(typing_context: Any, target: Any, source: Any) -> Any:
+    """LANES words of 8-bit integers, offset, of as many 16-bit ones: each q becomes round(q / NARROWING)."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        target, source = args
+        halves, wide, narrow = (ir.VectorType(ir.IntType(n), 4 * LANES) for n in (16, 32, 8))
+        q = builder.load(at_address(builder, source, 0, halves), align=2)
+        product = builder.mul(builder.sext(q, wide), same(wide, NARROWER))
+        # (product / 2^14 + 1) / 2 is product / 2^15, rounded: LLVM knows vpmulhrsw in this form
+        half = builder.add(builder.lshr(product, same(wide, 14)), same(wide, 1))
+        rounded = builder.trunc(builder.lshr(half, same(wide, 1)), halves)
+        byte = builder.xor(builder.trunc(rounded, narrow), same(narrow, OFFSET))
+        builder.store(builder.bitcast(byte, WORDS), at_address(builder, target, 0, WORDS), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 2), emit
 
 
 Position = list[ir.Value]

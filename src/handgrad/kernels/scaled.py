@@ -15,7 +15,7 @@ TOP = INT16.top
 """The largest integer."""
 BLOCK = (2**31 - 1) // TOP**2
 """Steps of the summed axis between two conversions, at most: their sum fits 32 bits."""
-GRAIN = 32
+GRAIN = 64
 """Blocks are multiples of it, and rows are filled up to one: whole panels, and whole vectors of words."""
 assert BLOCK % GRAIN == 0
 HALF_WORD, WORD = 2, 4
