@@ -20,7 +20,6 @@ from handgrad.kernels import machine, products
 from handgrad.kernels import precision as precisions
 from handgrad.kernels.precision import kernels_for
 from handgrad.kernels.random import Counted
-from handgrad.kernels.scaled import TOP
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import matrix_shapes
 from handgrad.model.init import init
@@ -61,7 +60,7 @@ def batch_of(config, rng, batch_size=5, n_positions=None):
 
 def emulate_what_is_missing(monkeypatch):
     """Every precision runs on every machine."""
-    for name in ("AMX", "INT16"):
+    for name in ("AMX", "INT16", "INT8"):
         if getattr(machine, name) == "none":
             monkeypatch.setattr(machine, name, "emulate")
 
@@ -120,8 +119,15 @@ def test_bfloat16_is_the_formulas_with_rounded_operands(variant, rng, monkeypatc
     assert loss != pytest.approx(float(unrounded), rel=1e-7)  # it did round
 
 
+@pytest.mark.parametrize("precision", ["int16", "int8"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_int16_is_the_formulas_with_rounded_operands(variant, rng, monkeypatch):
+def test_scaled_integers_are_the_formulas_with_rounded_operands(variant, precision, rng, monkeypatch):
+    """As near as the formulas are to themselves when moved by as much as float32's roundings add up to.
+
+    A number that they put on the other side of a tie is rounded the other way, by a whole unit, and so are
+    others after it. How far that moves a gradient is seen by moving the formulas' weights by 2^-18 of
+    themselves, three times. The engine is one draw more: it may go three times as far as the farthest.
+    """
     emulate_what_is_missing(monkeypatch)
     config = small(variant).replace(dropout=0.0)
     if config.activation in ("relu", "prelu"):  # a number that lands beyond the kink has another slope
@@ -129,19 +135,31 @@ def test_int16_is_the_formulas_with_rounded_operands(variant, rng, monkeypatch):
     weights, batch = lively(config, rng), batch_of(config, rng)
     exact = tree.map(lambda w: w.astype(np.float64), weights)
     unrounded, _ = loss_and_gradients(config, exact, *batch)
-    training = cpu.Training(config, State(weights), OptimizerSettings(), precision="int16", n_workers=1)
+    training = cpu.Training(config, State(weights), OptimizerSettings(), precision=precision, n_workers=1)
     loss, found = training.loss_and_gradients(*batch)
-    round_what_is_multiplied(monkeypatch, "int16")
+    round_what_is_multiplied(monkeypatch, precision)
     expected, gradients = loss_and_gradients(config, exact, *batch)
-    # As in bfloat16, some numbers are rounded the other way: by one of 2047 units, after which the rest of
-    # their token's row is, too. A gradient is off by no more than a few units.
-    assert loss == pytest.approx(float(expected), rel=1 / TOP / 10)
-    assert_gradients_close(found, gradients, 6 / TOP)
-    assert loss != pytest.approx(float(unrounded), rel=1e-7)  # it did round
+    moved = [
+        loss_and_gradients(
+            config, tree.map(lambda w: w * (1 + 2**-18 * rng.normal(size=w.shape)), exact), *batch
+        )
+        for _ in range(3)
+    ]
+    farthest = max(abs(other - expected) for other, _ in moved)
+    assert abs(loss - expected) <= 1e-6 * expected + 3 * farthest
+    largest = max(float(np.max(np.abs(g))) for g in gradients.values())
+    for name, gradient in tree.named_leaves(found):
+        farthest = max(np.max(np.abs(other[name] - gradients[name])) for _, other in moved)
+        float32 = 2e-5 * max(float(np.max(np.abs(gradients[name]))), largest / 100)  # as without rounding
+        np.testing.assert_allclose(
+            gradient, gradients[name], rtol=0, atol=float32 + 3 * farthest, err_msg=name
+        )
+    assert abs(loss - unrounded) > 1e-7 * unrounded  # it did round
 
 
+@pytest.mark.parametrize("precision", ["int16", "int8"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_in_int16_too_a_weight_that_is_not_finite_stops_the_run(value, rng, monkeypatch):
+def test_in_scaled_integers_too_a_weight_that_is_not_finite_stops_the_run(value, precision, rng, monkeypatch):
     emulate_what_is_missing(monkeypatch)
     config = small("llama")
     token_ids, targets = batch_of(config, rng)
@@ -149,7 +167,7 @@ def test_in_int16_too_a_weight_that_is_not_finite_stops_the_run(value, rng, monk
     for name, _ in tree.named_leaves(init(config)):
         weights = init(config)
         dict(tree.named_leaves(weights))[name].flat[0] = value
-        training = cpu.Training(config, State(weights), OptimizerSettings(), precision="int16")
+        training = cpu.Training(config, State(weights), OptimizerSettings(), precision=precision)
         step = training.step(token_ids, targets, 1e-3)
         assert np.isnan(step.loss), name
         assert not step.is_finite
@@ -174,7 +192,7 @@ def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(rng, monkeypatch):
         assert training.loss(token_ids, targets) == pytest.approx(float(expected), rel=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16", "int8"])
 def test_the_same_seed_gives_the_same_losses_bit_for_bit(precision, rng, monkeypatch):
     emulate_what_is_missing(monkeypatch)
     monkeypatch.setattr(kernels_for(precision).products, "TOKENS", 42)
@@ -239,7 +257,7 @@ def test_a_state_that_is_loaded_goes_on_as_the_training_it_was_taken_from(name, 
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16", "int8"])
 def test_all_that_a_training_calls_is_compiled_before_its_first_step(variant, precision, rng, monkeypatch):
     emulate_what_is_missing(monkeypatch)
     config, called = small(variant), set()
@@ -371,7 +389,7 @@ def test_more_workers_than_parts_leave_some_idle(rng):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16", "int8"])
 def test_the_arena_is_sized_exactly(variant, precision, rng, monkeypatch):
     emulate_what_is_missing(monkeypatch)
     config = small(variant)
@@ -508,6 +526,14 @@ def test_int16_without_avx2_is_refused_in_a_sentence(monkeypatch):
         cpu.require("int16")
     monkeypatch.setattr(machine, "INT16", machine._int16({"avx2": True}, 8))
     assert "int16, as asked" in cpu.describe("int16")
+
+
+def test_int8_without_vnni_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(machine, "INT8", machine._int8("madd"))
+    with pytest.raises(UserError, match=r"needs a processor with VNNI.*Take int16, or auto"):
+        cpu.require("int8")
+    monkeypatch.setattr(machine, "INT8", machine._int8("vnni"))
+    assert "int8, as asked" in cpu.describe("int8")
 
 
 def test_bfloat16_without_amx_is_refused_in_a_sentence(monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from handgrad import tree
 from handgrad.kernels import products
 from handgrad.kernels.arena import Arena, aligned
-from handgrad.kernels.precision import BFLOAT16, INT16
+from handgrad.kernels.precision import BFLOAT16
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.workspace import NONE, Weight, Workspace
 
@@ -51,8 +51,3 @@ def twins() -> Twins:
 @pytest.fixture
 def twins_bfloat16() -> Twins:
     return Twins(Workspace(Arena(1 << 16), aligned(1 << 16), BFLOAT16))
-
-
-@pytest.fixture
-def twins_int16() -> Twins:
-    return Twins(Workspace(Arena(1 << 16), aligned(1 << 16), INT16))

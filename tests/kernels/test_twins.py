@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from handgrad import ops, tree
 from handgrad.kernels import products_bfloat16
+from handgrad.kernels import quantize as integers
 from handgrad.kernels.arena import Arena, aligned
-from handgrad.kernels.precision import BFLOAT16, FLOAT32, INT16
+from handgrad.kernels.precision import BFLOAT16, FLOAT32, INT8, INT16, OF
 from handgrad.kernels.random import Counted
 from handgrad.kernels.scaled import TOP
 from handgrad.kernels.twins import Twins
@@ -28,9 +29,9 @@ ROUNDINGS = 64
 """An element is a sum of at most some hundred products here, and passes through a few such sums: float32's
 roundings add up like a random walk, to some tens of units in the last place of the largest element."""
 
-INT16_UNITS = 16
-"""Halves of a unit, 1 / TOP of the largest number of a row: an operand is off by one. An activation's slope,
-in bfloat16, is off by 2^-9, which is eight; the operands of a few products, one after another, by as many."""
+HALF_UNITS = 16
+"""Halves of a unit, a 2047th (or 127th) of the largest number of a row: an operand is off by one. A slope, in
+bfloat16, is off by 2^-9, eight of a 2047th; the operands of a few products, one after another, by as many."""
 
 WEIGHTS = {
     "linear": ("weight", "bias"),
@@ -118,9 +119,11 @@ def test_a_twin_equals_its_op_on_the_ops_cases(name, inputs, twins, rng):
     compare(name, inputs, twins, rng)
 
 
+@pytest.mark.parametrize(("kernels", "top"), [(INT16, TOP), (INT8, integers.INT8.top)], ids=["int16", "int8"])
 @pytest.mark.parametrize(("name", "inputs"), CASES)
-def test_a_twin_of_scaled_integers_equals_its_op_to_a_few_units(name, inputs, twins_int16, rng):
-    compare(name, inputs, twins_int16, rng, roundings=INT16_UNITS / (2 * TOP) / EPS)
+def test_a_twin_of_scaled_integers_equals_its_op_to_a_few_units(name, inputs, kernels, top, rng):
+    twins = Twins(Workspace(Arena(1 << 16), aligned(1 << 16), kernels))
+    compare(name, inputs, twins, rng, roundings=HALF_UNITS / (2 * top) / EPS)
 
 
 @pytest.mark.parametrize("name", [name for name in get_args(Activation) if name != "prelu"])
@@ -371,7 +374,7 @@ def test_bfloat16_products_longer_than_a_block(M, K, N, twins_bfloat16, rng):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("kernels", [FLOAT32, BFLOAT16, INT16], ids=["float32", "bfloat16", "int16"])
+@pytest.mark.parametrize("kernels", OF.values(), ids=OF)
 def test_what_is_not_finite_stays_visible(value, kernels, rng):
     made, twins = kernels.products, Twins(Workspace(Arena(1 << 16), aligned(64), kernels))
     x = rng.normal(size=(3, 4)).astype(np.float32)

@@ -43,7 +43,7 @@ def train(
         str, typer.Option(help="cpu: fast kernels; reference: the formulas themselves.")
     ] = "cpu",
     precision: Annotated[
-        str, typer.Option(help="float32, bfloat16 (with AMX), int16 (with AVX2), or auto.")
+        str, typer.Option(help="float32, bfloat16 (with AMX), int16 (with AVX2), int8 (with VNNI), or auto.")
     ] = "auto",
     eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
     setting: Annotated[

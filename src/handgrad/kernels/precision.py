@@ -1,4 +1,4 @@
-"""Which kernels multiply matrices: float32 on every machine, bfloat16 with AMX, scaled integers with AVX2."""
+"""Which kernels multiply matrices: float32 everywhere, bfloat16 with AMX, 16 bits with AVX2, 8 with VNNI."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -12,6 +12,7 @@ from handgrad.kernels import (
     machine,
     products,
     products_bfloat16,
+    products_int8,
     products_int16,
 )
 
@@ -25,9 +26,9 @@ class Kernels(NamedTuple):
 
 FLOAT32 = Kernels(products, attention)
 BFLOAT16 = Kernels(products_bfloat16, attention_bfloat16)
-INT16 = Kernels(products_int16, attention)
+INT16, INT8 = Kernels(products_int16, attention), Kernels(products_int8, attention)
 """Attention stays float32: its products are short."""
-OF = {"float32": FLOAT32, "bfloat16": BFLOAT16, "int16": INT16}
+OF = {"float32": FLOAT32, "bfloat16": BFLOAT16, "int16": INT16, "int8": INT8}
 
 
 class Fastest(NamedTuple):
@@ -70,6 +71,10 @@ def kernels_for(precision: str) -> Kernels:
     if precision == "int16" and machine.INT16 == "none":
         raise UserError(
             "precision int16 needs an x86 processor with AVX2. This processor is none. Take float32, or auto."
+        )
+    if precision == "int8" and machine.INT8 == "none":
+        raise UserError(
+            "precision int8 needs a processor with VNNI. This one does not have it. Take int16, or auto."
         )
     return OF[name_of(precision)]
 
