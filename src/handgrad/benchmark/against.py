@@ -21,7 +21,7 @@ from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
 
 PEERS = ("torch",)
-PEER_BATCHES = {"nano": (12,), "baby": (4, 16, 64), "gpt2": (4,)}
+PEER_BATCHES = {"nano": (12, 48), "baby": (4, 16, 64), "gpt2": (4,)}
 """Batch sizes at which a peer is asked: its best is not always the recipe's."""
 PEER_PRECISIONS = ("float32", "bfloat16")
 PROBE_STEPS, SLOWEST = 2, 5.0
