@@ -13,16 +13,14 @@ import tempfile
 from pathlib import Path
 
 import handgrad
-from handgrad.kernels import machine
+from handgrad.kernels import precision
 from handgrad.training import run
 from handgrad.training.metrics import EvaluationRow
 
 SEEDS = (1337, 1, 2)
 ENGINES = {
     "reference": {"engine": "reference"},
-    "cpu, float32": {"precision": "float32"},
-    **({"cpu, bfloat16": {"precision": "bfloat16"}} if machine.AMX != "none" else {}),
-    **({"cpu, int16": {"precision": "int16"}} if machine.INT16 != "none" else {}),
+    **{f"cpu, {name}": {"precision": name} for name in precision.available()},
 }
 
 

@@ -16,8 +16,7 @@ import processors
 
 from handgrad.benchmark import ours, workload
 from handgrad.engines import cpu
-from handgrad.kernels import machine
-from handgrad.kernels.precision import OF
+from handgrad.kernels import precision
 
 SIZES = {"nano": (12, 4), "baby": (4, 1)}
 """A batch's sequences, and the steps of a turn."""
@@ -30,8 +29,7 @@ def main() -> None:
     given = options.parse_args()
     if given.limited_to:
         processors.run_as(given.limited_to)
-    there = {"float32": True, "bfloat16": machine.AMX == "hardware", "int16": machine.INT16 != "none"}
-    precisions = [name for name in OF if there[name]]
+    precisions = precision.available()
     print(f"{processors.describe(given.limited_to)}\n")
     print(f"| model | {' | '.join(f'{name}, times as fast as float32' for name in precisions[1:])} |")
     print("|---|" + "---|" * len(precisions[1:]), flush=True)

@@ -542,6 +542,14 @@ def test_bfloat16_without_amx_is_refused_in_a_sentence(monkeypatch):
         cpu.require("bfloat16")
 
 
+def test_what_this_machine_has_is_what_is_not_refused(monkeypatch):
+    emulate_what_is_missing(monkeypatch)
+    assert precisions.available() == list(precisions.OF)
+    monkeypatch.setattr(machine, "AMX", "none")
+    assert "bfloat16" not in precisions.available()
+    assert precisions.available()[0] == "float32"
+
+
 @pytest.mark.parametrize(
     ("amx", "int16", "lanes", "chosen"),
     [

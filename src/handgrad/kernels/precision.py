@@ -1,5 +1,6 @@
 """Which kernels multiply matrices: float32 everywhere, bfloat16 with AMX, 16 bits with AVX2, 8 with VNNI."""
 
+import contextlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple
@@ -77,6 +78,16 @@ def kernels_for(precision: str) -> Kernels:
             "precision int8 needs a processor with VNNI. This one does not have it. Take int16, or auto."
         )
     return OF[name_of(precision)]
+
+
+def available() -> list[str]:
+    """The precisions that this machine has."""
+    names = []
+    for name in OF:
+        with contextlib.suppress(UserError):
+            kernels_for(name)
+            names.append(name)
+    return names
 
 
 def name_of(precision: str) -> str:
