@@ -397,13 +397,15 @@ def test_the_arena_is_sized_exactly(variant, precision, rng, monkeypatch):
         config, State(init(config)), OptimizerSettings(), precision=precision, n_workers=1, batch_size=4
     )
     (worker,) = training.workers
-    arenas = worker.arena, worker.workspace.passing
+    workspace = worker.workspace
+    arenas = workspace.arena, workspace.passing, workspace.entering
     before = [[block.size for block in arena.blocks] for arena in arenas]
     training.step(*batch_of(config, rng, 4), 1e-3, np.random.default_rng(0))
     kernels = kernels_for(precision)
     size = config, 4 * config.context_length, kernels
+    measures = cpu_memory.arena_size, cpu_memory.passing_size, cpu_memory.entering_size
     assert [[arena.most] for arena in arenas] == before
-    assert before == [[cpu_memory.arena_size(*size)], [cpu_memory.passing_size(*size)]]
+    assert before == [[measure(*size)] for measure in measures]
     training.loss(*batch_of(config, rng, 4))
     assert [[block.size for block in arena.blocks] for arena in arenas] == before
     assert worker.workspace.scratch.size == cpu_memory.scratch_size(config, kernels)

@@ -34,7 +34,7 @@ class GuardedArena:
 
 def step(config, token_ids):
     own = weights(init(config, 1), kernels.products, guard.zeros)
-    workspace = Workspace(GuardedArena(), guard.new((1,)), kernels, GuardedArena())
+    workspace = Workspace(GuardedArena(), guard.new((1,)), kernels, *(GuardedArena() for _ in range(2)))
     model = LanguageModel(Transformer(config, Twins(workspace)))
     loss, gradients = model.loss_and_gradients(1.0, own, token_ids, token_ids, rng=Counted(1))
     return [np.copy(array) for array in (loss, *tree.leaves(gradients))]

@@ -310,8 +310,9 @@ class Training:
         weights = tree.map(lambda value: paired(next(names), value), self.weights)
         n_sequences = cpu_memory.micro_batch_sequences(self.config, batch_size, self.kernels.products)
         size = self.config, n_sequences * self.config.context_length, self.kernels
-        arena, passing = Arena(cpu_memory.arena_size(*size)), Arena(cpu_memory.passing_size(*size))
+        measures = cpu_memory.arena_size, cpu_memory.passing_size, cpu_memory.entering_size
+        arena, passing, entering = (Arena(measure(*size)) for measure in measures)
         scratch = aligned(cpu_memory.scratch_size(self.config, self.kernels))
-        workspace = Workspace(arena, scratch, self.kernels, passing)
+        workspace = Workspace(arena, scratch, self.kernels, passing, entering)
         model = LanguageModel(Transformer(self.config, Twins(workspace, self.config.norm_placement == "pre")))
         return Worker(workspace, gradient, weights, model)

@@ -61,11 +61,10 @@ def arena_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
     sizes = Sizes(config, n_tokens, kernels)
     D, kv, F = sizes.widths
     stream, H, G = sizes.stream, config.n_heads, config.kv_heads
-    dropped = stream if config.dropout else 0
     pre = config.norm_placement == "pre"
     norm = 2 * sizes.float32(1) + (sizes.operand(D) if pre else stream + sizes.rounds * sizes.operand(D))
 
-    block = 2 * norm + 2 * dropped  # only dropout's gradient needs an array of its own
+    block = 2 * norm
     block += sizes.heads(D) + 2 * sizes.heads(kv)  # queries, keys, values
     if config.qk_norm:
         block += stream + 2 * sizes.float32(H) + sizes.keys + 2 * sizes.float32(G)
@@ -77,7 +76,7 @@ def arena_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
     if config.gated:
         block += 3 * sizes.inside - sizes.slopes(F)  # up, gate and its activation, in full
 
-    ends = stream + 2 * dropped  # embedding, dropout and its gradient
+    ends = (3 if config.dropout else 1) * stream  # embedding, dropout and its gradient
     ends += stream if config.position != "rope" else 0
     ends += norm if pre else sizes.rounds * sizes.operand(D)
     n_logits = logit_rows(n_tokens, config.vocab_size) * config.vocab_size
@@ -98,6 +97,11 @@ def passing_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
     n_logits = logit_rows(n_tokens, config.vocab_size)
     logits = Sizes(config, n_logits, kernels).operand(config.vocab_size) if sizes.rounds else 0
     return max(attention, feed_forward, logits)
+
+
+def entering_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
+    """float32 numbers of the gradient that enters a branch, where dropout makes it another one."""
+    return Sizes(config, n_tokens, kernels).stream if config.dropout else 0
 
 
 def scratch_size(config: ModelConfig, kernels: Kernels) -> int:
@@ -138,7 +142,7 @@ def predict(config: ModelConfig, batch_size: int, precision: str, n_workers: int
     panels = config.n_layers * panels_size(block, kernels.products) + panels_size(ends, kernels.products)
     sequences = micro_batch_sequences(config, -(-batch_size // n_workers), kernels.products)
     worker = scratch_size(config, kernels)
-    for size in (arena_size, passing_size):
+    for size in (arena_size, passing_size, entering_size):
         worker += size(config, sequences * config.context_length, kernels)
     return Memory(
         weights=3 * 4 * n_weights,

@@ -35,6 +35,8 @@ class Workspace:
     kernels: Kernels = FLOAT32
     passing: Arena = field(default_factory=lambda: Arena(0))
     """Of what lives within one forward or one backward of a twin: each begins with a reset."""
+    entering: Arena = field(default_factory=lambda: Arena(0))
+    """Of the gradient, dropout undone, that enters a branch: there is one at a time."""
 
     def like(self, x: np.ndarray) -> np.ndarray:
         """A new array of the shape of x."""
