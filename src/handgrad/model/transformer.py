@@ -81,14 +81,11 @@ class Transformer:
         x, embedding = ops.embedding.forward(weights.embedding, token_ids, scale=scale)
         x, positions = self._add_positions(x, weights, offset)
         x, drop = ops.dropout.forward(x, rate=config.dropout, rng=rng)
-        blocks = []
-        for layer, block_weights in enumerate(weights.blocks):
-            x, saved = self.block.forward(x, block_weights, past=past[layer] if past else None, rng=rng)
-            blocks.append(saved)
+        x, blocks = self.layers(x, weights.blocks, past=past, rng=rng)
         norm = None
         if weights.norm is not None:
             x, norm = self.block.norm(x, weights.norm)
-        return x, Saved(embedding, positions, drop, tuple(blocks), norm, None)
+        return x, Saved(embedding, positions, drop, blocks, norm, None)
 
     def hidden_backward(
         self, dx: Float[Array, "B T D"], dhead: p.Linear, saved: Saved
@@ -98,10 +95,7 @@ class Transformer:
         dnorm = dpositions = None
         if saved.norm is not None:
             dx, dnorm = self.block.norm_backward(dx, saved.norm)
-        dblocks: list[p.Block] = []
-        for saved_block in reversed(saved.blocks):
-            dx, dblock = self.block.backward(dx, saved_block)
-            dblocks.insert(0, dblock)
+        dx, dblocks = self.layers_backward(dx, saved.blocks)
         (dx,) = ops.dropout.backward(dx, saved.drop)
         if self.config.position == "learned":
             dx, dpositions = ops.learned_position.backward(dx, saved.positions)
@@ -109,7 +103,31 @@ class Transformer:
         if self.config.tied:
             dembedding = ops.embedding.join(dembedding, dhead.weight)  # one table, two uses
         head = None if self.config.tied else dhead
-        return (p.Transformer(dembedding, dpositions, tuple(dblocks), dnorm, head),)
+        return (p.Transformer(dembedding, dpositions, dblocks, dnorm, head),)
+
+    def layers(
+        self,
+        x: Float[Array, "B T D"],
+        weights: tuple[p.Block, ...],
+        *,
+        past: Sequence[Past] | None = None,
+        rng: UniformSource | None = None,
+    ) -> tuple[Float[Array, "B T D"], tuple[block.Saved, ...]]:
+        """All blocks, one after the other."""
+        blocks = []
+        for layer, block_weights in enumerate(weights):
+            x, saved = self.block.forward(x, block_weights, past=past[layer] if past else None, rng=rng)
+            blocks.append(saved)
+        return x, tuple(blocks)
+
+    def layers_backward(
+        self, dx: Float[Array, "B T D"], saved: tuple[block.Saved, ...]
+    ) -> tuple[Float[Array, "B T D"], tuple[p.Block, ...]]:
+        dblocks: list[p.Block] = []
+        for saved_block in reversed(saved):
+            dx, dblock = self.block.backward(dx, saved_block)
+            dblocks.insert(0, dblock)
+        return dx, tuple(dblocks)
 
     @property
     def block(self) -> Block:
