@@ -31,8 +31,8 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.n_heads, self.dropout = config.n_heads, config.dropout
-        self.queries_keys_values = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
-        self.output = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.queries_keys_values = nn.Linear(config.d_model, 3 * config.d_model, bias=config.bias)
+        self.output = nn.Linear(config.d_model, config.d_model, bias=config.bias)
 
     def forward(self, x: Any) -> Any:
         heads = self.queries_keys_values(x).unflatten(-1, (3, self.n_heads, -1))
@@ -45,13 +45,13 @@ class Attention(nn.Module):
 class Block(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
-        D, F, eps = config.d_model, config.ff_width, config.norm_eps
-        self.attention = nn.Sequential(nn.LayerNorm(D, eps, bias=False), Attention(config))
+        D, F, eps, bias = config.d_model, config.ff_width, config.norm_eps, config.bias
+        self.attention = nn.Sequential(nn.LayerNorm(D, eps, bias=bias), Attention(config))
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(D, eps, bias=False),
-            nn.Linear(D, F, bias=False),
-            nn.GELU(),
-            nn.Linear(F, D, bias=False),
+            nn.LayerNorm(D, eps, bias=bias),
+            nn.Linear(D, F, bias=bias),
+            nn.GELU("tanh" if config.activation == "gelu_tanh" else "none"),
+            nn.Linear(F, D, bias=bias),
         )
         self.dropout = nn.Dropout(config.dropout)
 
@@ -69,7 +69,7 @@ class LanguageModel(nn.Module):
         self.positions = nn.Parameter(torch.empty(config.context_length, config.d_model))
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.Sequential(*(Block(config) for _ in range(config.n_layers)))
-        self.norm = nn.LayerNorm(config.d_model, config.norm_eps, bias=False)
+        self.norm = nn.LayerNorm(config.d_model, config.norm_eps, bias=config.bias)
         for weight in matrices(self):
             nn.init.normal_(weight, std=DEVIATION)
 
@@ -97,35 +97,50 @@ def optimizer_of(model: Any, settings: OptimizerSettings) -> Any:
 class Training:
     """The model in training, called as our engines are."""
 
-    def __init__(self, config: ModelConfig, settings: OptimizerSettings, *, precision: str, compiled: bool):
+    def __init__(
+        self,
+        config: ModelConfig,
+        settings: OptimizerSettings,
+        *,
+        precision: str,
+        compiled: bool,
+        device: str = "cpu",
+    ):
         torch.manual_seed(workload.SEED)
-        self.config, self.settings, self.precision = config, settings, precision
-        self.model = LanguageModel(config)
+        self.config, self.settings, self.precision, self.device = config, settings, precision, device
+        self.model = LanguageModel(config).to(device)
         self.optimizer = optimizer_of(self.model, settings)
         self.loss_of = torch.compile(self.model) if compiled else self.model
 
     def step(self, token_ids: np.ndarray, targets: np.ndarray, learning_rate: float) -> float:
         """One step of AdamW on one batch; its loss."""
+        return float(self.begin(token_ids, targets, learning_rate))
+
+    def begin(self, token_ids: np.ndarray, targets: np.ndarray, learning_rate: float) -> Any:
+        """A step that a GPU may still be computing: its loss is on the device, and who reads it waits."""
         self.model.train()
         with self._narrow():
-            loss = self.loss_of(*map(torch.from_numpy, (token_ids, targets)))
+            loss = self.loss_of(*map(self._on_device, (token_ids, targets)))
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_gradient_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(loss.detach())
+        return loss.detach()
 
     def loss(self, token_ids: np.ndarray, targets: np.ndarray) -> float:
         """The batch's mean loss without dropout."""
         self.model.eval()
         with torch.no_grad(), self._narrow():
-            return float(self.loss_of(*map(torch.from_numpy, (token_ids, targets))))
+            return float(self.loss_of(*map(self._on_device, (token_ids, targets))))
+
+    def _on_device(self, ids: np.ndarray) -> Any:
+        return torch.from_numpy(ids).to(self.device, non_blocking=True)
 
     def _narrow(self) -> Any:
         is_narrow = self.precision == "bfloat16"
-        return torch.autocast("cpu", torch.bfloat16) if is_narrow else contextlib.nullcontext()
+        return torch.autocast(self.device, torch.bfloat16) if is_narrow else contextlib.nullcontext()
 
 
 def stepper(config: ModelConfig, *, batch_size: int, precision: str, compiled: bool) -> Callable[[], float]:
