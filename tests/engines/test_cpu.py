@@ -1,5 +1,6 @@
 """The CPU engine: the same losses, gradients and steps as the formulas, from memory allocated once."""
 
+import importlib.util
 import itertools
 import subprocess
 import sys
@@ -36,6 +37,8 @@ VARIANTS = {
     "one key-value head": {"preset": "nano", "n_kv_heads": 1, "activation": "relu_squared"},
     "untied, post-norm": {"preset": "baby", "tied": False, "norm_placement": "post", "norm": "rms_norm"},
 }
+
+INSTALLED = [name for name in engines.ENGINES if name != "xla" or importlib.util.find_spec("jax")]
 
 
 def small(variant):
@@ -241,7 +244,7 @@ def test_a_step_that_is_not_finite_changes_nothing(rng):
     assert training.state().moments.step == 0
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("name", INSTALLED)
 def test_a_state_that_is_loaded_goes_on_as_the_training_it_was_taken_from(name, rng):
     config = small("nano")
     first, second = (
@@ -285,7 +288,7 @@ def test_all_that_a_training_calls_is_compiled_before_its_first_step(variant, pr
     assert called <= compiled
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("name", INSTALLED)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_engine_has_the_logits_of_the_formulas(name, variant, rng):
     config = small(variant)
@@ -322,7 +325,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("name", INSTALLED)
 @pytest.mark.parametrize("what", WRONG)
 def test_every_entry_of_every_engine_refuses_what_the_model_cannot_read(name, what, rng):
     config = small("nano")
@@ -343,14 +346,14 @@ def test_every_entry_of_every_engine_refuses_what_the_model_cannot_read(name, wh
             training.logits(token_ids)
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("name", INSTALLED)
 def test_a_precision_that_does_not_exist_is_refused(name):
     config = small("nano")
     with pytest.raises(UserError, match="no precision 'float8'"):
         engines.training(config, State(init(config)), OptimizerSettings(), name=name, precision="float8")
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("name", INSTALLED)
 @pytest.mark.parametrize(
     ("token_ids", "words"), [([0, 67], "0 to 66"), ([-1], "0 to 66"), ([0] * 22, "attends to 21")]
 )
@@ -362,7 +365,7 @@ def test_what_a_decoding_cannot_read_is_refused(name, token_ids, words):
     assert decoding.n_tokens == 0
 
 
-@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("name", INSTALLED)
 def test_weights_and_moments_of_another_model_are_refused(name):
     config = small("nano")
     with pytest.raises(UserError, match=r"they lack blocks\.1\.attention"):
@@ -494,7 +497,7 @@ def test_memory_is_predicted_within_a_tenth(name, preset, changes, batch_size):
 
 def test_memory_follows_from_numbers_alone_however_large_the_model():
     config = ModelConfig(n_layers=10**9, d_model=10**6, n_heads=1, vocab_size=10**9)
-    for name in engines.ENGINES:
+    for name in INSTALLED:
         memory = engines.get(name).memory(config, 12)
         assert memory.total > memory.weights > 12 * 10**9 * 10**12
 
@@ -512,7 +515,7 @@ def test_engines_are_found_by_name_and_said_to_be_missing():
     config = ModelConfig()
     for name, kind in (("reference", reference.Training), ("cpu", cpu.Training)):
         assert isinstance(engines.training(config, State(init(config)), OptimizerSettings(), name=name), kind)
-    with pytest.raises(UserError, match=r"no engine 'gpu'; choose one of cpu, reference"):
+    with pytest.raises(UserError, match=r"no engine 'gpu'; choose one of cpu, reference, xla"):
         engines.get("gpu")
     with pytest.raises(UserError, match=r"no precision 'float16'.*Did you mean"):
         engines.get("cpu").require("float16")

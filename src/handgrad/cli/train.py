@@ -40,10 +40,13 @@ def train(
         float | None, typer.Option(help="Share of activations dropped while training.")
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="cpu: fast kernels; reference: the formulas themselves.")
+        str, typer.Option(help="cpu: fast kernels; xla: GPUs, with JAX; reference: the formulas themselves.")
     ] = "cpu",
     precision: Annotated[
-        str, typer.Option(help="float32, bfloat16 (with AMX), int16 (with AVX2), int8 (with VNNI), or auto.")
+        str,
+        typer.Option(
+            help="float32, bfloat16 (with AMX, or xla), int16 (with AVX2), int8 (with VNNI), or auto."
+        ),
     ] = "auto",
     eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
     setting: Annotated[

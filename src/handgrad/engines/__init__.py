@@ -13,11 +13,11 @@ from handgrad.errors import require_known
 from handgrad.model.config import ModelConfig
 
 if TYPE_CHECKING:
-    from handgrad.engines import cpu, reference
+    from handgrad.engines import cpu, reference, xla
 
-    _: tuple[Engine, ...] = (cpu, reference)  # mypy: both offer all of it
+    _: tuple[Engine, ...] = (cpu, reference, xla)  # mypy: each offers all of it
 
-ENGINES = {"cpu": "handgrad.engines.cpu", "reference": "handgrad.engines.reference"}
+ENGINES = {name: f"handgrad.engines.{name}" for name in ("cpu", "reference", "xla")}
 """Every engine, by name. A module is imported when it is asked for: Numba takes half a second."""
 
 

@@ -38,6 +38,7 @@ SLICE = 1 << 17
 """Weights the optimizer updates, and packs, at a time."""
 
 decoding = reference.decoding  # this engine writes with the formulas
+available = reference.available
 
 
 def require(precision: str) -> None:

@@ -125,6 +125,9 @@ class Engine(Protocol):
     def memory(self, config: ModelConfig, batch_size: int, precision: str = "auto") -> Memory:
         """What training will take on this machine, from numbers alone: nothing is allocated."""
 
+    def available(self) -> int | None:
+        """The bytes of memory that there are for it; None where the system does not say."""
+
     def training(
         self,
         config: ModelConfig,

@@ -23,13 +23,17 @@ def require_training(model: ModelConfig, batch_size: int, engine: str, precision
     """Raise `UserError` where training needs more memory than this machine has, free or in use."""
     objects = LAYER_BYTES * model.n_layers + BATCH_BYTES * batch_size * (model.context_length + 1)
     state = count(model).training_bytes - count(model).weight_bytes  # from the file, before it is copied
-    memory = engines.get(engine).memory(model, batch_size, precision)
-    require(memory.total + state + objects, "Training this model")
+    chosen = engines.get(engine)
+    memory = chosen.memory(model, batch_size, precision)
+    _require(memory.total + state + objects, "Training this model", chosen.available())
 
 
 def require(n_bytes: int, what: str) -> None:
     """Raise `UserError` where `what` needs more memory than this machine has, free or in use."""
-    there = available()
+    _require(n_bytes, what, available())
+
+
+def _require(n_bytes: int, what: str, there: int | None) -> None:
     if there is not None and n_bytes > there:
         raise UserError(
             f"{what} needs {_gigabytes(n_bytes)} of memory, and this machine has {_gigabytes(there)}. Take a "

@@ -12,7 +12,7 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
-from handgrad.engines import allocator, micro_batches, parallel
+from handgrad.engines import allocator, fits, micro_batches, parallel
 from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
 from handgrad.errors import UserError, require_known
 from handgrad.kernels import PRECISIONS
@@ -53,6 +53,11 @@ def memory(config: ModelConfig, batch_size: int, precision: str = "auto") -> Mem
         activations=4 * workers * sequences * config.context_length * numbers_a_token(config),
         process=PROCESS,
     )
+
+
+def available() -> int | None:
+    """The machine's memory."""
+    return fits.available()
 
 
 def numbers_a_token(config: ModelConfig) -> int:

@@ -57,11 +57,11 @@ def train(
     """Train a transformer on `texts`: files and folders; without any, on Python's own language reference.
 
     `options` change the preset by name: of the model (`d_model=256`, `dropout=0.1`, see `ModelConfig`) or
-    of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. `engine` is "cpu"
-    or "reference", `precision` "auto", "float32", "bfloat16", "int16" or "int8". `report` is called with
-    every step and evaluation, and by default prints a line for each evaluation. Returns the run's folder:
-    `out`, or the first free runs/PRESET-N. Raises `UserError` for what cannot work, before anything is
-    written, and `KeyboardInterrupt` once a run that was interrupted is saved.
+    of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. `engine` is "cpu",
+    "xla" or "reference", `precision` "auto", "float32", "bfloat16", "int16" or "int8". `report` is called
+    with every step and evaluation, and by default prints a line for each evaluation. Returns the run's
+    folder: `out`, or the first free runs/PRESET-N. Raises `UserError` for what cannot work, before anything
+    is written, and `KeyboardInterrupt` once a run that was interrupted is saved.
     """
     sources = [texts] if isinstance(texts, str | Path) else list(texts)
     folder = create(

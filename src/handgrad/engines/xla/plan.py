@@ -1,0 +1,96 @@
+"""How much memory a step takes, and how a batch is cut so that it fits: from numbers, nothing allocated.
+
+What a layer keeps for backward is found by tracing one, so it is the program itself that is plans.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handgrad.engines.engine import Memory, OptimizerSettings
+from handgrad.engines.xla import device, random
+from handgrad.engines.xla import weights as stacking
+from handgrad.engines.xla.layers import Layers
+from handgrad.engines.xla.program import Program
+from handgrad.engines.xla.twins.next_token_loss import n_logit_parts
+from handgrad.errors import UserError
+from handgrad.model.config import ModelConfig
+from handgrad.model.count import count
+from handgrad.model.init import shapes
+
+PROCESS = 400_000_000
+"""Bytes of a training process besides its arrays: Python, JAX and its libraries."""
+USABLE = 0.9
+"""The share of the device's memory that is planned with: XLA needs some to work in."""
+
+
+class Plan(NamedTuple):
+    """How a batch is computed."""
+
+    n_parts: int = 1
+    """One after the other; the gradients are summed."""
+    layers: Layers = "scanned"
+
+
+def predict(config: ModelConfig, batch_size: int, precision: str, plan: Plan) -> Memory:
+    """The memory that a step takes at its peak."""
+    n_weights, narrow = count(config).parameters, device.dtype(precision)
+    sequences = -(-batch_size // plan.n_parts)
+    return Memory(
+        weights=3 * 4 * n_weights,
+        gradients=(4 if plan.n_parts == 1 else 8) * n_weights,
+        panels=0 if narrow == np.float32 else 2 * n_weights,
+        activations=_activations(config, sequences, narrow, plan.layers),
+        process=PROCESS,
+    )
+
+
+def choose(config: ModelConfig, batch_size: int, precision: str) -> Plan:
+    """The whole batch at once where the device has the memory; else in parts; else layers are computed
+    again. `UserError` where that is not enough."""
+    limit = device.memory()
+    there = math.inf if limit is None else USABLE * limit
+    divisors = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
+    layers: Layers = "separate" if config.n_layers <= device.most_separate_layers() else "scanned"
+    plans = [Plan(n, each) for each in (layers, "rematerialized") for n in divisors]
+    for each in plans:
+        need = predict(config, batch_size, precision, each)
+        if need.total - need.process <= there:
+            return each
+    raise UserError(
+        f"Training this model needs {(need.total - need.process) / 1e9:,.1f} GB on the device, one sequence "
+        f"at a time; it has {there / 1e9:,.1f} GB for it. Take a smaller model, vocabulary or context."
+    )
+
+
+def _activations(config: ModelConfig, sequences: int, dtype: Any, layers: Layers) -> int:
+    """Bytes that are kept for backward, those of one layer's own backward, and the logits of a part."""
+    stream = sequences * config.context_length * config.d_model * dtype.itemsize
+    one = layer_bytes(config, sequences, dtype)
+    kept = (config.n_layers * stream + one) if layers == "rematerialized" else config.n_layers * one
+    n_tokens = sequences * config.context_length
+    if layers == "separate":  # then XLA keeps the activations as well
+        kept += config.n_layers * n_tokens * config.ff_width * dtype.itemsize
+    logits = n_tokens // n_logit_parts(n_tokens, config.vocab_size, dtype.itemsize) * config.vocab_size
+    return kept + max(one, (4 + 2 * dtype.itemsize) * logits) + 4 * stream
+
+
+def layer_bytes(config: ModelConfig, sequences: int, dtype: Any) -> int:
+    """Bytes of the arrays that one layer keeps for its backward."""
+    one = config.replace(n_layers=1)
+    program = Program(one, OptimizerSettings(), device.fused(one, dtype), dtype)
+    n_draws = random.BEFORE_LAYERS + random.PER_LAYER
+    keys = jax.ShapeDtypeStruct((n_draws, 2), np.uint32) if config.dropout else None
+    blocks = jax.tree.map(lambda w: jax.ShapeDtypeStruct((1, *w.shape), dtype), shapes(one).blocks[0])
+    x = jax.ShapeDtypeStruct((sequences, config.context_length, config.d_model), dtype)
+
+    def kept(x: Any, blocks: Any, keys: Any) -> Any:
+        rng = None if keys is None else random.Keyed(keys[random.BEFORE_LAYERS :])
+        saved: Any = program.model.transformer.layers(x, stacking.narrowed(blocks, dtype), rng=rng)[1]
+        return saved.arrays
+
+    arrays = jax.eval_shape(kept, x, blocks, keys)
+    return sum(math.prod(a.shape) * jnp.dtype(a.dtype).itemsize for a in jax.tree.leaves(arrays))

@@ -1,0 +1,134 @@
+"""What is compiled: the loss, the gradient, and one step of training, as functions of arrays alone."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from handgrad.engines.engine import OptimizerSettings
+from handgrad.engines.xla import weights as stacking
+from handgrad.engines.xla.layers import Layers, Scanned
+from handgrad.engines.xla.random import Keyed
+from handgrad.engines.xla.twins import Fused, Twins
+from handgrad.model.config import ModelConfig
+from handgrad.model.transformer import LanguageModel, Transformer
+from handgrad.optim import adamw
+from handgrad.shapes import Array
+
+
+class Batch(NamedTuple):
+    """A batch in N parts along a first axis: each is computed on its own, and the gradients are summed."""
+
+    token_ids: Any
+    targets: Any
+    shares: Any
+    """The share of the batch's counted targets in each part."""
+    keys: Any
+    """Dropout's; None drops nothing."""
+
+
+class Carried(NamedTuple):
+    """What a step hands to the next, on the device: three trees of the same shapes, and a count."""
+
+    weights: Any
+    mean: Any
+    square: Any
+    step: Any
+
+
+class Program(NamedTuple):
+    """All that decides what is compiled."""
+
+    config: ModelConfig
+    settings: OptimizerSettings
+    fused: Fused | None
+    dtype: Any
+    """What products are computed in."""
+    layers: Layers = "scanned"
+
+    def compiled(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        """`function`, a method of this program, compiled. float32 means float32: by default a GPU would
+        multiply in TensorFloat-32, which keeps 10 bits."""
+        exact = jax.default_matmul_precision("default" if self.dtype == jnp.bfloat16 else "highest")
+        return exact(jax.jit(function, **options))
+
+    @property
+    def model(self) -> LanguageModel:
+        twins = Twins(self.fused)
+        if self.layers == "separate":
+            return LanguageModel(Transformer(self.config, twins))
+        return LanguageModel(Scanned(self.config, twins, rematerialize=self.layers == "rematerialized"))
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the blocks' weights are stacked."""
+        return self.layers != "separate"
+
+    def loss(self, weights: Any, batch: Batch) -> Array:
+        """The batch's mean loss."""
+        weights = stacking.narrowed(weights, self.dtype)
+
+        def run(total: Array, part: Batch) -> tuple[Array, None]:
+            loss, _ = self.model.forward(weights, part.token_ids, part.targets)
+            return total + part.shares * loss, None
+
+        return lax.scan(run, jnp.zeros((), batch.shares.dtype), batch)[0]
+
+    def logits(self, weights: Any, token_ids: Array) -> Array:
+        """The scores of what comes next."""
+        logits, _ = self.model.transformer.forward(stacking.narrowed(weights, self.dtype), token_ids)
+        return logits.astype(jnp.float32)
+
+    def loss_and_gradients(self, weights: Any, batch: Batch) -> tuple[Array, Any]:
+        """The batch's mean loss and its gradient: by the formulas, from the last op to the first."""
+        narrow = stacking.narrowed(weights, self.dtype)
+
+        def one(part: Batch) -> tuple[Array, Any]:
+            rng = None if part.keys is None else Keyed(part.keys)
+            loss, gradients = self.model.loss_and_gradients(
+                part.shares, narrow, part.token_ids, part.targets, rng=rng
+            )
+            return part.shares * loss, jax.tree.map(lambda g, w: g.astype(w.dtype), gradients, weights)
+
+        first, rest = (jax.tree.map(lambda a, which=which: a[which], batch) for which in (0, slice(1, None)))
+        if not len(batch.shares) > 1:  # nothing to sum
+            return one(first)
+        return lax.scan(lambda sum, part: (jax.tree.map(jnp.add, sum, one(part)), None), one(first), rest)[0]
+
+    def step(self, carried: Carried, batch: Batch, learning_rate: Array) -> tuple[Carried, Array]:
+        """One step of AdamW. Returns what is carried on, and the loss and the gradient's norm."""
+        loss, gradients = self.loss_and_gradients(carried.weights, batch)
+        norm = sum(jnp.sum(g * g) for g in jax.tree.leaves(gradients)) ** 0.5
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        shorten = self.settings.max_gradient_norm / jnp.maximum(norm, self.settings.max_gradient_norm)
+
+        step: Any = carried.step.astype(norm.dtype)
+
+        def update(w: Array, g: Array, mean: Array, square: Array, decay: float) -> _Updated:
+            new, moments = adamw.update(
+                w,
+                shorten * g,
+                adamw.State(mean, square, step),
+                learning_rate=learning_rate,
+                beta1=self.settings.beta1,
+                beta2=self.settings.beta2,
+                weight_decay=decay,
+            )
+            pairs = (new, w), (moments.mean, mean), (moments.square, square)
+            return _Updated(*(jnp.where(finite, *pair) for pair in pairs))
+
+        decay = stacking.decay(self.config, self.settings.weight_decay, stacked=self.stacked)
+        updated = jax.tree.map(update, carried.weights, gradients, carried.mean, carried.square, decay)
+        outer, inner = jax.tree.structure(carried.weights), jax.tree.structure(_Updated(0, 0, 0))
+        weights, mean, square = jax.tree.transpose(outer, inner, updated)
+        return Carried(weights, mean, square, carried.step + finite), jnp.stack([loss, norm])
+
+
+class _Updated(NamedTuple):
+    """One weight after a step."""
+
+    weight: Any
+    mean: Any
+    square: Any

@@ -1,0 +1,67 @@
+"""Dropout's numbers, by counting: inside a compiled function too, they follow from a key and a place alone.
+
+The keys are drawn outside, by `kernels.random.Counted`, and so is the rule: from the same seed this engine
+drops what the CPU engine drops. A NumPy generator would be asked once, while the function is compiled, and
+its mask would be the same in every step: these ops are handed keys and no generator.
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from handgrad.errors import UserError
+from handgrad.kernels.random import FIRST, GOLDEN, SECOND, UNIT, Counted
+from handgrad.model.config import ModelConfig
+
+BEFORE_LAYERS, PER_LAYER = 1, 3
+"""Draws of the embedding's dropout; and of a layer's attention and two residual connections."""
+
+
+class Keyed:
+    """Draws of uniform numbers, one key (2 x uint32) a draw: a `UniformSource` for the ops."""
+
+    def __init__(self, keys: Array):
+        self.keys = keys
+        self._next = 0
+
+    def random(self, size: tuple[int, ...]) -> Array:
+        """The next draw's uniform numbers in [0, 1)."""
+        low, high = self.keys[self._next]
+        self._next += 1
+        x = _mix(jnp.arange(math.prod(size), dtype=np.uint32) * np.uint32(GOLDEN) + low)
+        bits = _mix(x ^ high) >> np.uint32(8)
+        return jnp.reshape(bits.astype(float) * UNIT, size)
+
+    def of_layers(self, n_layers: int) -> Array:
+        """The keys of all layers (L, 3, 2): nothing draws after them."""
+        return jnp.reshape(self.keys[self._next :], (n_layers, PER_LAYER, 2))
+
+
+def keys(config: ModelConfig, rng: np.random.Generator | None, n_parts: int) -> np.ndarray | None:
+    """Keys for each of `n_parts` parts of a batch (n_parts, 1 + 3 L, 2); None where nothing is dropped.
+
+    As in every engine, each part has a seed of its own, drawn from `rng`.
+    """
+    if rng is None or config.dropout == 0.0:
+        return None
+    seeds = [Counted(seed) for seed in rng.integers(1 << 63, size=n_parts).tolist()]
+    n_draws = BEFORE_LAYERS + PER_LAYER * config.n_layers
+    drawn = [[seed.key() for _ in range(n_draws)] for seed in seeds]
+    return np.array([[(key & 0xFFFFFFFF, key >> 32) for key in part] for part in drawn], np.uint32)
+
+
+def require_keyed(rng: object) -> None:
+    """Raise `UserError` for a source of numbers that a compiled function would ask only once."""
+    if rng is not None and not isinstance(rng, Keyed):
+        raise UserError(
+            f"Inside jax.jit dropout takes its numbers from keys; a {type(rng).__name__} would drop the same "
+            f"in every step. Hand the keys to the compiled function: handgrad.engines.xla.random.Keyed(keys)."
+        )
+
+
+def _mix(x: Array) -> Array:
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(FIRST)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(SECOND)
+    return x ^ (x >> np.uint32(16))

@@ -1,0 +1,50 @@
+"""Weights on their way between NumPy's arrays and the device's.
+
+On the device blocks are a tuple as ever, or stacked: one `p.Block` of arrays (L, ...), for `layers.Scanned`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handgrad import parameters as p
+from handgrad import tree
+from handgrad.model.config import ModelConfig
+from handgrad.model.init import shapes
+
+NORMS = (p.LayerNorm, p.RMSNorm)
+
+
+def to_device(weights: p.Transformer, *, stacked: bool, dtype: Any = None) -> Any:
+    """A copy of `weights` on the device."""
+    if stacked:
+        blocks: Any = jax.tree.map(lambda *layers: np.stack(layers), *weights.blocks)
+        weights = weights._replace(blocks=blocks)
+    return jax.tree.map(lambda w: jnp.array(w, dtype), weights)
+
+
+def to_host(weights: Any) -> p.Transformer:
+    """Undo `to_device`: NumPy arrays, copied from the device."""
+    weights = jax.tree.map(np.array, weights)
+    if not isinstance(weights.blocks, p.Block):
+        return weights
+    n_layers = len(jax.tree.leaves(weights.blocks)[0])
+    blocks = tuple(tree.map(lambda w, n=n: w[n], weights.blocks) for n in range(n_layers))
+    return weights._replace(blocks=blocks)
+
+
+def decay(config: ModelConfig, weight_decay: float, *, stacked: bool) -> Any:
+    """For each array on the device, how much it decays: matrices do, biases and norms do not."""
+    rates: Any = tree.map(lambda w: np.float32(weight_decay if w.ndim >= 2 else 0.0), shapes(config))
+    return rates._replace(blocks=rates.blocks[0]) if stacked else rates
+
+
+def narrowed(weights: Any, dtype: Any) -> Any:
+    """Weights as products read them. The scales of norms keep their precision: norms compute in float32."""
+
+    def narrow(node: Any) -> Any:
+        return node if isinstance(node, NORMS) else node.astype(dtype)
+
+    return jax.tree.map(narrow, weights, is_leaf=lambda node: isinstance(node, NORMS))
