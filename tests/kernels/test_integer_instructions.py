@@ -92,9 +92,6 @@ def assert_bounds_hold(cache: object, lanes: int) -> None:
 
 WITHOUT_AVX512 = """
 import re
-from llvmlite import binding
-features = {name: has and "avx512" not in name for name, has in binding.get_host_cpu_features().items()}
-binding.get_host_cpu_features = lambda: {**features, "avx2": True, "avxvnni": True}
 from numba import types
 from handgrad.kernels import machine, products_int8, products_int16
 matrix, operand, packed, vector = (
