@@ -54,9 +54,8 @@ def operand(x: np.ndarray) -> np.ndarray:
 def packed(weight: np.ndarray, products: ModuleType = products_int16) -> tuple[np.ndarray, np.ndarray]:
     """Of the weight, and of its transpose."""
     K, N = weight.shape
-    panels, transposed = (
-        unwritten(products.packed_shape(*shape), products.DTYPE) for shape in ((K, N), (N, K))
-    )
+    shapes = (products.packed_shape(*shape) for shape in ((K, N), (N, K)))
+    panels, transposed = (unwritten(shape, products.DTYPE) for shape in shapes)
     rows = slice_rows(K)
     for first in range(0, K, rows):
         products.pack(panels, transposed, weight, first, min(first + rows, K))

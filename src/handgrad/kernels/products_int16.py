@@ -20,13 +20,14 @@ used as they are; what is in brackets is scaled anew, by columns, for each block
 
 import numpy as np
 
-from handgrad.kernels import microkernel, quantize, scaled_panels
+from handgrad.kernels import microkernel, quantize_columns, scaled_panels
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.products import FLOAT
-from handgrad.kernels.quantize import INT16, SCALED
+from handgrad.kernels.quantize import INT16
+from handgrad.kernels.quantize_columns import SCALED
 from handgrad.kernels.scaled import BLOCK, HALF_WORD, head, n_blocks, operand_shape, slice_rows
 from handgrad.kernels.vector import load, pairing
 from handgrad.kernels.walk import ROOM, STEP, WORD, Left, Right, Size, beginning, onto, room, walking
@@ -76,8 +77,8 @@ def pack(panels, transposed, weight, first, last):
 
 _walk_rows = walking(microkernel.INT16, by_columns=False)
 _walk_columns = walking(microkernel.INT16, by_columns=True)
-_per_one_of_columns = quantize.per_one_of_columns(INT16, SCALED)
-_round_columns = quantize.round_columns(INT16, SCALED)
+_per_one_of_columns = quantize_columns.per_one_of_columns(INT16, SCALED)
+_round_columns = quantize_columns.round_columns(INT16, SCALED)
 _pair_rows, _pair = pairing(MICRO_ROWS), pairing(1)
 
 

@@ -10,7 +10,7 @@ bits are q in two's complement.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,14 +19,13 @@ from numba import types
 from numba.extending import intrinsic
 
 from handgrad.kernels.integer_dot import OFFSET
-from handgrad.kernels.machine import LANES, MICRO_COLUMNS
+from handgrad.kernels.machine import LANES
 from handgrad.kernels.vector import (
     F32,
     I32,
     VECTOR,
     WORDS,
     at_address,
-    broadcast,
     counted_loop,
     i64,
     load_vector,
@@ -54,12 +53,11 @@ NARROWING = 2**15 / NARROWER
 ROUNDING = 1.5 * 2.0**23
 BYTES = 4 * LANES
 """Of a vector."""
-N_VECTORS = MICRO_COLUMNS // LANES
 LEAST = 2.0**-100
 LEAST_BITS, INFINITE_BITS = (int(np.float32(number).view(np.int32)) for number in (LEAST, np.inf))
 
 
-def _per_one(builder: ir.IRBuilder, size: ir.Value, top: int) -> ir.Value:
+def per_one_from(builder: ir.IRBuilder, size: ir.Value, top: int) -> ir.Value:
     """p, of the bits of the largest |x|, for one or a vector: as integers a NaN's are the largest."""
     kind = VECTOR if isinstance(size.type, ir.VectorType) else F32
     p = builder.fdiv(same(kind, float(top)), builder.bitcast(size, kind))
@@ -68,7 +66,7 @@ def _per_one(builder: ir.IRBuilder, size: ir.Value, top: int) -> ir.Value:
     return builder.select(finite, p, same(kind, math.nan))
 
 
-def _scale(builder: ir.IRBuilder, p: ir.Value) -> ir.Value:
+def scale_from(builder: ir.IRBuilder, p: ir.Value) -> ir.Value:
     """1/p, for a number or a vector; zero for zero."""
     zero = same(p.type, 0.0)
     is_zero = builder.fcmp_ordered("==", p, zero)
@@ -80,12 +78,12 @@ def scale_of(typing_context: Any, p: Any) -> Any:
     """What one unit is worth."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        return _scale(builder, args[0])
+        return scale_from(builder, args[0])
 
     return types.float32(types.float32), emit
 
 
-def _load_some(builder: ir.IRBuilder, address: ir.Value, first: int, n: ir.Value) -> ir.Value:
+def load_some(builder: ir.IRBuilder, address: ir.Value, first: int, n: ir.Value) -> ir.Value:
     """Numbers `first` to `first` + LANES of the n float32 at an address; zeros after the last, not read."""
     number = ir.Constant(WORDS, [first + lane for lane in range(LANES)])
     mask = builder.icmp_signed("<", number, splat(builder, builder.trunc(n, I32)))
@@ -96,12 +94,12 @@ def _load_some(builder: ir.IRBuilder, address: ir.Value, first: int, n: ir.Value
     return builder.call(load, [pointer, ir.Constant(I32, 4), mask, ir.Constant(VECTOR, None)])
 
 
-def _rounded(builder: ir.IRBuilder, x: ir.Value, p: ir.Value) -> ir.Value:
+def rounded_product(builder: ir.IRBuilder, x: ir.Value, p: ir.Value) -> ir.Value:
     """round(x p) in the lowest bits of words; the others hold anything."""
     return builder.bitcast(multiply_adder(builder)(x, p, same(VECTOR, ROUNDING)), WORDS)
 
 
-def _larger(builder: ir.IRBuilder, top: ir.Value, x: ir.Value) -> ir.Value:
+def larger(builder: ir.IRBuilder, top: ir.Value, x: ir.Value) -> ir.Value:
     """The larger of `top`, the bits of the largest |x| so far, and those of x, in every lane."""
     size = builder.and_(builder.bitcast(x, WORDS), same(WORDS, 0x7FFFFFFF))
     return builder.select(builder.icmp_signed(">", size, top), size, top)
@@ -122,12 +120,12 @@ def per_one_of_row(integers: Integers) -> Any:
             def vectors(state: list[ir.Value]) -> list[ir.Value]:
                 at, *tops = state
                 found = (load_vector(builder, at, BYTES * j) for j in range(many))
-                tops = [_larger(builder, top, x) for top, x in zip(tops, found, strict=True)]
+                tops = [larger(builder, top, x) for top, x in zip(tops, found, strict=True)]
                 return [builder.add(at, i64(BYTES * many)), *tops]
 
             def rest(state: list[ir.Value]) -> list[ir.Value]:
                 at, left, top = state
-                top = _larger(builder, top, _load_some(builder, at, 0, left))
+                top = larger(builder, top, load_some(builder, at, 0, left))
                 return [builder.add(at, i64(BYTES)), builder.sub(left, i64(LANES)), top]
 
             n_whole = builder.sdiv(n, i64(many * LANES))
@@ -139,7 +137,7 @@ def per_one_of_row(integers: Integers) -> Any:
                 last = builder.select(builder.icmp_signed(">", top, last), top, last)
             name = f"llvm.vector.reduce.smax.v{LANES}i32"
             reduce = builder.module.declare_intrinsic(name, (), ir.FunctionType(I32, [WORDS]))
-            return _per_one(builder, builder.call(reduce, [last]), integers.top)
+            return per_one_from(builder, builder.call(reduce, [last]), integers.top)
 
         return types.float32(types.int64, types.int64), emit
 
@@ -157,7 +155,7 @@ def round_words(integers: Integers) -> Any:
             target, source, p, n = args
             factor = splat(builder, p)
             parts = [
-                _rounded(builder, _load_some(builder, source, LANES * j, n), factor)
+                rounded_product(builder, load_some(builder, source, LANES * j, n), factor)
                 for j in range(integers.per_word)
             ]
             while len(parts) > 1:  # neighbours are joined
@@ -192,132 +190,3 @@ def narrow_words(typing_context: Any, target: Any, source: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 2), emit
-
-
-Position = list[ir.Value]
-
-
-class Rows(NamedTuple):
-    """How to read MICRO_COLUMNS columns, row by row, as float32."""
-
-    begin: Callable[[ir.Value, ir.Value], Position]
-    """Where the first row lies: of the addresses `source` and `more`."""
-    read: Callable[[ir.IRBuilder, Position, ir.Value], list[ir.Value]]
-    """A row: of where it lies, and `more`."""
-    after: Callable[[ir.IRBuilder, Position, ir.Value], Position]
-    """Where the next row lies: of where this one does, and the stride."""
-
-
-def _read_floats(builder: ir.IRBuilder, position: Position, n_columns: ir.Value) -> list[ir.Value]:
-    return [_load_some(builder, position[0], LANES * j, n_columns) for j in range(N_VECTORS)]
-
-
-def _read_scaled(builder: ir.IRBuilder, position: Position, more: ir.Value) -> list[ir.Value]:
-    at, factor_at = position
-    factor = broadcast(builder, factor_at)
-    line = ir.VectorType(ir.IntType(16), LANES)
-    lines = (builder.load(at_address(builder, at, 2 * LANES * j, line), align=2) for j in range(N_VECTORS))
-    return [builder.fmul(builder.sitofp(builder.sext(line, WORDS), VECTOR), factor) for line in lines]
-
-
-FLOATS = Rows(
-    lambda source, n_columns: [source],
-    _read_floats,
-    lambda builder, position, stride: [builder.add(position[0], stride)],
-)
-"""Rows of float32; `more` says how many columns there are, and what is missing is zero."""
-SCALED = Rows(
-    lambda source, factors: [source, factors],
-    _read_scaled,
-    lambda builder, position, stride: [builder.add(position[0], stride), builder.add(position[1], i64(4))],
-)
-"""Rows of 16-bit integers; `more` is the address of what a row's are multiplied by, one float32 each."""
-
-
-def per_one_of_columns(integers: Integers, rows: Rows) -> Any:
-    """An intrinsic."""
-
-    @intrinsic
-    def per_one(typing_context: Any, target: Any, source: Any, stride: Any, n_rows: Any, more: Any) -> Any:
-        """Each column's p, to `target`."""
-
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-            target, source, stride, n_rows, more = args
-
-            def body(state: list[ir.Value]) -> list[ir.Value]:
-                tops, position = state[:N_VECTORS], state[N_VECTORS:]
-                found = rows.read(builder, position, more)
-                tops = [_larger(builder, top, x) for top, x in zip(tops, found, strict=True)]
-                return [*tops, *rows.after(builder, position, stride)]
-
-            state = [*[ir.Constant(WORDS, None)] * N_VECTORS, *rows.begin(source, more)]
-            state = counted_loop(builder, n_rows, state, body)
-            for j, top in enumerate(state[:N_VECTORS]):
-                p = _per_one(builder, top, integers.top)
-                builder.store(p, at_address(builder, target, BYTES * j, VECTOR), align=4)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 5), emit
-
-    return per_one
-
-
-def round_columns(integers: Integers, rows: Rows) -> Any:
-    """An intrinsic."""
-    n, n_bits = integers.per_word, 32 // integers.per_word
-
-    @intrinsic
-    def words(
-        typing_context: Any, target: Any, scales: Any, source: Any, stride: Any, n_rows: Any, more: Any
-    ) -> Any:
-        """Words of rows below each other, the last filled up with zeros. `scales`: each column's p, then its
-        scale."""
-
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-            target, scales, source, stride, n_rows, more = args
-            columns = [load_vector(builder, scales, BYTES * j) for j in range(N_VECTORS)]
-            for j, p in enumerate(columns):
-                builder.store(_scale(builder, p), at_address(builder, scales, BYTES * j, VECTOR), align=4)
-
-            def add_row(
-                words: list[ir.Value], shift: ir.Value, position: Position
-            ) -> tuple[list[ir.Value], Position]:
-                """A row's integers, `shift` bits up in their words."""
-                found = (
-                    builder.and_(_rounded(builder, x, p), same(WORDS, (1 << n_bits) - 1))
-                    for x, p in zip(rows.read(builder, position, more), columns, strict=True)
-                )
-                words = [builder.or_(w, builder.shl(x, shift)) for w, x in zip(words, found, strict=True)]
-                return words, rows.after(builder, position, stride)
-
-            def store(to: ir.Value, words: list[ir.Value]) -> ir.Value:
-                for j, word in enumerate(words):
-                    builder.store(word, at_address(builder, to, BYTES * j, WORDS), align=4)
-                return builder.add(to, i64(BYTES * N_VECTORS))
-
-            nothing = [ir.Constant(WORDS, None)] * N_VECTORS
-
-            def whole(state: list[ir.Value]) -> list[ir.Value]:
-                to, *position = state
-                words = nothing
-                for i in range(n):
-                    words, position = add_row(words, same(WORDS, n_bits * i), position)
-                return [store(to, words), *position]
-
-            def row_of_the_last(state: list[ir.Value]) -> list[ir.Value]:
-                shift, *rest = state
-                words, position = add_row(rest[:N_VECTORS], shift, rest[N_VECTORS:])
-                return [builder.add(shift, same(WORDS, n_bits)), *words, *position]
-
-            state = [target, *rows.begin(source, more)]
-            to, *position = counted_loop(builder, builder.sdiv(n_rows, i64(n)), state, whole)
-            n_left = builder.srem(n_rows, i64(n))
-            state = [ir.Constant(WORDS, None), *nothing, *position]
-            _, *last = counted_loop(builder, n_left, state, row_of_the_last)
-            is_one = builder.zext(builder.icmp_signed(">", n_left, i64(0)), n_left.type)
-            counted_loop(builder, is_one, [to], lambda state: [store(state[0], last[:N_VECTORS])])
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 6), emit
-
-    return words

@@ -7,12 +7,13 @@ of `scaled`.
 
 import numpy as np
 
-from handgrad.kernels import quantize
+from handgrad.kernels import quantize, quantize_columns
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.integer_dot import write_offsets
 from handgrad.kernels.jit import inner, shared
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS
-from handgrad.kernels.quantize import FLOATS, Integers, scale_of
+from handgrad.kernels.quantize import Integers, scale_of
+from handgrad.kernels.quantize_columns import FLOATS
 from handgrad.kernels.scaled import BLOCK, GRAIN, n_blocks, slice_rows
 from handgrad.kernels.vector import store, transpose_block
 from handgrad.kernels.walk import STEP, WORD
@@ -48,8 +49,8 @@ def packing(integers: Integers):
     """The function that packs some rows of a weight."""
     per_word, heads = integers.per_word, integers.heads
     per_one_of_row, round_words = quantize.per_one_of_row(integers), quantize.round_words(integers)
-    per_one_of_columns = quantize.per_one_of_columns(integers, FLOATS)
-    round_columns = quantize.round_columns(integers, FLOATS)
+    per_one_of_columns = quantize_columns.per_one_of_columns(integers, FLOATS)
+    round_columns = quantize_columns.round_columns(integers, FLOATS)
 
     @inner
     def add_offsets(panel, K, b):
