@@ -16,13 +16,15 @@ from numba.extending import intrinsic
 from handgrad.kernels import machine
 from handgrad.kernels.jit import inner
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.vector import bits, from_bits, load, store
+from handgrad.kernels.vector import bits, from_bits, load, prefetch_to_write, store
 
 SIDE = 32
 ZERO = np.float32(0.0)
 NOTHING = Matrix(0, 0)
 WORDS = SIDE // 2
 """Words, of two numbers each, that one multiplication of tiles sums over."""
+ROW, LINE = 4 * WORDS, 4 * SIDE
+"""Bytes of a row of a tile of A, and of a row of a panel of B."""
 I8, I64, VOID = ir.IntType(8), ir.IntType(64), ir.VoidType()
 POINTER = I8.as_pointer()
 
@@ -91,31 +93,59 @@ def _release_tiles():
 
 
 @inner
+def _load_sums(c):
+    load0(c.at, c.stride)
+    load1(c.at + 64, c.stride)
+    load2(c.at + 16 * c.stride, c.stride)
+    load3(c.at + 16 * c.stride + 64, c.stride)
+
+
+@inner
+def _store_sums(c):
+    store0(c.at, c.stride)
+    store1(c.at + 64, c.stride)
+    store2(c.at + 16 * c.stride, c.stride)
+    store3(c.at + 16 * c.stride + 64, c.stride)
+
+
+@inner
+def _multiply(a, stride, b):
+    """The sums += A (32, 16 words) @ B (16 words, 32)."""
+    load4(a, stride)
+    load6(b, LINE)
+    dot046()
+    load7(b + 64, LINE)
+    dot047()
+    load5(a + 16 * stride, stride)
+    dot156()
+    dot157()
+
+
+@inner
 def _block_on_tiles(c, start, a, b, n_words):
-    lower = c.at + 16 * c.stride
     if start.at == 0:
         zero0()
         zero1()
         zero2()
         zero3()
     else:
-        load0(start.at, start.stride)
-        load1(start.at + 64, start.stride)
-        load2(start.at + 16 * start.stride, start.stride)
-        load3(start.at + 16 * start.stride + 64, start.stride)
+        _load_sums(start)
     for k in range(0, n_words, WORDS):
-        load4(a.at + 4 * k, a.stride)
-        load6(b + 4 * SIDE * k, 4 * SIDE)
-        dot046()
-        load7(b + 4 * SIDE * k + 64, 4 * SIDE)
-        dot047()
-        load5(a.at + 16 * a.stride + 4 * k, a.stride)
-        dot156()
-        dot157()
-    store0(c.at, c.stride)
-    store1(c.at + 64, c.stride)
-    store2(lower, c.stride)
-    store3(lower + 64, c.stride)
+        _multiply(a.at + 4 * k, a.stride, b + LINE * k)
+    _store_sums(c)
+
+
+@inner
+def _add_block_on_tiles(c, a, b, n_words, coming):
+    n_rows = -(-SIDE * WORDS // n_words)
+    _load_sums(c)
+    for k in range(0, n_words, WORDS):
+        for row in range(n_rows):
+            prefetch_to_write(coming + row * c.stride)
+            prefetch_to_write(coming + row * c.stride + 64)
+        coming += n_rows * c.stride
+        _multiply(a + LINE * k, ROW, b + LINE * k)
+    _store_sums(c)
 
 
 @inner
@@ -155,6 +185,12 @@ def _block_without_tiles(c, start, a, b, n_words):
                 store(row + 4 * j, total + second * upper_half(word))
 
 
+@inner
+def _add_block_without_tiles(c, a, b, n_words, coming):
+    for k in range(0, n_words, WORDS):
+        _block_without_tiles(c, c, Matrix(a + LINE * k, ROW), b + LINE * k, WORDS)
+
+
 HAS_TILES = machine.AMX == "hardware"
 configure = _configure_tiles if HAS_TILES else _configure_nothing
 finish = _release_tiles if HAS_TILES else _release_nothing
@@ -163,4 +199,9 @@ block_at = _block_on_tiles if HAS_TILES else _block_without_tiles
 
 C, start and A are `Matrix`es, B is the address of a panel. A start at address 0 is zeros, one of stride 0 is
 the same row for all; it may be C.
+"""
+add_block = _add_block_on_tiles if HAS_TILES else _add_block_without_tiles
+"""C (32, 32) += A (32, words) @ B (words, 32) for an A that lies in pieces of 32 rows of 16 words each.
+
+A and B are addresses; `coming` is that of a later block of C, which is prefetched meanwhile.
 """

@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handgrad.kernels.amx import NOTHING, SIDE, WORDS, block_at, configure, finish
+from handgrad.kernels.amx import LINE, NOTHING, ROW, SIDE, WORDS, add_block, block_at, configure, finish
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.rounding import to_bfloat16
-from handgrad.kernels.vector import bits, from_bits, load, merge_rows, store, transpose_block
+from handgrad.kernels.vector import bits, from_bits, load, merge_rows, prefetch, store, transpose_pairs
 
 DTYPE: type = np.uint32
 """Of panels: words of two numbers."""
@@ -44,14 +44,18 @@ class Blocks(NamedTuple):
     """Rows of X and dY that a weight's gradient sums."""
     columns: int
     """Columns of X and of dY whose words are kept for it."""
+    sum_words: int
+    """Words summed in one go: those of X stay in the first cache while dY's pass by."""
+    ahead: int
+    """Columns from a block of the gradient to the one to prefetch."""
 
 
-BLOCKS = Blocks(rows=64, words=1024, sum_rows=512, columns=512)
+BLOCKS = Blocks(rows=64, words=1024, sum_rows=512, columns=512, sum_words=128, ahead=2 * SIDE)
 BLOCK, CONFIG = SIDE * SIDE, 16
 """32-bit numbers of scratch for one block of C, and for the tiles' configuration."""
 SUM_WORDS = BLOCKS.sum_rows // 2
-LINE = WORD * SIDE
-"""Bytes of a row of a panel."""
+X_AHEAD = 512
+"""Bytes from the columns of X that are transposed to those to prefetch."""
 SHIFT = np.uint32(16)
 ZERO = np.float32(0.0)
 
@@ -78,7 +82,7 @@ def slice_rows(K: int) -> int:
 
 def scratch_size(K: int) -> int:
     """32-bit numbers that `affine` and `add_gradient` work in."""
-    return CONFIG + BLOCK + max(SIDE * _words(K), SUM_WORDS * (2 * BLOCKS.columns + SIDE))
+    return CONFIG + BLOCK + max(SIDE * _words(K), SUM_WORDS * 2 * BLOCKS.columns)
 
 
 @inner
@@ -216,42 +220,70 @@ def merge(target, source, first, last, n_words):
             store(target + LINE * i + WORD * j, ZERO)
 
 
+@inner
+def turn(target, source, n_rows, spare):
+    """32 x 16 words of X^T, of 32 columns and `n_rows` rows of X; further rows count as zero."""
+    if n_rows < SIDE:
+        for i in range(SIDE):
+            for j in range(0, ROW, WORD):
+                store(spare + ROW * i + j, load(source.at + source.stride * i + j) if i < n_rows else ZERO)
+        source = Matrix(spare, ROW)
+    for i in range(0, WORDS, LANES):
+        for j in range(0, SIDE, LANES):
+            numbers = source.at + 2 * i * source.stride + NUMBER * j
+            transpose_pairs(target + ROW * j + WORD * i, ROW, numbers, source.stride)
+
+
+@inner
+def add_over_edge(c, a, b, n_words, n_rows, n_columns, spare):
+    """`add_block` for a block of which C has `n_rows` and `n_columns` only."""
+    block = Matrix(spare, LINE)
+    copy(block, c, n_rows, n_columns)
+    add_block(block, a, b, n_words, spare)
+    copy(c, block, n_rows, n_columns)
+
+
 @kernel
 def add_gradient(dweight, x, dy, scratch):
     """dweight (K, N) += X^T @ dY for the operands of x (M, K) and dy (M, N)."""
     M, (K, N) = x.shape[0], dweight.shape
     configure(scratch[:CONFIG].view(np.uint8))
-    edge = edges(scratch)
-    upright = edge.block + WORD * BLOCK
-    down = upright + WORD * SUM_WORDS * SIDE
+    spare = edges(scratch).block
+    down = spare + WORD * BLOCK
     right = down + WORD * SUM_WORDS * BLOCKS.columns
-    x_at, dy_at = Matrix(x.ctypes.data, NUMBER * x.shape[1]), Matrix(dy.ctypes.data, NUMBER * dy.shape[1])
-    for m in range(0, M, BLOCKS.sum_rows):
-        last = min(M, m + BLOCKS.sum_rows)
-        n_words = (last - m + SIDE - 1) // SIDE * WORDS
+    x_stride, dy_stride = NUMBER * x.shape[1], NUMBER * dy.shape[1]
+    for m_first in range(0, M, BLOCKS.sum_rows):
+        m_last = min(M, m_first + BLOCKS.sum_rows)
+        n_words = (m_last - m_first + SIDE - 1) // SIDE * WORDS
+        panel = WORD * n_words  # bytes for a column
         for k_first in range(0, K, BLOCKS.columns):
             k_last = min(K, k_first + BLOCKS.columns)
-            for k in range(k_first, k_last, SIDE):
-                merge(upright, Matrix(x_at.at + NUMBER * k, x_at.stride), m, last, n_words)
-                for i in range(0, n_words, LANES):
-                    for j in range(0, SIDE, LANES):
-                        to = down + WORD * ((k - k_first + j) * n_words + i)
-                        transpose_block(to, WORD * n_words, upright + WORD * (i * SIDE + j), LINE)
+            for m in range(m_first, m_last, SIDE):
+                for k in range(k_first, k_last, SIDE):
+                    rows = Matrix(x.ctypes.data + m * x_stride + NUMBER * k, x_stride)
+                    for i in range(SIDE):
+                        prefetch(rows.at + i * x_stride + X_AHEAD)
+                    to = down + panel * (k - k_first) + ROW * (m - m_first)
+                    turn(to, rows, min(SIDE, m_last - m), spare)
             for n_first in range(0, N, BLOCKS.columns):
                 n_last = min(N, n_first + BLOCKS.columns)
-                for n in range(n_first, n_last, SIDE):
-                    to = right + WORD * (n - n_first) * n_words
-                    merge(to, Matrix(dy_at.at + NUMBER * n, dy_at.stride), m, last, n_words)
-                for k in range(k_first, k_last, SIDE):
-                    rows = Matrix(down + WORD * (k - k_first) * n_words, WORD * n_words)
-                    n_rows = min(SIDE, K - k)
+                for m in range(m_first, m_last, SIDE):
                     for n in range(n_first, n_last, SIDE):
-                        c = Matrix(dweight.ctypes.data + 4 * (k * N + n), 4 * N)
-                        b, n_columns = right + WORD * (n - n_first) * n_words, min(SIDE, N - n)
-                        if n_rows == SIDE and n_columns == SIDE:
-                            block_at(c, c, rows, b, n_words)
-                        else:
-                            block_over_edge(c, c, rows, b, n_words, n_rows, n_columns, edge.block)
+                        rows = Matrix(dy.ctypes.data + NUMBER * n, dy_stride)
+                        to = right + panel * (n - n_first) + ROW * (m - m_first)
+                        merge(to, rows, m, min(m_last, m + SIDE), WORDS)
+                for k in range(k_first, k_last, SIDE):
+                    n_rows = min(SIDE, K - k)
+                    for first in range(0, n_words, BLOCKS.sum_words):
+                        n_steps = min(BLOCKS.sum_words, n_words - first)
+                        a = down + panel * (k - k_first) + LINE * first
+                        for n in range(n_first, n_last, SIDE):
+                            b = right + panel * (n - n_first) + LINE * first
+                            c = Matrix(dweight.ctypes.data + 4 * (k * N + n), 4 * N)
+                            if n_rows == SIDE and n + SIDE <= N:
+                                add_block(c, a, b, n_steps, c.at + 4 * BLOCKS.ahead)
+                            else:
+                                add_over_edge(c, a, b, n_steps, n_rows, min(SIDE, N - n), spare)
     finish()
 
 

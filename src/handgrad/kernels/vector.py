@@ -109,44 +109,83 @@ def counted_loop(
     return phis
 
 
+def row_address(builder: ir.IRBuilder, address: ir.Value, stride: ir.Value, row: int) -> ir.Value:
+    """The address of a row of numbers whose rows stand `stride` bytes apart."""
+    return builder.add(address, builder.mul(stride, i64(row)))
+
+
+def store_transposed(
+    builder: ir.IRBuilder, address: ir.Value, stride: ir.Value, rows: list[ir.Value]
+) -> None:
+    """Write LANES vectors' columns as rows: stage s exchanges bit s of the row with bit s of the column."""
+    bit = 1
+    while bit < LANES:
+        upper = [LANES + (c ^ bit) if c & bit else c for c in range(LANES)]
+        lower = [LANES + c if c & bit else c | bit for c in range(LANES)]
+        masks = [ir.Constant(WORDS, lanes) for lanes in (upper, lower)]
+        for i in (i for i in range(LANES) if not i & bit):
+            pair = rows[i], rows[i | bit]
+            rows[i], rows[i | bit] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+        bit *= 2
+    for i, row in enumerate(rows):
+        builder.store(
+            row, at_address(builder, row_address(builder, address, stride, i), 0, row.type), align=4
+        )
+
+
 @intrinsic
 def transpose_block(
     typing_context: Any, target: Any, target_stride: Any, source: Any, source_stride: Any
 ) -> Any:
-    """Transpose LANES x LANES numbers: stage s exchanges bit s of the row with bit s of the column."""
+    """Transpose LANES x LANES numbers."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        target, target_stride, source, source_stride = args
-        rows = [
-            load_vector(builder, builder.add(source, builder.mul(source_stride, i64(i))))
-            for i in range(LANES)
-        ]
-        bit = 1
-        while bit < LANES:
-            upper = [LANES + (c ^ bit) if c & bit else c for c in range(LANES)]
-            lower = [LANES + c if c & bit else c | bit for c in range(LANES)]
-            masks = [ir.Constant(ir.VectorType(I32, LANES), lanes) for lanes in (upper, lower)]
-            for i in (i for i in range(LANES) if not i & bit):
-                pair = rows[i], rows[i | bit]
-                rows[i], rows[i | bit] = (builder.shuffle_vector(*pair, mask) for mask in masks)
-            bit *= 2
-        for i in range(LANES):
-            to_row = builder.add(target, builder.mul(target_stride, i64(i)))
-            builder.store(rows[i], at_address(builder, to_row, 0, VECTOR), align=4)
+        target, target_stride, source, stride = args
+        rows = [load_vector(builder, row_address(builder, source, stride, i)) for i in range(LANES)]
+        store_transposed(builder, target, target_stride, rows)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), emit
 
 
 @intrinsic
-def prefetch(typing_context: Any, address: Any) -> Any:
-    """Ask for the cache line at an address; nothing happens where there is none."""
+def transpose_pairs(
+    typing_context: Any, target: Any, target_stride: Any, source: Any, source_stride: Any
+) -> Any:
+    """Transpose 2 LANES x LANES 16-bit numbers to LANES x LANES words of two numbers of a column."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        emit_prefetch(builder, args[0], to_write=False)
+        target, target_stride, source, stride = args
+        halves = ir.VectorType(ir.IntType(16), LANES)
+        numbers = [
+            builder.load(at_address(builder, row_address(builder, source, stride, i), 0, halves), align=2)
+            for i in range(2 * LANES)
+        ]
+        order = ir.Constant(ir.VectorType(I32, 2 * LANES), [n for j in range(LANES) for n in (j, LANES + j)])
+        rows = [
+            builder.bitcast(builder.shuffle_vector(numbers[2 * i], numbers[2 * i + 1], order), WORDS)
+            for i in range(LANES)
+        ]
+        store_transposed(builder, target, target_stride, rows)
         return context.get_dummy_value()
 
-    return types.void(types.int64), emit
+    return types.void(*[types.int64] * 4), emit
+
+
+def _prefetching(to_write: bool) -> Any:
+    @intrinsic
+    def prefetch(typing_context: Any, address: Any) -> Any:
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+            emit_prefetch(builder, args[0], to_write=to_write)
+            return context.get_dummy_value()
+
+        return types.void(types.int64), emit
+
+    return prefetch
+
+
+prefetch, prefetch_to_write = _prefetching(False), _prefetching(True)
+"""Ask for the cache line at an address, to read it or to write it; nothing happens where there is none."""
 
 
 @intrinsic
