@@ -5,13 +5,14 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from handgrad import ops, tree
 from handgrad.kernels import products_bfloat16
 from handgrad.kernels import quantize as integers
 from handgrad.kernels.arena import Arena, aligned
+from handgrad.kernels.attention_panels import QUERIES, SCORES
 from handgrad.kernels.precision import BFLOAT16, FLOAT32, INT8, INT16, OF
 from handgrad.kernels.random import Counted
 from handgrad.kernels.scaled import TOP
@@ -211,6 +212,9 @@ def test_attention_of_any_shape(B, G, R, T, past, K, dropout, causal, seed):
 
 @settings(max_examples=40, deadline=None)
 @any_attention
+@example(B=1, G=1, R=2, T=QUERIES + 41, past=7, K=36, dropout=0.3, causal=True, seed=1)
+@example(B=1, G=1, R=1, T=QUERIES + 41, past=7, K=8, dropout=0.0, causal=False, seed=2)
+@example(B=1, G=1, R=1, T=71, past=SCORES // 64, K=8, dropout=0.3, causal=True, seed=3)  # 32 at a time
 def test_bfloat16_attention_is_that_of_rounded_operands(B, G, R, T, past, K, dropout, causal, seed):
     rng = np.random.default_rng(seed)
     twins = Twins(Workspace(Arena(1 << 16), aligned(1 << 10), BFLOAT16))

@@ -37,7 +37,7 @@ def _constant(number: np.float32) -> ir.Constant:
     return ir.Constant(VECTOR, [float(number)] * LANES)
 
 
-def _exp(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+def emit_exp(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """`functions.exp` of a vector."""
     multiply_add = multiply_adder(builder)
     lowest, highest = _constant(f.LOWEST), _constant(f.HIGHEST)
@@ -92,7 +92,7 @@ def _numerator(
     builder: ir.IRBuilder, vectors: list[ir.Value], numbers: list[ir.Value]
 ) -> tuple[ir.Value, ir.Value]:
     (x,), (scale, top) = vectors, numbers
-    e = _exp(builder, builder.fmul(builder.fsub(x, top), scale))
+    e = emit_exp(builder, builder.fmul(builder.fsub(x, top), scale))
     return e, e
 
 
@@ -100,7 +100,7 @@ def _probability(
     builder: ir.IRBuilder, vectors: list[ir.Value], numbers: list[ir.Value]
 ) -> tuple[ir.Value, ir.Value]:
     (x, dp), (scale, top, z) = vectors, numbers
-    p = builder.fmul(_exp(builder, builder.fmul(builder.fsub(x, top), scale)), z)
+    p = builder.fmul(emit_exp(builder, builder.fmul(builder.fsub(x, top), scale)), z)
     return p, builder.fmul(p, dp)
 
 
