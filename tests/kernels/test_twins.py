@@ -367,7 +367,7 @@ def test_bfloat16_products_are_those_of_rounded_operands(M, K, N, seed):
     assert_close(db, DZ.sum(0))
 
 
-@pytest.mark.parametrize(("M", "K", "N"), [(600, 40, 33), (130, 65, 600), (301, 600, 70)])
+@pytest.mark.parametrize(("M", "K", "N"), [(600, 40, 33), (130, 65, 800), (301, 800, 70)])
 def test_bfloat16_products_longer_than_a_block(M, K, N, twins_bfloat16, rng):
     x, w, dz = single((rng.normal(size=(M, K)), rng.normal(size=(K, N)), rng.normal(size=(M, N))))
     z, saved = twins_bfloat16.linear.forward(x.copy(), weight(w, products_bfloat16))
@@ -375,6 +375,21 @@ def test_bfloat16_products_longer_than_a_block(M, K, N, twins_bfloat16, rng):
     x_, w_, dz_ = (rounded(a) for a in (x, w, dz))
     for actual, expected in ((z, x_ @ w_), (dx, dz_ @ w_.T), (dw, x_.T @ dz_)):
         assert_close(actual, expected)
+
+
+def test_a_gradient_of_whole_blocks_uses_all_of_its_scratch_and_nothing_beyond():
+    made, blocks, K, beyond = products_bfloat16, products_bfloat16.BLOCKS, 33, 4096
+    x, dz = (
+        np.full(made.operand_shape(blocks.sum_rows, width), 0x3F80, np.uint16)
+        for width in (K, blocks.columns)
+    )  # ones
+    dweight, size = np.zeros((K, blocks.columns), np.float32), made.scratch_size(K)
+    scratch = aligned(size + beyond)
+    scratch[:] = np.nan
+    made.add_gradient(dweight, x, dz, scratch[:size])
+    assert np.isfinite(scratch[size - 1])
+    assert np.isnan(scratch[size:]).all()
+    np.testing.assert_array_equal(dweight, blocks.sum_rows)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

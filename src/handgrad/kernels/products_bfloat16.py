@@ -50,7 +50,7 @@ class Blocks(NamedTuple):
     """Columns from a block of the gradient to the one to prefetch."""
 
 
-BLOCKS = Blocks(rows=64, words=1024, sum_rows=512, columns=512, sum_words=128, ahead=2 * SIDE)
+BLOCKS = Blocks(rows=64, words=1024, sum_rows=512, columns=768, sum_words=128, ahead=2 * SIDE)
 BLOCK, CONFIG = SIDE * SIDE, 16
 """32-bit numbers of scratch for one block of C, and for the tiles' configuration."""
 SUM_WORDS = BLOCKS.sum_rows // 2
