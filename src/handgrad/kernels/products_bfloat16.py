@@ -36,8 +36,6 @@ NUMBER, WORD = 2, 4
 class Blocks(NamedTuple):
     """How much is rounded at a time, in multiples of `SIDE`: what to tune for another processor."""
 
-    rows: int
-    """Rows of A that pass by a panel of B."""
     words: int
     """Of the summed axis, in a panel of B."""
     sum_rows: int
@@ -50,7 +48,7 @@ class Blocks(NamedTuple):
     """Columns from a block of the gradient to the one to prefetch."""
 
 
-BLOCKS = Blocks(rows=64, words=1024, sum_rows=512, columns=768, sum_words=128, ahead=2 * SIDE)
+BLOCKS = Blocks(words=1024, sum_rows=512, columns=768, sum_words=128, ahead=2 * SIDE)
 BLOCK, CONFIG = SIDE * SIDE, 16
 """32-bit numbers of scratch for one block of C, and for the tiles' configuration."""
 SUM_WORDS = BLOCKS.sum_rows // 2
@@ -176,27 +174,26 @@ def affine(out, a, panels, bias, add, scratch):
         copy(
             Matrix(edge.rows, stride), Matrix(a.ctypes.data + (M - n_last) * stride, stride), n_last, n_words
         )
-    for first in range(0, M, BLOCKS.rows):
+    for m in range(0, M, SIDE):  # so few rows of A stay in the first cache while panels pass by
+        n_rows = min(SIDE, M - m)
+        left = a.ctypes.data + m * stride if n_rows == SIDE else edge.rows
         for k in range(0, n_words, BLOCKS.words):
             n_steps = min(BLOCKS.words, n_words - k)
+            rows = Matrix(left + WORD * k, stride)
             for panel in range(panels.shape[0]):
                 n = panel * SIDE
                 n_columns = min(SIDE, N - n)
                 b = panels.ctypes.data + LINE * (panel * n_words + k)
-                for m in range(first, min(M, first + BLOCKS.rows), SIDE):
-                    n_rows = min(SIDE, M - m)
-                    left = a.ctypes.data + m * stride if n_rows == SIDE else edge.rows
-                    rows = Matrix(left + WORD * k, stride)
-                    c = Matrix(out.ctypes.data + 4 * (m * N + n), 4 * N)
-                    start = NOTHING
-                    if add or k > 0:
-                        start = c
-                    elif bias.size:
-                        start = Matrix(bias.ctypes.data + 4 * n, 0)
-                    if n_rows == SIDE and n_columns == SIDE:
-                        block_at(c, start, rows, b, n_steps)
-                    else:
-                        block_over_edge(c, start, rows, b, n_steps, n_rows, n_columns, edge.block)
+                c = Matrix(out.ctypes.data + 4 * (m * N + n), 4 * N)
+                start = NOTHING
+                if add or k > 0:
+                    start = c
+                elif bias.size:
+                    start = Matrix(bias.ctypes.data + 4 * n, 0)
+                if n_rows == SIDE and n_columns == SIDE:
+                    block_at(c, start, rows, b, n_steps)
+                else:
+                    block_over_edge(c, start, rows, b, n_steps, n_rows, n_columns, edge.block)
     finish()
 
 
