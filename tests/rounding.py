@@ -1,12 +1,11 @@
 """The formulas with every operand of a product rounded, as kernels of that precision have it."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from handgrad.kernels.quantize import INT8, NARROWING
-from handgrad.kernels.scaled import TOP, slice_rows
+from handgrad.kernels.quantize import TOP
+from handgrad.kernels.scaled import slice_rows
 from handgrad.ops import activation, attention, dropout, feed_forward, linear, prelu, softmax, unembedding
 from handgrad.shapes import product_over_rows
 
@@ -79,28 +78,22 @@ class RoundedActivation:
         return dy * rounded(slopes), None
 
 
-def units(x: Any, top: int = TOP) -> tuple[np.ndarray, np.ndarray]:
+def units(x: Any) -> tuple[np.ndarray, np.ndarray]:
     """The whole numbers that rows are scaled and rounded to, in blocks, and what one of each is worth."""
     numbers, scales = np.zeros(x.shape), np.zeros(x.shape)
     width = slice_rows(x.shape[-1])
     for first in range(0, x.shape[-1], width):
         block = x[..., first : first + width]
-        unit = np.abs(block).max(-1, keepdims=True) / top
+        unit = np.abs(block).max(-1, keepdims=True) / TOP
         scales[..., first : first + width] = unit
         numbers[..., first : first + width] = np.rint(block / np.where(unit, unit, 1.0))
     return numbers, scales
 
 
-def scaled(x: Any, top: int = TOP) -> np.ndarray:
+def scaled(x: Any) -> np.ndarray:
     """What `units` stand for."""
-    numbers, scales = units(x, top)
-    return numbers * scales
-
-
-def narrowed(x: Any) -> np.ndarray:
-    """What they stand for in 8 bits, to which they are rounded once more."""
     numbers, scales = units(x)
-    return np.rint(numbers / NARROWING) * (NARROWING * scales)
+    return numbers * scales
 
 
 def scaled_gradient(x: Any, dz: Any) -> np.ndarray:
@@ -110,37 +103,32 @@ def scaled_gradient(x: Any, dz: Any) -> np.ndarray:
     return np.stack(list(rows))
 
 
-def scaled_ops(activation: Any, weight: Any) -> tuple[tuple[Any, Any], ...]:
-    """The ops that multiply by a weight; `activation` rounds rows, `weight` the rows of its transpose."""
+class ScaledLinear:
+    @staticmethod
+    def forward(x, w, bias=None):
+        z = scaled(x) @ scaled(w.T).T
+        return (z if bias is None else z + bias), linear.Saved(x, w, bias)
 
-    class ScaledLinear:
-        @staticmethod
-        def forward(x, w, bias=None):
-            z = activation(x) @ weight(w.T).T
-            return (z if bias is None else z + bias), linear.Saved(x, w, bias)
+    @staticmethod
+    def backward(dz, saved):
+        x, w, bias = saved
+        dbias = None if bias is None else dz.reshape(-1, dz.shape[-1]).sum(0)
+        return scaled(dz) @ scaled(w).T, scaled_gradient(x, dz), dbias
 
-        @staticmethod
-        def backward(dz, saved):
-            x, w, bias = saved
-            dbias = None if bias is None else dz.reshape(-1, dz.shape[-1]).sum(0)
-            return activation(dz) @ weight(w).T, scaled_gradient(x, dz), dbias
 
-    class ScaledUnembedding:
-        @staticmethod
-        def forward(x, w):
-            return activation(x) @ weight(w).T, unembedding.Saved(x, w)
+class ScaledUnembedding:
+    @staticmethod
+    def forward(x, w):
+        return scaled(x) @ scaled(w).T, unembedding.Saved(x, w)
 
-        @staticmethod
-        def backward(dz, saved):
-            return activation(dz) @ weight(saved.weight.T).T, scaled_gradient(dz, saved.x)
-
-    return (linear, ScaledLinear), (unembedding, ScaledUnembedding)
+    @staticmethod
+    def backward(dz, saved):
+        return scaled(dz) @ scaled(saved.weight.T).T, scaled_gradient(dz, saved.x)
 
 
 CHANGED = {
     "bfloat16": ((linear, RoundedLinear), (unembedding, RoundedUnembedding), (attention, RoundedAttention)),
-    "int16": scaled_ops(scaled, scaled),
-    "int8": scaled_ops(narrowed, partial(scaled, top=INT8.top)),
+    "int16": ((linear, ScaledLinear), (unembedding, ScaledUnembedding)),
 }
 """The ops that multiply, and what they become."""
 

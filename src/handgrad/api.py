@@ -73,7 +73,7 @@ def loss_and_gradients(
     turns dropout on. The names are those of checkpoints: `blocks.0.attention.query.weight`.
 
     `engine` says who computes: "reference", the formulas in the precision of the weights; "cpu", the kernels
-    that train, in float32 or, where `precision` and the machine have it, bfloat16, int16 or int8; "xla", the
+    that train, in float32 or, where `precision` and the machine have it, bfloat16 or int16; "xla", the
     formulas through JAX, also on a GPU, in float32 or bfloat16.
 
     Raises `UserError` for ids that the model cannot read, for weights of another model, and for a precision

@@ -63,7 +63,7 @@ def batch_of(config, rng, batch_size=5, n_positions=None):
 
 def emulate_what_is_missing(monkeypatch):
     """Every precision runs on every machine."""
-    for name in ("AMX", "INT16", "INT8"):
+    for name in ("AMX", "INT16"):
         if getattr(machine, name) == "none":
             monkeypatch.setattr(machine, name, "emulate")
 
@@ -122,9 +122,8 @@ def test_bfloat16_is_the_formulas_with_rounded_operands(variant, rng, monkeypatc
     assert loss != pytest.approx(float(unrounded), rel=1e-7)  # it did round
 
 
-@pytest.mark.parametrize("precision", ["int16", "int8"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_scaled_integers_are_the_formulas_with_rounded_operands(variant, precision, rng, monkeypatch):
+def test_scaled_integers_are_the_formulas_with_rounded_operands(variant, rng, monkeypatch):
     """As near as the formulas are to themselves when moved by as much as float32's roundings add up to.
 
     A number that they put on the other side of a tie is rounded the other way, by a whole unit, and so are
@@ -138,9 +137,9 @@ def test_scaled_integers_are_the_formulas_with_rounded_operands(variant, precisi
     weights, batch = lively(config, rng), batch_of(config, rng)
     exact = tree.map(lambda w: w.astype(np.float64), weights)
     unrounded, _ = loss_and_gradients(config, exact, *batch)
-    training = cpu.Training(config, State(weights), OptimizerSettings(), precision=precision, n_workers=1)
+    training = cpu.Training(config, State(weights), OptimizerSettings(), precision="int16", n_workers=1)
     loss, found = training.loss_and_gradients(*batch)
-    round_what_is_multiplied(monkeypatch, precision)
+    round_what_is_multiplied(monkeypatch, "int16")
     expected, gradients = loss_and_gradients(config, exact, *batch)
     moved = [
         loss_and_gradients(
@@ -160,9 +159,8 @@ def test_scaled_integers_are_the_formulas_with_rounded_operands(variant, precisi
     assert abs(loss - unrounded) > 1e-7 * unrounded  # it did round
 
 
-@pytest.mark.parametrize("precision", ["int16", "int8"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_in_scaled_integers_too_a_weight_that_is_not_finite_stops_the_run(value, precision, rng, monkeypatch):
+def test_in_scaled_integers_too_a_weight_that_is_not_finite_stops_the_run(value, rng, monkeypatch):
     emulate_what_is_missing(monkeypatch)
     config = small("llama")
     token_ids, targets = batch_of(config, rng)
@@ -170,7 +168,7 @@ def test_in_scaled_integers_too_a_weight_that_is_not_finite_stops_the_run(value,
     for name, _ in tree.named_leaves(init(config)):
         weights = init(config)
         dict(tree.named_leaves(weights))[name].flat[0] = value
-        training = cpu.Training(config, State(weights), OptimizerSettings(), precision=precision)
+        training = cpu.Training(config, State(weights), OptimizerSettings(), precision="int16")
         step = training.step(token_ids, targets, 1e-3)
         assert np.isnan(step.loss), name
         assert not step.is_finite
@@ -195,7 +193,7 @@ def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(rng, monkeypatch):
         assert training.loss(token_ids, targets) == pytest.approx(float(expected), rel=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16"])
 def test_the_same_seed_gives_the_same_losses_bit_for_bit(precision, rng, monkeypatch):
     emulate_what_is_missing(monkeypatch)
     monkeypatch.setattr(kernels_for(precision).products, "TOKENS", 42)
@@ -260,7 +258,7 @@ def test_a_state_that_is_loaded_goes_on_as_the_training_it_was_taken_from(name, 
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16"])
 def test_all_that_a_training_calls_is_compiled_before_its_first_step(variant, precision, rng, monkeypatch):
     emulate_what_is_missing(monkeypatch)
     config, called = small(variant), set()
@@ -392,7 +390,7 @@ def test_more_workers_than_parts_leave_some_idle(rng):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int16"])
 def test_the_arena_is_sized_exactly(variant, precision, rng, monkeypatch):
     emulate_what_is_missing(monkeypatch)
     config = small(variant)
@@ -531,14 +529,6 @@ def test_int16_without_avx2_is_refused_in_a_sentence(monkeypatch):
         cpu.require("int16")
     monkeypatch.setattr(machine, "INT16", machine._int16({"avx2": True}, 8))
     assert "int16, as asked" in cpu.describe("int16")
-
-
-def test_int8_without_vnni_is_refused_in_a_sentence(monkeypatch):
-    monkeypatch.setattr(machine, "INT8", machine._int8("madd"))
-    with pytest.raises(UserError, match=r"needs a processor with VNNI.*Take int16, or auto"):
-        cpu.require("int8")
-    monkeypatch.setattr(machine, "INT8", machine._int8("vnni"))
-    assert "int8, as asked" in cpu.describe("int8")
 
 
 def test_bfloat16_without_amx_is_refused_in_a_sentence(monkeypatch):

@@ -4,16 +4,15 @@ A number a is q s to within `HALF` units s: half of one is the rounding to a who
 the scale and of the product with its inverse, each of them 2^-24 of 2047 units.
 """
 
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from handgrad.kernels import products_int8, products_int16, scaled_panels
-from handgrad.kernels.quantize import INT8, INT16, NARROWER, NARROWING, Integers
+from handgrad.kernels import products_int16, scaled_panels
+from handgrad.kernels.quantize import TOP
 from handgrad.kernels.rounding import round_rows
-from handgrad.kernels.scaled import BLOCK, TOP, head, n_blocks, operand_shape, slice_rows
+from handgrad.kernels.scaled import BLOCK, head, n_blocks, operand_shape, slice_rows
 
 HALF = 0.5 + 2.0**-10
 ULP = 2.0**-23
@@ -22,21 +21,6 @@ SIZES = (
     (1, 1, 1), (2, 2, 2), (31, 33, 1), (33, 31, 65), (1, 513, 33), (13, 512, 31), (40, 1025, 96),
     (513, 33, 34), (1025, 64, 31),
 )  # fmt: skip
-
-
-class Kind(NamedTuple):
-    """What a product's operands are rounded to."""
-
-    products: ModuleType
-    integers: Integers
-    """Of a weight's panels."""
-    error: float
-    """Of an activation, in units of what its row is multiplied as: in 8 bits it is rounded twice."""
-
-
-OF_16 = Kind(products_int16, INT16, HALF)
-OF_8 = Kind(products_int8, INT8, 0.5 + HALF / NARROWING)
-every_kind = pytest.mark.parametrize("kind", [OF_16, OF_8], ids=["int16", "int8"])
 
 
 def unwritten(shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -51,26 +35,26 @@ def operand(x: np.ndarray) -> np.ndarray:
     return a
 
 
-def packed(weight: np.ndarray, products: ModuleType = products_int16) -> tuple[np.ndarray, np.ndarray]:
+def packed(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of the weight, and of its transpose."""
     K, N = weight.shape
-    shapes = (products.packed_shape(*shape) for shape in ((K, N), (N, K)))
-    panels, transposed = (unwritten(shape, products.DTYPE) for shape in shapes)
+    shapes = (products_int16.packed_shape(*shape) for shape in ((K, N), (N, K)))
+    panels, transposed = (unwritten(shape, products_int16.DTYPE) for shape in shapes)
     rows = slice_rows(K)
     for first in range(0, K, rows):
-        products.pack(panels, transposed, weight, first, min(first + rows, K))
+        products_int16.pack(panels, transposed, weight, first, min(first + rows, K))
     return panels, transposed
 
 
-def multiplied(kind: Kind, a: np.ndarray, b: np.ndarray, N: int) -> np.ndarray:
+def multiplied(a: np.ndarray, b: np.ndarray, N: int) -> np.ndarray:
     """A (M, K) times panels of (K, N)."""
     out = unwritten((len(a), N), np.float32)
-    kind.products.affine(out, a, b, NONE, False, scratch(kind))
+    products_int16.affine(out, a, b, NONE, False, scratch())
     return out
 
 
-def scratch(kind: Kind = OF_16) -> np.ndarray:
-    return unwritten((kind.products.scratch_size(1),), np.float32)
+def scratch() -> np.ndarray:
+    return unwritten((products_int16.scratch_size(1),), np.float32)
 
 
 class Rounded(NamedTuple):
@@ -86,30 +70,22 @@ def of_rows(a: np.ndarray, K: int) -> Rounded:
     return Rounded(numbers, np.repeat(scales, slice_rows(K), axis=1)[:, :K].astype(float))
 
 
-def as_multiplied(kind: Kind, a: np.ndarray, K: int) -> Rounded:
-    """An operand's rows as `affine` multiplies them."""
-    numbers, scales = of_rows(a, K)
-    if kind.integers.per_word == 2:
-        return Rounded(numbers, scales)
-    return Rounded((numbers * NARROWER + 2**14) // 2**15, scales * NARROWING)
-
-
-def of_columns(kind: Kind, panels: np.ndarray, K: int, N: int) -> Rounded:
-    width, heads, n = panels.shape[2], kind.integers.heads, n_blocks(K)
-    scales, words = panels[:, : heads * n : heads].view(np.float32), panels[:, heads * n :]
-    numbers = words.copy().reshape(*words.shape, 1).view(f"i{4 // kind.integers.per_word}")
+def of_columns(panels: np.ndarray, K: int, N: int) -> Rounded:
+    width, n = panels.shape[2], n_blocks(K)
+    scales, words = panels[:, :n].view(np.float32), panels[:, n:]
+    numbers = words.copy().reshape(*words.shape, 1).view(np.int16)
     numbers = numbers.transpose(1, 3, 0, 2).reshape(-1, len(panels) * width)[:K, :N]
     scales = scales.swapaxes(0, 1).reshape(n, -1)
     scales = np.repeat(scales, slice_rows(K), axis=0)[:K, :N]
     return Rounded(numbers.astype(float), scales.astype(float))
 
 
-def bound(kind: Kind, a: Rounded, b: Rounded) -> np.ndarray:
+def bound(a: Rounded, b: Rounded) -> np.ndarray:
     """How far the sum of s t (q r) may be from AB, with float32's roundings, some for each block."""
     (q, s), (r, t) = (Rounded(np.abs(x.numbers), x.scales) for x in (a, b))
     n_roundings = 4 + q.shape[1] / 32
     rounding = ULP * n_roundings * ((q * s) @ (r * t))
-    return HALF * ((q * s) @ t) + kind.error * (s @ (r * t) + HALF * (s @ t)) + rounding
+    return HALF * ((q * s) @ t) + HALF * (s @ (r * t) + HALF * (s @ t)) + rounding
 
 
 def inputs(rng, M, K, N):
@@ -120,62 +96,57 @@ def inputs(rng, M, K, N):
 def test_no_block_of_products_overflows():
     assert BLOCK == 512
     assert BLOCK * TOP**2 < 2**31
-    assert BLOCK * 255 * INT8.top < 2**31
     for K in range(1, 3000):
         assert slice_rows(K) <= BLOCK
-        assert slice_rows(K) % 64 == 0
+        assert slice_rows(K) % 32 == 0
 
 
-@every_kind
-def test_shapes_say_how_many_scales_there_are(kind):
+def test_shapes_say_how_many_scales_there_are():
     for K in range(1, 20_000, 7):
-        _, n_rows, _ = kind.products.packed_shape(K, 1)
-        n_heads, depth = scaled_panels.n_heads(n_rows, kind.integers), kind.products.depth(n_rows)
-        assert n_heads == kind.integers.heads * n_blocks(K)
+        _, n_rows, _ = products_int16.packed_shape(K, 1)
+        n_scales, depth = scaled_panels.n_scales(n_rows), products_int16.depth(n_rows)
+        assert n_scales == n_blocks(K)
         assert operand_shape(1, K) == (1, head(depth) + depth)
 
 
-@every_kind
 @pytest.mark.parametrize(("M", "K", "N"), SIZES)
-def test_operands_are_whole_numbers_within_half_a_unit(kind, rng, M, K, N):
+def test_operands_are_whole_numbers_within_half_a_unit(rng, M, K, N):
     x, weight, _ = inputs(rng, M, K, N)
     x[0] *= np.geomspace(1, 1e4, K)
-    panels, transposed = packed(weight, kind.products)
-    for exact, rounded, error in (
-        (x, as_multiplied(kind, operand(x), K), kind.error),
-        (weight, of_columns(kind, panels, K, N), HALF),
-        (weight.T, of_columns(kind, transposed, N, K), HALF),
+    panels, transposed = packed(weight)
+    for exact, rounded in (
+        (x, of_rows(operand(x), K)),
+        (weight, of_columns(panels, K, N)),
+        (weight.T, of_columns(transposed, N, K)),
     ):
-        assert (np.abs(exact - rounded.numbers * rounded.scales) <= error * rounded.scales).all()
-        assert np.abs(rounded.numbers).max() == kind.integers.top
+        assert (np.abs(exact - rounded.numbers * rounded.scales) <= HALF * rounded.scales).all()
+        assert np.abs(rounded.numbers).max() == TOP
 
 
-@every_kind
 @pytest.mark.parametrize(("M", "K", "N"), SIZES)
 @pytest.mark.parametrize("addend", ["nothing", "bias", "out"])
-def test_a_product_is_as_near_as_its_scales_say(kind, rng, M, K, N, addend):
+def test_a_product_is_as_near_as_its_scales_say(rng, M, K, N, addend):
     x, weight, dy = inputs(rng, M, K, N)
     for a, exact, n, which in ((x, weight, K, 0), (dy, weight.T, N, 1)):
-        b = packed(weight, kind.products)[which]
+        b = packed(weight)[which]
         size = exact.shape[1]
         bias = rng.normal(size=size).astype(np.float32) if addend == "bias" else NONE
         out = rng.normal(size=(M, size)).astype(np.float32)
         before = out.astype(float) if addend == "out" else (bias if bias.size else 0.0)
         rounded = operand(a)
-        kind.products.affine(out, rounded, b, bias, addend == "out", scratch(kind))
-        limit = bound(kind, as_multiplied(kind, rounded, n), of_columns(kind, b, n, size))
+        products_int16.affine(out, rounded, b, bias, addend == "out", scratch())
+        limit = bound(of_rows(rounded, n), of_columns(b, n, size))
         limit += 4 * ULP * np.abs(before)
         assert (np.abs(out - before - a.astype(float) @ exact) <= limit).all()
 
 
-@every_kind
 @pytest.mark.parametrize(("M", "K", "N"), SIZES)
-def test_sums_of_integers_are_exact(kind, rng, M, K, N):
+def test_sums_of_integers_are_exact(rng, M, K, N):
     """Only their conversion, the scales and the sum over blocks are rounded, to float32."""
     x, weight, _ = inputs(rng, M, K, N)
-    a, (b, _) = operand(x), packed(weight, kind.products)
-    out = multiplied(kind, a, b, N)
-    (q, s), (r, t) = as_multiplied(kind, a, K), of_columns(kind, b, K, N)
+    a, (b, _) = operand(x), packed(weight)
+    out = multiplied(a, b, N)
+    (q, s), (r, t) = of_rows(a, K), of_columns(b, K, N)
     expected, size, block = np.zeros((M, N)), np.zeros((M, N)), slice_rows(K)
     for first in range(0, K, block):
         part = slice(first, first + block)
@@ -184,21 +155,16 @@ def test_sums_of_integers_are_exact(kind, rng, M, K, N):
     assert (np.abs(out - expected) <= ULP * (4 + n_blocks(K)) * size).all()
 
 
-@every_kind
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_largest_sums_do_not_overflow(kind, sign):
-    """512 numbers, all of them the largest: in 16 bits the sum is 0.999 of 2^31."""
+def test_the_largest_sums_do_not_overflow(sign):
+    """512 numbers, all of them the largest: the sum is 0.999 of 2^31."""
     M, K, N = 512, 1024, 40
     x, weight = np.ones((M, K), np.float32), np.full((K, N), sign, np.float32)
-    out = multiplied(kind, operand(x), packed(weight, kind.products)[0], N)
-    largest = INT8.top * NARROWING / TOP if kind is OF_8 else 1.0  # what a one is narrowed to: not quite one
-    np.testing.assert_allclose(out, sign * K * largest, rtol=16 * ULP)
-    if kind is OF_16:
-        dweight = np.zeros((K, N), np.float32)
-        products_int16.add_gradient(
-            dweight, operand(x), operand(sign * np.ones((M, N), np.float32)), scratch()
-        )
-        np.testing.assert_allclose(dweight, sign * M, rtol=16 * ULP)
+    out = multiplied(operand(x), packed(weight)[0], N)
+    np.testing.assert_allclose(out, sign * K, rtol=16 * ULP)
+    dweight = np.zeros((K, N), np.float32)
+    products_int16.add_gradient(dweight, operand(x), operand(sign * np.ones((M, N), np.float32)), scratch())
+    np.testing.assert_allclose(dweight, sign * M, rtol=16 * ULP)
 
 
 def gradient_bound(x, dy, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -240,31 +206,29 @@ def test_whole_numbers_are_multiplied_exactly(rng, M, K, N):
     x = rng.integers(-1, 2, size=(M, K)).astype(np.float32)
     weight = rng.integers(-1, 2, size=(K, N)).astype(np.float32)
     x[:, :: slice_rows(K)], weight[:: slice_rows(K)] = TOP, -TOP
-    out = multiplied(OF_16, operand(x), packed(weight)[0], N)
+    out = multiplied(operand(x), packed(weight)[0], N)
     expected = x.astype(float) @ weight
     assert np.abs(expected).max() < 2**24
     assert (out == expected).all()
 
 
-@every_kind
-def test_one_element_ten_thousand_times_its_row_keeps_the_bound(kind, rng):
+def test_one_element_ten_thousand_times_its_row_keeps_the_bound(rng):
     x, weight, dy = inputs(rng, 40, 600, 70)
     x[3, 5], weight[7, 9], dy[11, 13] = 1e4, 1e4, 1e4
-    a, b, (panels, _) = operand(x), operand(dy), packed(weight, kind.products)
-    out, dweight = multiplied(kind, a, panels, 70), np.zeros_like(weight)
-    kind.products.add_gradient(dweight, a, b, scratch(kind))
-    limit = bound(kind, as_multiplied(kind, a, 600), of_columns(kind, panels, 600, 70))
+    a, b, (panels, _) = operand(x), operand(dy), packed(weight)
+    out, dweight = multiplied(a, panels, 70), np.zeros_like(weight)
+    products_int16.add_gradient(dweight, a, b, scratch())
+    limit = bound(of_rows(a, 600), of_columns(panels, 600, 70))
     assert (np.abs(out - x.astype(float) @ weight) <= limit).all()
     assert (np.abs(dweight - x.T.astype(float) @ dy) <= gradient_bound(x, dy, a, b)).all()
 
 
-@every_kind
 @pytest.mark.parametrize("tiny", [0.0, 1e-45, -1e-38, 1e-31])
-def test_rows_of_zeros_and_of_next_to_nothing_give_zeros(kind, rng, tiny):
+def test_rows_of_zeros_and_of_next_to_nothing_give_zeros(rng, tiny):
     x, weight, dy = inputs(rng, 5, 33, 34)
     x[2], weight[:, 4], dy[:, 6] = tiny, tiny, tiny
-    out, dweight = multiplied(kind, operand(x), packed(weight, kind.products)[0], 34), np.zeros_like(weight)
-    kind.products.add_gradient(dweight, operand(x), operand(dy), scratch(kind))
+    out, dweight = multiplied(operand(x), packed(weight)[0], 34), np.zeros_like(weight)
+    products_int16.add_gradient(dweight, operand(x), operand(dy), scratch())
     assert (out[2] == 0).all()
     assert (out[:, 4] == 0).all()
     assert (np.abs(dweight[:, 6]) <= 33 * HALF * np.abs(dy).max()).all()
@@ -272,19 +236,18 @@ def test_rows_of_zeros_and_of_next_to_nothing_give_zeros(kind, rng, tiny):
     assert np.isfinite(dweight).all()
 
 
-@every_kind
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-def test_an_infinity_or_nan_is_never_a_quiet_number(kind, rng, bad):
+def test_an_infinity_or_nan_is_never_a_quiet_number(rng, bad):
     M, K, N = 20, 600, 40
     for place in ("x", "weight", "dy"):
         x, weight, dy = inputs(rng, M, K, N)
         {"x": x, "weight": weight, "dy": dy}[place][13, 17] = bad
         x[5] = dy[5] = 0.0  # zero times NaN
-        a, b, (panels, transposed) = operand(x), operand(dy), packed(weight, kind.products)
-        out, dx = multiplied(kind, a, panels, N), multiplied(kind, b, transposed, K)
+        a, b, (panels, transposed) = operand(x), operand(dy), packed(weight)
+        out, dx = multiplied(a, panels, N), multiplied(b, transposed, K)
         dweight, dbias = np.zeros((K, N), np.float32), np.zeros(N, np.float32)
-        kind.products.add_gradient(dweight, a, b, scratch(kind))
-        kind.products.add_column_sums(dbias, b)
+        products_int16.add_gradient(dweight, a, b, scratch())
+        products_int16.add_column_sums(dbias, b)
         is_bad = {
             "x": (out[13], dweight[17]),
             "weight": (out[:, 17], dx[:, 13]),

@@ -27,8 +27,7 @@ size = {"context_length": 50, "n_layers": 2, "d_model": 36, "n_heads": 2}
 config = PRESETS["nano"].replace(**size, bias=True)
 batch = rng.integers(65, size=(2, 3, 50))
 names, bits = [], hashlib.sha256()
-there = {"float32": True, "bfloat16": machine.AMX != "none", "int16": machine.INT16 != "none",
-         "int8": machine.INT8 != "none"}
+there = {"float32": True, "bfloat16": machine.AMX != "none", "int16": machine.INT16 != "none"}
 for precision in (name for name, is_there in there.items() if is_there):
     cpu.compile_kernels(config, precision, names.append)
     training = cpu.Training(config, State(init(config)), OptimizerSettings(), precision=precision)

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from handgrad import ops, tree
 from handgrad.kernels import products_bfloat16
-from handgrad.kernels import quantize as integers
 from handgrad.kernels.arena import Arena, aligned
 from handgrad.kernels.attention_panels import QUERIES, SCORES
-from handgrad.kernels.precision import BFLOAT16, FLOAT32, INT8, INT16, OF
+from handgrad.kernels.precision import BFLOAT16, FLOAT32, INT16, OF
+from handgrad.kernels.quantize import TOP
 from handgrad.kernels.random import Counted
-from handgrad.kernels.scaled import TOP
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.twins.next_token_loss import logit_rows
 from handgrad.kernels.workspace import Workspace
@@ -120,11 +119,10 @@ def test_a_twin_equals_its_op_on_the_ops_cases(name, inputs, twins, rng):
     compare(name, inputs, twins, rng)
 
 
-@pytest.mark.parametrize(("kernels", "top"), [(INT16, TOP), (INT8, integers.INT8.top)], ids=["int16", "int8"])
 @pytest.mark.parametrize(("name", "inputs"), CASES)
-def test_a_twin_of_scaled_integers_equals_its_op_to_a_few_units(name, inputs, kernels, top, rng):
-    twins = Twins(Workspace(Arena(1 << 16), aligned(1 << 16), kernels))
-    compare(name, inputs, twins, rng, roundings=HALF_UNITS / (2 * top) / EPS)
+def test_a_twin_of_scaled_integers_equals_its_op_to_a_few_units(name, inputs, rng):
+    twins = Twins(Workspace(Arena(1 << 16), aligned(1 << 16), INT16))
+    compare(name, inputs, twins, rng, roundings=HALF_UNITS / (2 * TOP) / EPS)
 
 
 @pytest.mark.parametrize("name", [name for name in get_args(Activation) if name != "prelu"])

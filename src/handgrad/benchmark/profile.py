@@ -19,7 +19,7 @@ import numpy as np
 
 from handgrad.benchmark import ours
 from handgrad.engines import parallel
-from handgrad.kernels import jit, products_int8, products_int16
+from handgrad.kernels import jit, products_int16
 from handgrad.model.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BETWEEN = "Python between kernels"
 SCRATCH = ("scratch", "spare")
-DEPTHS = {"products_int16.affine": products_int16.depth, "products_int8.affine": products_int8.depth}
+DEPTHS = {"products_int16.affine": products_int16.depth}
 """Of the summed axis, by the rows of a panel: operands hold scales too."""
 ATTENTION_PRODUCTS = {"forward": 2, "backward": 5}
 """Forward: scores and the weighted sum of values. Backward: the scores again, and four gradients."""

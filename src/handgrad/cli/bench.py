@@ -24,7 +24,7 @@ def bench(
     ] = None,
     precision: Annotated[
         str,
-        typer.Option(help="float32, bfloat16 (AMX), int16 (AVX2), int8 (VNNI), or auto. A peer: all it has."),
+        typer.Option(help="float32, bfloat16 (AMX), int16 (AVX2), or auto. A peer: all it has."),
     ] = "auto",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps to time; against a peer, steps of a turn.")

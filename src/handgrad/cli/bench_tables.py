@@ -112,7 +112,6 @@ def _peaks_table(peaks: "Peaks", n_cores: int) -> Table:
         ("float32 multiply-adds", peaks.float32, "GFLOP/s"),
         ("bfloat16 on AMX tiles", peaks.bfloat16, "GFLOP/s"),
         ("int16 multiply-adds", peaks.int16, "GOP/s"),
-        ("int8 multiply-adds", peaks.int8, "GOP/s"),
         ("triad in the cache", peaks.cache, "GB/s"),
         ("triad in memory", peaks.memory, "GB/s"),
     ]

@@ -44,9 +44,7 @@ def train(
     ] = "cpu",
     precision: Annotated[
         str,
-        typer.Option(
-            help="float32, bfloat16 (with AMX, or xla), int16 (with AVX2), int8 (with VNNI), or auto."
-        ),
+        typer.Option(help="float32, bfloat16 (with AMX, or xla), int16 (with AVX2), or auto."),
     ] = "auto",
     eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
     setting: Annotated[

@@ -5,8 +5,7 @@ Environment variables choose otherwise, so that one machine can test the code of
 - `HANDGRAD_LANES`: float32 numbers in a vector, 4, 8 or 16;
 - `HANDGRAD_AMX`: auto, off, or emulate (the tile layouts, computed without tiles);
 - `HANDGRAD_INT16`: auto, or how pairs of 16-bit integers are multiplied: vnni, madd, or emulate (by plain
-  arithmetic). Whether the processor has the instruction is not checked. 8-bit integers are multiplied by
-  vnni too, or emulated;
+  arithmetic). Whether the processor has the instruction is not checked;
 - `NUMBA_CPU_FEATURES`: the instructions that Numba compiles for, `+avx2,+fma`. What is not there is not used.
 
 They are read once, before anything is compiled.
@@ -27,7 +26,6 @@ ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA, SYS_ARCH_PRCTL = 0x1023, 18, 158
 
 Amx = Literal["hardware", "emulate", "none"]
 Int16 = Literal["vnni", "madd", "emulate", "none"]
-Int8 = Literal["vnni", "emulate", "none"]
 
 
 def _choice(variable: str, choices: tuple[str, ...]) -> str:
@@ -77,11 +75,6 @@ def _int16(features: dict[str, bool], lanes: int) -> Int16:
     return "madd" if has("avx512bw" if lanes == 16 else "avx2") else "emulate"
 
 
-def _int8(int16: Int16) -> Int8:
-    """Who has VNNI has it for both."""
-    return int16 if int16 in ("vnni", "emulate") else "none"
-
-
 def _request_tiles() -> bool:
     """Ask Linux, once per process, for the right to use tile registers; it may refuse."""
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
@@ -101,8 +94,6 @@ AMX: Amx = _amx(FEATURES)
 INT16: Int16 = _int16(FEATURES, LANES)
 """What multiplies pairs of 16-bit integers and adds them up: one instruction, two, or plain arithmetic.
 "none" is the last of them too, and says that float32 is faster."""
-INT8: Int8 = _int8(INT16)
-"""The same for four 8-bit ones, for which there is only VNNI."""
 
 
 def describe() -> str:

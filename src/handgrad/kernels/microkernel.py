@@ -20,9 +20,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from handgrad.kernels import integer_dot
+from handgrad.kernels.integer_dot import word_multiply_adder
 from handgrad.kernels.machine import LANES, MICRO_ROWS
-from handgrad.kernels.quantize import NARROWING
 from handgrad.kernels.vector import (
     VECTOR,
     WORDS,
@@ -33,7 +32,6 @@ from handgrad.kernels.vector import (
     i64,
     load_vector,
     multiply_adder,
-    same,
 )
 
 UNROLL = 4
@@ -61,50 +59,32 @@ class Kind(NamedTuple):
     name: str
     vector: ir.VectorType
     multiply_adder: Callable[[ir.IRBuilder], Callable[[ir.Value, ir.Value, ir.Value], ir.Value]]
-    beginner: Callable[..., list[ir.Value]]
-    """The sums to begin with, for each vector of a row: of the builder, and where the columns' scales are."""
     finisher: Callable[..., Finish]
     """Of the builder, the number of the last row, and where scales are: those of rows, how far apart they are
     (zero: all rows have the same), and those of columns."""
-
-
-def _zeros(vector: ir.VectorType) -> Callable[..., list[ir.Value]]:
-    return lambda builder, columns: [ir.Constant(vector, None)] * N_VECTORS
-
-
-def _offsets(builder: ir.IRBuilder, columns: ir.Value) -> list[ir.Value]:
-    """They stand in the row after the scales."""
-    return [load_vector(builder, columns, VECTOR_BYTES * (N_VECTORS + j), WORDS) for j in range(N_VECTORS)]
 
 
 def _add(builder: ir.IRBuilder, last_row: ir.Value, *no_scales: ir.Value) -> Finish:
     return lambda total, begin, i, j: builder.fadd(total, begin)
 
 
-def _scaling(factor: float) -> Callable[..., Finish]:
-    """Sums are multiplied by the scales of their row and column, and by `factor`, and added."""
+def _scale_and_add(
+    builder: ir.IRBuilder, last_row: ir.Value, at: ir.Value, stride: ir.Value, columns: ir.Value
+) -> Finish:
+    """Sums are multiplied by the scales of their row and column, and added."""
+    row_scales = [broadcast(builder, row) for row in _row_addresses(builder, at, stride, last_row)]
+    column_scales = [load_vector(builder, columns, VECTOR_BYTES * j) for j in range(N_VECTORS)]
+    multiply_add = multiply_adder(builder)
 
-    def finisher(
-        builder: ir.IRBuilder, last_row: ir.Value, at: ir.Value, stride: ir.Value, columns: ir.Value
-    ) -> Finish:
-        row_scales = [broadcast(builder, row) for row in _row_addresses(builder, at, stride, last_row)]
-        column_scales = [load_vector(builder, columns, VECTOR_BYTES * j) for j in range(N_VECTORS)]
-        column_scales = [builder.fmul(scale, same(VECTOR, factor)) for scale in column_scales]
-        multiply_add = multiply_adder(builder)
+    def finish(total: ir.Value, begin: ir.Value, i: int, j: int) -> ir.Value:
+        scale = builder.fmul(row_scales[i], column_scales[j])
+        return multiply_add(builder.sitofp(total, VECTOR), scale, begin)
 
-        def finish(total: ir.Value, begin: ir.Value, i: int, j: int) -> ir.Value:
-            scale = builder.fmul(row_scales[i], column_scales[j])
-            return multiply_add(builder.sitofp(total, VECTOR), scale, begin)
-
-        return finish
-
-    return finisher
+    return finish
 
 
-FLOAT32 = Kind("float32", VECTOR, multiply_adder, _zeros(VECTOR), _add)
-INT16 = Kind("int16", WORDS, integer_dot.of_int16, _zeros(WORDS), _scaling(1.0))
-INT8 = Kind("int8", WORDS, integer_dot.of_int8, _offsets, _scaling(NARROWING))
-"""A's numbers are an operand's, narrowed to 8 bits and offset; B's are 8 bits."""
+FLOAT32 = Kind("float32", VECTOR, multiply_adder, _add)
+INT16 = Kind("int16", WORDS, word_multiply_adder, _scale_and_add)
 
 Steps = Callable[[list[ir.Value]], list[ir.Value]]
 """Some steps of K. The state: how far A has been read, where B is, the accumulators (all in registers)."""
@@ -193,7 +173,7 @@ def _emit(
             return _steps_along_columns(builder, kind, a_stride, n)
         return _steps_along_rows(builder, kind, rows, n)
 
-    state = [a if by_columns else i64(0), b, *(kind.beginner(builder, scales[-1]) * MICRO_ROWS)]
+    state = [a if by_columns else i64(0), b, *[ir.Constant(kind.vector, None)] * (MICRO_ROWS * N_VECTORS)]
     state = counted_loop(builder, builder.sdiv(n_steps, i64(UNROLL)), state, steps(UNROLL))
     _, _, *sums = counted_loop(builder, builder.srem(n_steps, i64(UNROLL)), state, steps(1))
     finish = kind.finisher(builder, last_row, *scales)

@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from handgrad.kernels import integer_dot, machine
+from handgrad.kernels import machine
 from handgrad.kernels.amx import (
     SIDE,
     configure,
@@ -39,6 +39,7 @@ from handgrad.kernels.amx import (
     zero3,
 )
 from handgrad.kernels.arena import aligned
+from handgrad.kernels.integer_dot import word_multiply_adder
 from handgrad.kernels.jit import kernel
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.vector import VECTOR, WORDS, at_address, counted_loop, multiply_adder, splat
@@ -76,14 +77,12 @@ class Peaks:
     """On AMX tiles; None where there are none."""
     int16: Rate | None
     """Pairs of integers; None where no instruction multiplies them."""
-    int8: Rate | None
-    """Fours of integers, likewise."""
     cache: Rate
     memory: Rate
 
     def kind(self, name: str) -> str:
         """Whose peak the products of this name, a kernel's or a precision's, are compared with: a field."""
-        measured = {"bfloat16": self.bfloat16, "int16": self.int16, "int8": self.int8}
+        measured = {"bfloat16": self.bfloat16, "int16": self.int16}
         kinds = (kind for kind, rate in measured.items() if kind in name and rate is not None)
         return next(kinds, "float32")
 
@@ -104,17 +103,13 @@ def measure(n_cores: int, report: Callable[[str], object] = lambda what: None) -
     int16 = None
     if machine.INT16 in ("vnni", "madd"):
         report("int16 multiply-adds")
-        int16 = _measured(lambda: _multiplying_words(multiply_pairs), 4 * SUMS * LANES, n_cores)
-    int8 = None
-    if machine.INT8 == "vnni":
-        report("int8 multiply-adds")
-        int8 = _measured(lambda: _multiplying_words(multiply_fours), 8 * SUMS * LANES, n_cores)
+        int16 = _measured(_multiplying_words, 4 * SUMS * LANES, n_cores)
     report("cache bandwidth")
     cache = _measured(lambda: _adding(CACHE_BYTES), CACHE_BYTES, n_cores)
     report("memory bandwidth")
     n_bytes = min(MEMORY_BYTES, MOST_MEMORY_BYTES // n_cores)
     memory = _measured(lambda: _adding(n_bytes), n_bytes, n_cores)
-    return Peaks(float32, bfloat16, int16, int8, cache, memory)
+    return Peaks(float32, bfloat16, int16, cache, memory)
 
 
 def _measured(make: Callable[[], Callable[[int], object]], work: int, n_cores: int) -> Rate:
@@ -144,9 +139,9 @@ def _multiplying() -> Callable[[int], object]:
     return lambda n: multiply_adds(n, np.float32(0.5), out)
 
 
-def _multiplying_words(multiply: Callable[[int, np.ndarray], object]) -> Callable[[int], object]:
+def _multiplying_words() -> Callable[[int], object]:
     out = aligned(LANES)
-    return lambda n: multiply(n, out)
+    return lambda n: multiply_words(n, out)
 
 
 def _multiplying_tiles() -> Callable[[int], object]:
@@ -179,39 +174,26 @@ def add_products(typing_context: Any, n: Any, factor: Any, to: Any) -> Any:
     return types.void(types.int64, types.float32, types.int64), emit
 
 
-def _add_word_products(multiply_adder_of: Callable[[ir.IRBuilder], integer_dot.MultiplyAdd]) -> Any:
-    @intrinsic
-    def add_word_products(typing_context: Any, n: Any, to: Any) -> Any:
-        """The same for words of integers: n times x = x + x y, number by number."""
+@intrinsic
+def add_word_products(typing_context: Any, n: Any, to: Any) -> Any:
+    """The same for words of two integers: n times x = x + x y, pair by pair."""
 
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-            n, to = args
-            multiply_add = multiply_adder_of(builder)
-            y = ir.Constant(WORDS, [3] * LANES)
-            starts = [ir.Constant(WORDS, [i] * LANES) for i in range(SUMS)]
-            sums = counted_loop(builder, n, starts, lambda sums: [multiply_add(x, y, x) for x in sums])
-            builder.store(functools.reduce(builder.add, sums), at_address(builder, to, 0, WORDS), align=4)
-            return context.get_dummy_value()
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        n, to = args
+        multiply_add = word_multiply_adder(builder)
+        y = ir.Constant(WORDS, [3] * LANES)
+        starts = [ir.Constant(WORDS, [i] * LANES) for i in range(SUMS)]
+        sums = counted_loop(builder, n, starts, lambda sums: [multiply_add(x, y, x) for x in sums])
+        builder.store(functools.reduce(builder.add, sums), at_address(builder, to, 0, WORDS), align=4)
+        return context.get_dummy_value()
 
-        return types.void(types.int64, types.int64), emit
-
-    return add_word_products
-
-
-add_pair_products = _add_word_products(integer_dot.of_int16)
-add_four_products = _add_word_products(integer_dot.of_int8)
+    return types.void(types.int64, types.int64), emit
 
 
 @kernel
-def multiply_pairs(n, out):
+def multiply_words(n, out):
     """n rounds of SUMS multiply-adds of vectors of pairs, in registers; `out` (LANES,) is written once."""
-    add_pair_products(n, out.ctypes.data)
-
-
-@kernel
-def multiply_fours(n, out):
-    """The same of vectors of four 8-bit integers."""
-    add_four_products(n, out.ctypes.data)
+    add_word_products(n, out.ctypes.data)
 
 
 @kernel

@@ -13,7 +13,6 @@ from handgrad.kernels import (
     machine,
     products,
     products_bfloat16,
-    products_int8,
     products_int16,
 )
 
@@ -27,9 +26,9 @@ class Kernels(NamedTuple):
 
 FLOAT32 = Kernels(products, attention)
 BFLOAT16 = Kernels(products_bfloat16, attention_bfloat16)
-INT16, INT8 = Kernels(products_int16, attention), Kernels(products_int8, attention)
+INT16 = Kernels(products_int16, attention)
 """Attention stays float32: its products are short."""
-OF = {"float32": FLOAT32, "bfloat16": BFLOAT16, "int16": INT16, "int8": INT8}
+OF = {"float32": FLOAT32, "bfloat16": BFLOAT16, "int16": INT16}
 
 
 class Fastest(NamedTuple):
@@ -72,10 +71,6 @@ def kernels_for(precision: str) -> Kernels:
     if precision == "int16" and machine.INT16 == "none":
         raise UserError(
             "precision int16 needs an x86 processor with AVX2. This processor is none. Take float32, or auto."
-        )
-    if precision == "int8" and machine.INT8 == "none":
-        raise UserError(
-            "precision int8 needs a processor with VNNI. This one does not have it. Take int16, or auto."
         )
     return OF[name_of(precision)]
 

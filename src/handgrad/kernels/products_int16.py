@@ -20,19 +20,22 @@ used as they are; what is in brackets is scaled anew, by columns, for each block
 
 import numpy as np
 
-from handgrad.kernels import microkernel, quantize_columns, scaled_panels
+from handgrad.kernels import microkernel, quantize_columns
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.products import FLOAT
-from handgrad.kernels.quantize import INT16
 from handgrad.kernels.quantize_columns import SCALED
 from handgrad.kernels.scaled import BLOCK, HALF_WORD, head, n_blocks, operand_shape, slice_rows
+from handgrad.kernels.scaled_panels import depth, n_scales, pack_block, pack_transposed, packed_shape
 from handgrad.kernels.vector import load, pairing
 from handgrad.kernels.walk import ROOM, STEP, WORD, Left, Right, Size, beginning, onto, room, walking
 
-__all__ = ["add_column_sums", "add_gradient", "affine", "operand_shape", "pack", "packed_shape", "slice_rows"]
+__all__ = [
+    "add_column_sums", "add_gradient", "affine", "depth", "operand_shape", "pack", "packed_shape",
+    "slice_rows",
+]  # fmt: skip
 
 DTYPE: type = np.uint32
 """Of panels: words of two integers, and the bits of scales."""
@@ -50,19 +53,6 @@ PACKED_DY = COLUMN_SCALES + MICRO_COLUMNS
 PACKED_X = PACKED_DY + BLOCK // 2 * MICRO_COLUMNS
 
 
-_pack = scaled_panels.packing(INT16)
-
-
-def packed_shape(K: int, N: int) -> tuple[int, int, int]:
-    """The shape of a (K, N) weight's panels: in each a row of scales for every block of K, then words."""
-    return scaled_panels.packed_shape(K, N, INT16)
-
-
-def depth(n_rows: int) -> int:
-    """How many numbers, zeros that fill them up included, panels of so many rows are summed over."""
-    return scaled_panels.depth(n_rows, INT16)
-
-
 def scratch_size(K: int) -> int:
     """32-bit numbers that `affine` and `add_gradient` work in."""
     return PACKED_X + BLOCK // 2 * round_up(BLOCK, MICRO_ROWS)
@@ -72,13 +62,16 @@ def scratch_size(K: int) -> int:
 def pack(panels, transposed, weight, first, last):
     """Rows `first` to `last` of `weight` (K, N) in its panels and in those of its transpose; `first` is a
     multiple of `slice_rows(K)`, and `last` is one, or K."""
-    _pack(panels, transposed, weight, first, last)
+    block = slice_rows(weight.shape[0])
+    for row in range(first, last, block):
+        pack_block(panels, weight, row // block, row, min(block, last - row))
+    pack_transposed(transposed, weight, first, last)
 
 
 _walk_rows = walking(microkernel.INT16, by_columns=False)
 _walk_columns = walking(microkernel.INT16, by_columns=True)
-_per_one_of_columns = quantize_columns.per_one_of_columns(INT16, SCALED)
-_round_columns = quantize_columns.round_columns(INT16, SCALED)
+_per_one_of_columns = quantize_columns.per_one_of_columns(SCALED)
+_round_columns = quantize_columns.round_columns(SCALED)
 _pair_rows, _pair = pairing(MICRO_ROWS), pairing(1)
 
 
@@ -86,13 +79,13 @@ _pair_rows, _pair = pairing(MICRO_ROWS), pairing(1)
 def affine(out, a, panels, bias, add, scratch):
     """out (M, N) = A (M, K) @ W + bias; with `add`, out += A @ W. No bias has length 0."""
     M, N = out.shape
-    n_heads = scaled_panels.n_heads(panels.shape[1], INT16)
-    n_words = panels.shape[1] - n_heads
+    first = n_scales(panels.shape[1])
+    n_words = panels.shape[1] - first
     stride, numbers = HALF_WORD * a.shape[1], a[0, head(2 * n_words) :].ctypes.data
     spare = room(scratch)
     c, scales, at = Matrix(out.ctypes.data, FLOAT * N), Matrix(a.ctypes.data, stride), panels.ctypes.data
     left = Left(numbers, MICRO_ROWS * stride, stride, scales)
-    right = Right(at + STEP * n_heads, STEP * panels.shape[1], at)
+    right = Right(at + STEP * first, STEP * panels.shape[1], at)
     size = Size(M, N, n_words, slice_rows(2 * n_words) // 2)
     _walk_rows(c, beginning(c, bias, add, spare), left, right, size, spare.edge)
 

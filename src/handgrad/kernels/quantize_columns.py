@@ -13,7 +13,6 @@ from numba.extending import intrinsic
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS
 from handgrad.kernels.quantize import (
     BYTES,
-    Integers,
     larger,
     load_some,
     per_one_from,
@@ -72,7 +71,7 @@ SCALED = Rows(
 """Rows of 16-bit integers; `more` is the address of what a row's are multiplied by, one float32 each."""
 
 
-def per_one_of_columns(integers: Integers, rows: Rows) -> Any:
+def per_one_of_columns(rows: Rows) -> Any:
     """An intrinsic."""
 
     @intrinsic
@@ -91,7 +90,7 @@ def per_one_of_columns(integers: Integers, rows: Rows) -> Any:
             state = [*[ir.Constant(WORDS, None)] * N_VECTORS, *rows.begin(source, more)]
             state = counted_loop(builder, n_rows, state, body)
             for j, top in enumerate(state[:N_VECTORS]):
-                p = per_one_from(builder, top, integers.top)
+                p = per_one_from(builder, top)
                 builder.store(p, at_address(builder, target, BYTES * j, VECTOR), align=4)
             return context.get_dummy_value()
 
@@ -100,16 +99,14 @@ def per_one_of_columns(integers: Integers, rows: Rows) -> Any:
     return per_one
 
 
-def round_columns(integers: Integers, rows: Rows) -> Any:
+def round_columns(rows: Rows) -> Any:
     """An intrinsic."""
-    n, n_bits = integers.per_word, 32 // integers.per_word
 
     @intrinsic
     def words(
         typing_context: Any, target: Any, scales: Any, source: Any, stride: Any, n_rows: Any, more: Any
     ) -> Any:
-        """Words of rows below each other, the last filled up with zeros. `scales`: each column's p, then its
-        scale."""
+        """Words of rows 2w and 2w + 1; the last may be alone. `scales`: each column's p, then its scale."""
 
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
             target, scales, source, stride, n_rows, more = args
@@ -117,43 +114,32 @@ def round_columns(integers: Integers, rows: Rows) -> Any:
             for j, p in enumerate(columns):
                 builder.store(scale_from(builder, p), at_address(builder, scales, BYTES * j, VECTOR), align=4)
 
-            def add_row(
-                words: list[ir.Value], shift: ir.Value, position: Position
-            ) -> tuple[list[ir.Value], Position]:
-                """A row's integers, `shift` bits up in their words."""
-                found = (
-                    builder.and_(rounded_product(builder, x, p), same(WORDS, (1 << n_bits) - 1))
-                    for x, p in zip(rows.read(builder, position, more), columns, strict=True)
-                )
-                words = [builder.or_(w, builder.shl(x, shift)) for w, x in zip(words, found, strict=True)]
-                return words, rows.after(builder, position, stride)
+            def read(position: Position) -> tuple[list[ir.Value], Position]:
+                vectors = rows.read(builder, position, more)
+                rounded = [rounded_product(builder, x, p) for x, p in zip(vectors, columns, strict=True)]
+                return rounded, rows.after(builder, position, stride)
 
-            def store(to: ir.Value, words: list[ir.Value]) -> ir.Value:
-                for j, word in enumerate(words):
+            def store(to: ir.Value, firsts: list[ir.Value], seconds: list[ir.Value]) -> ir.Value:
+                for j, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
+                    low = builder.and_(first, same(WORDS, 0xFFFF))
+                    word = builder.or_(low, builder.shl(second, same(WORDS, 16)))
                     builder.store(word, at_address(builder, to, BYTES * j, WORDS), align=4)
                 return builder.add(to, i64(BYTES * N_VECTORS))
 
-            nothing = [ir.Constant(WORDS, None)] * N_VECTORS
-
-            def whole(state: list[ir.Value]) -> list[ir.Value]:
+            def pair(state: list[ir.Value]) -> list[ir.Value]:
                 to, *position = state
-                words = nothing
-                for i in range(n):
-                    words, position = add_row(words, same(WORDS, n_bits * i), position)
-                return [store(to, words), *position]
+                first, position = read(position)
+                second, position = read(position)
+                return [store(to, first, second), *position]
 
-            def row_of_the_last(state: list[ir.Value]) -> list[ir.Value]:
-                shift, *rest = state
-                words, position = add_row(rest[:N_VECTORS], shift, rest[N_VECTORS:])
-                return [builder.add(shift, same(WORDS, n_bits)), *words, *position]
+            def single(state: list[ir.Value]) -> list[ir.Value]:
+                to, *position = state
+                first, position = read(position)
+                return [store(to, first, [ir.Constant(WORDS, None)] * N_VECTORS), *position]
 
             state = [target, *rows.begin(source, more)]
-            to, *position = counted_loop(builder, builder.sdiv(n_rows, i64(n)), state, whole)
-            n_left = builder.srem(n_rows, i64(n))
-            state = [ir.Constant(WORDS, None), *nothing, *position]
-            _, *last = counted_loop(builder, n_left, state, row_of_the_last)
-            is_one = builder.zext(builder.icmp_signed(">", n_left, i64(0)), n_left.type)
-            counted_loop(builder, is_one, [to], lambda state: [store(state[0], last[:N_VECTORS])])
+            state = counted_loop(builder, builder.sdiv(n_rows, i64(2)), state, pair)
+            counted_loop(builder, builder.srem(n_rows, i64(2)), state, single)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 6), emit

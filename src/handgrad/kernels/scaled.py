@@ -4,25 +4,21 @@ A row holds its scales, one float32 for each block of K, in a head that is fille
 then its integers, filled up with zeros.
 """
 
-from handgrad.kernels import quantize
 from handgrad.kernels.arena import ALIGNMENT, round_up
 from handgrad.kernels.jit import inner, shared
 from handgrad.kernels.machine import LANES
-from handgrad.kernels.quantize import INT16, scale_of
+from handgrad.kernels.quantize import TOP, per_one_of_row, round_words, scale_of
 from handgrad.kernels.vector import store
 
-TOP = INT16.top
-"""The largest integer."""
 BLOCK = (2**31 - 1) // TOP**2
 """Steps of the summed axis between two conversions, at most: their sum fits 32 bits."""
-GRAIN = 64
+GRAIN = 32
 """Blocks are multiples of it, and rows are filled up to one: whole panels, and whole vectors of words."""
 assert BLOCK % GRAIN == 0
 HALF_WORD, WORD = 2, 4
 """Bytes of an integer; of two, of a float32, of a scale."""
 LINE = ALIGNMENT // HALF_WORD
 """Integers in a cache line."""
-_per_one_of_row, _round_words = quantize.per_one_of_row(INT16), quantize.round_words(INT16)
 
 
 @shared
@@ -59,10 +55,10 @@ def round_to_integers(row, x):
         first = b * block
         n = min(block, K - first)
         to, origin = numbers + HALF_WORD * first, x.ctypes.data + WORD * first
-        p = _per_one_of_row(origin, n)
+        p = per_one_of_row(origin, n)
         store(row.ctypes.data + WORD * b, scale_of(p))
         whole = n // (2 * LANES) * (2 * LANES)
         for i in range(0, whole, 2 * LANES):
-            _round_words(to + HALF_WORD * i, origin + WORD * i, p, 2 * LANES)
+            round_words(to + HALF_WORD * i, origin + WORD * i, p, 2 * LANES)
         for i in range(whole, round_up(n, GRAIN), 2 * LANES):
-            _round_words(to + HALF_WORD * i, origin + WORD * i, p, n - i)
+            round_words(to + HALF_WORD * i, origin + WORD * i, p, n - i)

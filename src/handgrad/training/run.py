@@ -58,7 +58,7 @@ def train(
 
     `options` change the preset by name: of the model (`d_model=256`, `dropout=0.1`, see `ModelConfig`) or
     of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. `engine` is "cpu",
-    "xla" or "reference", `precision` "auto", "float32", "bfloat16", "int16" or "int8". `report` is called
+    "xla" or "reference", `precision` "auto", "float32", "bfloat16" or "int16". `report` is called
     with every step and evaluation, and by default prints a line for each evaluation. Returns the run's
     folder: `out`, or the first free runs/PRESET-N. Raises `UserError` for what cannot work, before anything
     is written, and `KeyboardInterrupt` once a run that was interrupted is saved.
