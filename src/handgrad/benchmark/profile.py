@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 BETWEEN = "Python between kernels"
 SCRATCH = ("scratch", "spare")
-DEPTHS = {"products_int16.affine": products_int16.depth}
-"""Of the summed axis, by the rows of a panel: operands hold scales too."""
 ATTENTION_PRODUCTS = {"forward": 2, "backward": 5}
 """Forward: scores and the weighted sum of values. Backward: the scores again, and four gradients."""
 
@@ -167,8 +165,8 @@ def work(kernel: Callable[..., Any], arguments: Sequence[Any]) -> tuple[float, f
 
 
 def _operations(name: str, given: dict[str, Any]) -> float:
-    if name in DEPTHS:
-        return 2.0 * given["out"].size * DEPTHS[name](given["panels"].shape[1])
+    if name == "products_int16.affine":  # its operands hold scales too
+        return 2.0 * given["out"].size * products_int16.depth(given["panels"].shape[1])
     if name.endswith(".affine"):
         return 2.0 * given["a"].size * given["out"].shape[1]
     if name.endswith(".add_gradient"):
