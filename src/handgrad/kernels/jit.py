@@ -8,8 +8,8 @@ Inner functions are always inlined. A function that is not becomes a weak symbol
 it: the process keeps whichever was compiled or loaded first, and two compilations of one sum add its numbers
 in different orders. So a process that compiled the kernels computed other bits than one that loaded them.
 
-Loops run in vectors as long as the processor has them. LLVM takes half of that on Intel's processors with
-AVX-512, out of care for the clock of the first ones; GELU takes 1.4 times as long then.
+Loops run in vectors as long as the processor has them. LLVM takes half of that on most processors with
+AVX-512, out of care for the clock of the first ones; docs/performance.md says what that costs.
 """
 
 from collections.abc import Callable

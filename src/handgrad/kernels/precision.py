@@ -48,7 +48,7 @@ AUTO = (
 """What "auto" takes: the first row that is here. What each learns is the same: docs/performance.md.
 
 How many times as fast as float32 a step is, measured in one thread on a Xeon with AMX, limited to the
-instructions of the row (`python benchmarks/steps.py --as ...`, 26 November 2026):
+instructions of the row, not alone (`python benchmarks/steps.py --as ...`, 26 November 2026):
 
 | processor | precision | `nano` | `baby` |
 |---|---|---|---|
