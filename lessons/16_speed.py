@@ -404,10 +404,10 @@ pictures.kept(
 # whichever bit of the key changes, half of the bits of the numbers do.
 
 # %%
-from handgrad.kernels import random
+from handgrad import counted
 
 ones = np.ones((512, 512), np.float32)
-dropped, kept = twins.dropout.forward(ones, rate=0.2, rng=random.Counted(7))
+dropped, kept = twins.dropout.forward(ones, rate=0.2, rng=counted.Counted(7))
 (dx,) = twins.dropout.backward(ones, kept)
 _, saved = ops.dropout.forward(ones, rate=0.2, rng=np.random.default_rng(7))
 print("the same mask again:", np.array_equal(dropped != 0, dx != 0), f"({np.mean(dx != 0):.3f} of it kept)")
@@ -416,11 +416,11 @@ print(
     f"kept for backward: {pictures.size_of(n_bytes[0])} by the op, {pictures.size_of(n_bytes[1])} by its twin"
 )
 
-draws = [(random.uniform(1 << bit, (100_000,)) * 2**24).astype(np.uint32) for bit in range(64)]
-nothing = (random.uniform(0, (100_000,)) * 2**24).astype(np.uint32)
+draws = [(counted.uniform(1 << bit, (100_000,)) * 2**24).astype(np.uint32) for bit in range(64)]
+nothing = (counted.uniform(0, (100_000,)) * 2**24).astype(np.uint32)
 changed = [np.mean(np.bitwise_count(draw ^ nothing)) / 24 for draw in draws]
 print(f"another bit of the key changes {min(changed):.3f} to {max(changed):.3f} of the numbers' bits")
-source.show(random.uniform, random._mix_array)
+source.show(counted.uniform, counted._mix)
 
 # %% [markdown]
 # ## Micro-batches

@@ -13,14 +13,14 @@ import pytest
 from handgrad import engines, tree
 from handgrad.api import loss_and_gradients
 from handgrad.benchmark import profile
+from handgrad.counted import Counted
 from handgrad.data import batches
-from handgrad.engines import cpu, cpu_memory, reference
+from handgrad.engines import cpu, cpu_memory, micro_batches, reference
 from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.errors import UserError
 from handgrad.kernels import machine, products
 from handgrad.kernels import precision as precisions
 from handgrad.kernels.precision import kernels_for
-from handgrad.kernels.random import Counted
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import matrix_shapes
 from handgrad.model.init import init
@@ -82,7 +82,7 @@ def test_loss_and_gradients_are_those_of_the_formulas(variant, rng):
     weights, batch = lively(config, rng), batch_of(config, rng)
     training = cpu.Training(config, State(weights), OptimizerSettings(), precision="float32", n_workers=1)
     loss, found = training.loss_and_gradients(*batch, np.random.default_rng(8))
-    seed = int(np.random.default_rng(8).integers(1 << 63, size=1)[0])  # one part, one seed
+    seed = micro_batches.seed(np.random.default_rng(8))
     exact = tree.map(lambda w: w.astype(np.float64), weights)
     expected, gradients = loss_and_gradients(config, exact, *batch, rng=Counted(seed))
     assert loss == pytest.approx(float(expected), rel=1e-6)
@@ -208,6 +208,26 @@ def test_the_same_seed_gives_the_same_losses_bit_for_bit(precision, rng, monkeyp
         runs.append((losses, training.flat))
     assert runs[0][0] == runs[1][0]
     np.testing.assert_array_equal(runs[0][1], runs[1][1])
+
+
+def test_a_sequence_drops_the_same_however_a_batch_is_cut_and_in_every_engine(rng, monkeypatch):
+    config = small("baby").replace(dropout=0.3)
+    state, batch = State(lively(config, rng)), batch_of(config, rng, 7)
+    whole = cpu.Training(config, state, OptimizerSettings(), precision="float32", n_workers=1)
+    loss, gradients = whole.loss_and_gradients(*batch, np.random.default_rng(8))
+    expected = {name: g.copy() for name, g in tree.named_leaves(gradients)}
+    assert loss != pytest.approx(whole.loss_and_gradients(*batch, np.random.default_rng(9))[0], rel=1e-3)
+    monkeypatch.setattr(kernels_for("float32").products, "TOKENS", 42)
+    monkeypatch.setattr(reference, "MICRO_BATCH_TOKENS", 63)
+    cut = cpu.Training(config, state, OptimizerSettings(), precision="float32", n_workers=2)
+    others = [
+        engines.training(config, state, OptimizerSettings(), name=name, precision="float32")
+        for name in INSTALLED
+    ]
+    for training in (cut, *others):
+        found, gradients = training.loss_and_gradients(*batch, np.random.default_rng(8))
+        assert found == pytest.approx(loss, rel=1e-5)
+        assert_gradients_close(gradients, expected, 1e-4)  # float32 sums in another order
 
 
 def test_steps_are_those_of_the_reference_engine(rng):

@@ -12,9 +12,9 @@ SCRIPT = '''
 import sys
 import numpy as np
 from handgrad import tree
+from handgrad.counted import Counted
 from handgrad.kernels import workspace as workspace_module
 from handgrad.kernels.precision import OF
-from handgrad.kernels.random import Counted
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.workspace import Workspace
 from handgrad.model.config import PRESETS

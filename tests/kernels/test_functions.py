@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numba import njit
 
+from handgrad.counted import Counted, uniform
 from handgrad.kernels import activations, functions, loss
-from handgrad.kernels.random import Counted, draw, threshold, uniform
+from handgrad.kernels.random import draw, threshold
 
 EPS = float(np.finfo(np.float32).eps)
 NUMBERS = np.concatenate([np.linspace(-20, 20, 4001), np.linspace(-87, 88, 999), [0.0, -0.0, 1e-30]]).astype(

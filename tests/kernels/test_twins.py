@@ -9,12 +9,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from handgrad import ops, tree
+from handgrad.counted import Counted
 from handgrad.kernels import products_bfloat16
 from handgrad.kernels.arena import Arena, aligned
 from handgrad.kernels.attention_panels import QUERIES, SCORES
 from handgrad.kernels.precision import BFLOAT16, FLOAT32, INT16, OF
 from handgrad.kernels.quantize import TOP
-from handgrad.kernels.random import Counted
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.twins.next_token_loss import logit_rows
 from handgrad.kernels.workspace import Workspace

@@ -20,12 +20,12 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
+from handgrad.counted import Counted
 from handgrad.engines import cpu_memory, micro_batches, parallel, reference
 from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
 from handgrad.kernels import cache, machine, optimizer
 from handgrad.kernels import precision as precisions
 from handgrad.kernels.arena import Arena, aligned, padded
-from handgrad.kernels.random import Counted
 from handgrad.kernels.twins import Twins
 from handgrad.kernels.workspace import NONE, Weight, Workspace
 from handgrad.model.config import ModelConfig
@@ -208,22 +208,22 @@ class Training:
     ) -> tuple[float, float]:
         require_batch(self.config, token_ids, targets)
         parts = self._parts(token_ids)
-        seeds = [None] * len(parts) if rng is None else rng.integers(1 << 63, size=len(parts)).tolist()
+        seed = micro_batches.seed(rng)
 
-        def run(worker: Worker, mine: list[tuple[slice, int | None]]) -> list[float]:
+        def run(worker: Worker, mine: list[slice]) -> list[float]:
             worker.gradient[:] = 0.0
             losses = []
-            for part, seed in mine:
+            for part in mine:
                 worker.arena.reset()
                 weight = micro_batches.counted_share(targets, part)
-                rng = None if seed is None else Counted(seed)
+                rng = None if seed is None else Counted(seed, part.start)
                 loss, _ = worker.model.loss_and_gradients(
                     weight, worker.weights, token_ids[part], targets[part], rng=rng
                 )
                 losses.append(weight * loss)
             return losses
 
-        losses = self._over_workers(run, list(zip(parts, seeds, strict=True)))
+        losses = self._over_workers(run, parts)
         gradients = self._gradients[: min(len(parts), len(self.workers))]
         squares = self._over_slices(
             lambda part: optimizer.collect(gradients, part.place.start, part.place.stop)

@@ -1,4 +1,4 @@
-"""How a batch is cut into parts, and how much each part counts."""
+"""How a batch is cut into parts, how much each part counts, and what all of them draw from."""
 
 import itertools
 
@@ -23,3 +23,8 @@ def counted_share(targets: np.ndarray, part: slice) -> float:
     Targets of -1 do not count.
     """
     return int(np.count_nonzero(targets[part] != -1)) / max(1, int(np.count_nonzero(targets != -1)))
+
+
+def seed(rng: np.random.Generator | None) -> int | None:
+    """What the batch's dropout is drawn from: one seed for all parts, each of which counts its sequences."""
+    return None if rng is None else int(rng.integers(1 << 63))

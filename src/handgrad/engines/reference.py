@@ -12,6 +12,7 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
+from handgrad.counted import Counted
 from handgrad.engines import allocator, fits, micro_batches, parallel
 from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
 from handgrad.errors import UserError, require_known
@@ -128,11 +129,11 @@ class Training:
         """The batch's mean loss and its gradient, in the engine's own arrays. Dropout is drawn from `rng`."""
         require_batch(self.config, token_ids, targets)
         parts = micro_batches.cut(token_ids, MICRO_BATCH_TOKENS)
-        seeds = [None] * len(parts) if rng is None else rng.integers(1 << 63, size=len(parts)).tolist()
+        seed = micro_batches.seed(rng)
 
-        def run(part: slice, seed: int | None) -> tuple[float, p.Transformer]:
+        def run(part: slice) -> tuple[float, p.Transformer]:
             weight = micro_batches.counted_share(targets, part)
-            rng = None if seed is None else np.random.default_rng(seed)
+            rng = None if seed is None else Counted(seed, part.start)
             with np.errstate(all="ignore"):
                 loss, gradients = self.model.loss_and_gradients(
                     weight, self.weights, token_ids[part], targets[part], rng=rng
@@ -141,7 +142,7 @@ class Training:
 
         self.gradient[:] = 0.0
         loss = 0.0
-        for part_loss, gradients in parallel.each(run, parts, seeds):
+        for part_loss, gradients in parallel.each(run, parts):
             loss += part_loss
             for total, gradient in zip(tree.leaves(self.gradients), tree.leaves(gradients), strict=True):
                 total += gradient

@@ -1,8 +1,8 @@
 """Where compiled kernels are kept: compiled once per machine, loaded by every later process.
 
 Numba looks at a function's own file to see whether it changed, not at what it calls nor at the constants it
-was built from. So the folder's name is a digest of the sources of all kernels and of all ops, whose numbers
-kernels contain: what could make a compiled kernel wrong gives it another folder.
+was built from. So the folder's name is a digest of the sources of all kernels and of what they take numbers
+from, all ops and `counted`: what could make a compiled kernel wrong gives it another folder.
 
 Where nothing can be kept (a full disk, no folder that can be written to), every process compiles for itself.
 """
@@ -48,7 +48,8 @@ def folder() -> Path | None:
 def sources() -> list[Path]:
     """The files that kernels are built from."""
     package = Path(__file__).parents[1]
-    return sorted(path for name in ("kernels", "ops") for path in (package / name).rglob("*.py"))
+    folders = (package / name for name in ("kernels", "ops"))
+    return sorted([package / "counted.py", *(path for each in folders for path in each.rglob("*.py"))])
 
 
 def _of_the_user() -> Path:

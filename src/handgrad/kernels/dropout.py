@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from handgrad.counted import Counted
 from handgrad.kernels.jit import inner, kernel
-from handgrad.kernels.random import Counted, draw, threshold
+from handgrad.kernels.random import draw, threshold
 
 
 class Dropping(NamedTuple):
@@ -23,11 +24,11 @@ class Dropping(NamedTuple):
 KEEP_ALL = Dropping(np.uint32(0), np.uint32(0), np.uint32(0), np.float32(1.0))
 
 
-def next_draw(rate: float, rng: Counted | None) -> Dropping:
+def next_draw(rate: float, rng: Counted | None, numbers_a_sequence: int) -> Dropping:
     """The next draw of `rng`; without numbers or a rate, `KEEP_ALL`."""
     if rng is None or rate == 0.0:
         return KEEP_ALL
-    key = rng.key()
+    key = rng.key(numbers_a_sequence)
     low, high = np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32)
     return Dropping(low, high, np.uint32(threshold(rate)), np.float32(1.0 / (1.0 - rate)))
 

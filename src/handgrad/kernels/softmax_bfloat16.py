@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from handgrad.kernels import random
+from handgrad import counted
 from handgrad.kernels.amx import SIDE
 from handgrad.kernels.attention import n_seen
 from handgrad.kernels.functions import largest
@@ -47,8 +47,8 @@ def _mix(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     def shifted(x: ir.Value, bits: int) -> ir.Value:
         return builder.xor(x, builder.lshr(x, same(WORDS, bits)))
 
-    x = builder.mul(shifted(x, 16), same(WORDS, random.FIRST))
-    x = builder.mul(shifted(x, 15), same(WORDS, random.SECOND))
+    x = builder.mul(shifted(x, 16), same(WORDS, counted.FIRST))
+    x = builder.mul(shifted(x, 15), same(WORDS, counted.SECOND))
     return shifted(x, 16)
 
 
@@ -57,7 +57,7 @@ def _factors(builder: ir.IRBuilder, index: ir.Value, dropping: ir.Value) -> ir.V
     low, high, limit, scale = (splat(builder, builder.extract_value(dropping, i)) for i in range(4))
     lanes = ir.Constant(WORDS, list(range(LANES)))
     number = builder.add(splat(builder, builder.trunc(index, I32)), lanes)
-    x = _mix(builder, builder.add(builder.mul(number, same(WORDS, random.GOLDEN)), low))
+    x = _mix(builder, builder.add(builder.mul(number, same(WORDS, counted.GOLDEN)), low))
     drawn = builder.lshr(_mix(builder, builder.xor(x, high)), same(WORDS, 8))
     return builder.select(builder.icmp_unsigned(">=", drawn, limit), scale, ZERO)
 

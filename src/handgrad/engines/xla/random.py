@@ -1,8 +1,8 @@
 """Dropout's numbers, by counting: inside a compiled function too, they follow from a key and a place alone.
 
-The keys are drawn outside, by `kernels.random.Counted`, and so is the rule: from the same seed this engine
-drops what the CPU engine drops. A NumPy generator would be asked once, while the function is compiled, and
-its mask would be the same in every step: these ops are handed keys and no generator.
+The keys are drawn outside, by `counted.Counted`, and so is the rule: from the same seed this engine drops
+what the others drop. A NumPy generator would be asked once, while the function is compiled, and its mask
+would be the same in every step: these ops are handed keys and no generator.
 """
 
 import math
@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from handgrad.counted import FIRST, GOLDEN, SECOND, UNIT, Counted
+from handgrad.engines import micro_batches
 from handgrad.errors import UserError
-from handgrad.kernels.random import FIRST, GOLDEN, SECOND, UNIT, Counted
 from handgrad.model.config import ModelConfig
 
 BEFORE_LAYERS, PER_LAYER = 1, 3
@@ -39,16 +40,20 @@ class Keyed:
         return jnp.reshape(self.keys[self._next :], (n_layers, PER_LAYER, 2))
 
 
-def keys(config: ModelConfig, rng: np.random.Generator | None, n_parts: int) -> np.ndarray | None:
-    """Keys for each of `n_parts` parts of a batch (n_parts, 1 + 3 L, 2); None where nothing is dropped.
+def keys(
+    config: ModelConfig, rng: np.random.Generator | None, n_parts: int, shape: tuple[int, int]
+) -> np.ndarray | None:
+    """Keys for each part (B, T) = `shape` of a batch (n_parts, 1 + 3 L, 2); None where nothing is dropped.
 
-    As in every engine, each part has a seed of its own, drawn from `rng`.
+    As in every engine, one seed is drawn from `rng`, and each part counts on from the sequences before it.
     """
-    if rng is None or config.dropout == 0.0:
+    if config.dropout == 0.0 or (seed := micro_batches.seed(rng)) is None:
         return None
-    seeds = [Counted(seed) for seed in rng.integers(1 << 63, size=n_parts).tolist()]
-    n_draws = BEFORE_LAYERS + PER_LAYER * config.n_layers
-    drawn = [[seed.key() for _ in range(n_draws)] for seed in seeds]
+    n_sequences, T = shape
+    stream, scores = T * config.d_model, config.n_heads * T * T
+    numbers = [stream, *[scores, stream, stream] * config.n_layers]
+    parts = [Counted(seed, before=n_sequences * part) for part in range(n_parts)]
+    drawn = [[part.key(n) for n in numbers] for part in parts]
     return np.array([[(key & 0xFFFFFFFF, key >> 32) for key in part] for part in drawn], np.uint32)
 
 

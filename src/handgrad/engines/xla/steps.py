@@ -117,7 +117,7 @@ class Training:
         ids, targets = self._parts(token_ids), self._parts(targets)
         counted = np.count_nonzero(targets != -1, axis=(1, 2))
         shares = (counted / max(1, counted.sum())).astype(np.float32)
-        return Batch(ids, targets, shares, random.keys(self.config, rng, len(ids)))
+        return Batch(ids, targets, shares, random.keys(self.config, rng, len(ids), ids.shape[1:]))
 
     def _parts(self, ids: np.ndarray) -> np.ndarray:
         """A batch (B, T) in the plan's parts (N, B / N, T), or as many as divide it."""

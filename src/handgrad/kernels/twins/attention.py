@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from handgrad.counted import Counted
 from handgrad.kernels.attention import Heads
 from handgrad.kernels.dropout import Dropping, next_draw
-from handgrad.kernels.random import Counted
 from handgrad.kernels.workspace import Workspace, rows
 
 
@@ -47,9 +47,10 @@ class AttentionTwin:
         heads = Heads(B, n_heads, n_kv_heads, d_head, np.float32(1.0 / math.sqrt(d_head)), causal)
         y[..., width:] = 0  # what an operand has beyond it
         sums = self.workspace.arena.take(B * n_heads * T, 2)
-        shapes = q.shape, k.shape
+        q_shape, kv_shape = q.shape, k.shape
         q, k, v = (self.workspace.head_operand(x) for x in (q, k, v))
-        saved = self.Saved(q, k, v, shapes, sums, heads, next_draw(dropout, rng))
+        dropping = next_draw(dropout, rng, n_heads * T * kv_shape[1])
+        saved = self.Saved(q, k, v, (q_shape, kv_shape), sums, heads, dropping)
         self.workspace.kernels.attention.forward(
             rows(y), sums, q, k, v, heads, saved.dropping, self._scratch(saved)
         )

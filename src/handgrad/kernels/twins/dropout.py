@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from handgrad.counted import Counted
 from handgrad.kernels import dropout as kernels
 from handgrad.kernels.dropout import KEEP_ALL, Dropping, next_draw
-from handgrad.kernels.random import Counted
 from handgrad.kernels.workspace import Workspace
 
 
@@ -18,7 +18,7 @@ class DropoutTwin:
         self.workspace = workspace
 
     def forward(self, x: np.ndarray, *, rate: float, rng: Counted | None) -> tuple[np.ndarray, Saved]:
-        dropping = next_draw(rate, rng)
+        dropping = next_draw(rate, rng, x.size // len(x))
         return self._dropped(x, dropping), self.Saved(dropping)
 
     def backward(self, dy: np.ndarray, saved: Saved) -> tuple[np.ndarray]:

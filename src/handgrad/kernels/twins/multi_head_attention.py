@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from handgrad.counted import Counted
 from handgrad.kernels import elementwise
-from handgrad.kernels.random import Counted
 from handgrad.kernels.twins.attention import AttentionTwin
 from handgrad.kernels.twins.linear import LinearTwin
 from handgrad.kernels.twins.rms_norm import RMSNormTwin

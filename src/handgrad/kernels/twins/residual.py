@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from handgrad.counted import Counted
 from handgrad.kernels import dropout as kernels
 from handgrad.kernels import elementwise
 from handgrad.kernels.dropout import KEEP_ALL, Dropping, next_draw
-from handgrad.kernels.random import Counted
 from handgrad.kernels.workspace import Workspace
 
 
@@ -22,7 +22,7 @@ class ResidualTwin:
         self, x: np.ndarray, h: np.ndarray, *, dropout: float = 0.0, rng: Counted | None = None
     ) -> tuple[np.ndarray, Saved]:
         """y is written into h."""
-        dropping = next_draw(dropout, rng)
+        dropping = next_draw(dropout, rng, x.size // len(x))
         if dropping is KEEP_ALL:
             elementwise.add_to(h.reshape(-1), x.reshape(-1))
         else:
