@@ -384,6 +384,24 @@ def test_what_a_decoding_cannot_read_is_refused(name, token_ids, words):
 
 
 @pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("variant", ["paper", "nano", "grouped, normalized", "untied, post-norm"])
+def test_texts_read_in_pieces_side_by_side_have_the_logits_of_whole_ones(name, variant, rng):
+    config = small(variant)
+    weights, token_ids = lively(config, rng), rng.integers(67, size=(3, 21))
+    expected, _ = Transformer(config).forward(weights, token_ids)
+    decoding, alone = (engines.get(name).decoding(config, weights) for _ in range(2))
+    for piece in (slice(0, 9), slice(9, 10), slice(10, 21)):
+        logits = decoding.read(token_ids[:, piece])
+        np.testing.assert_allclose(logits, expected[:, piece][:, -1], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(alone.read(token_ids[1, piece]), logits[1], rtol=1e-4, atol=1e-4)
+    decoding.forget()
+    assert decoding.n_tokens == 0
+    np.testing.assert_allclose(decoding.read(token_ids[:1, :2]), expected[:1, 1], rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match="holds 1 texts, and 3 are to be read"):
+        decoding.read(token_ids[:, :2])
+
+
+@pytest.mark.parametrize("name", INSTALLED)
 def test_weights_and_moments_of_another_model_are_refused(name):
     config = small("nano")
     with pytest.raises(UserError, match=r"they lack blocks\.1\.attention"):

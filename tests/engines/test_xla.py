@@ -30,7 +30,7 @@ jax.config.update("jax_enable_x64", True)
 
 from jax import numpy as jnp  # noqa: E402
 
-from handgrad.engines.xla import device, kernels, plan, random, steps, twins  # noqa: E402
+from handgrad.engines.xla import device, kernels, plan, random, steps, twins, writing  # noqa: E402
 from handgrad.engines.xla import weights as stacking  # noqa: E402
 from handgrad.engines.xla.program import Batch, Program  # noqa: E402
 from handgrad.engines.xla.twins import Fused, FusedAttention, next_token_loss  # noqa: E402
@@ -210,6 +210,16 @@ def test_the_devices_attention_is_the_formulas_and_knows_no_dropout(rng):
     dropped = [op.forward(*arrays, dropout=0.5, rng=random.Keyed(keys))[0] for op in (theirs, formula)]
     np.testing.assert_array_equal(*dropped)
     assert not np.allclose(dropped[0], y)
+
+
+def test_texts_in_bfloat16_are_those_of_float32_to_its_roundings(rng):
+    config = small("llama")
+    weights, token_ids = lively(config, rng, np.float32), batch_of(config, rng)[0]
+    wide, narrow = (writing.Decoding(config, weights, precision) for precision in ("float32", "bfloat16"))
+    for piece in (slice(0, 5), slice(5, 6)):
+        expected, logits = wide.read(token_ids[:, piece]), narrow.read(token_ids[:, piece])
+        assert np.abs(logits - expected).max() < 2**-4 * np.abs(expected).max()  # some 16 roundings of 2^-8
+        assert not np.array_equal(logits, expected)
 
 
 def test_every_function_that_a_transformer_calls_has_a_twin():

@@ -106,15 +106,28 @@ def test_the_cache_changes_nothing(model, rng):
     assert decoding.n_tokens == 8
 
 
+@pytest.mark.parametrize("engine", ["cpu", "xla"])
+def test_every_engine_writes_what_the_formulas_write(model, engine):
+    if engine == "xla":
+        pytest.importorskip("jax")
+    settings = {"max_tokens": 20, "temperature": 0.0}  # past the context's end
+    assert generate(model, "abc", **settings, engine=engine) == generate(model, "abc", **settings)
+
+
 def test_writing_goes_on_past_the_context_as_if_its_newer_half_were_the_prompt(model):
+    def decoding():
+        return Decoding(model.config, model.weights)
+
     greedy = Sampling(temperature=0.0)
     written = list(
-        itertools.islice(tokens(model, ALPHABET.encode("abc"), greedy, np.random.default_rng()), 30)
+        itertools.islice(tokens(decoding(), ALPHABET.encode("abc"), greedy, np.random.default_rng()), 30)
     )
     assert len(written) == 30
     seen = [*ALPHABET.encode("abc"), *written]
     # the cache is full at 8 tokens, and the ninth follows from the newer four
-    again = list(itertools.islice(tokens(model, np.array(seen[5:9]), greedy, np.random.default_rng()), 4))
+    again = list(
+        itertools.islice(tokens(decoding(), np.array(seen[5:9]), greedy, np.random.default_rng()), 4)
+    )
     assert seen[9:13] == again
 
 
@@ -163,7 +176,12 @@ def test_a_model_without_a_tokenizer_writes_token_ids_and_says_so_where_text_is_
     silent = Model(model.config, model.weights)
     with pytest.raises(UserError, match="needs a tokenizer; this one has none"):
         generate(silent, "abc")
-    written = tokens(silent, np.array([1]), Sampling(temperature=0.0), np.random.default_rng())
+    written = tokens(
+        Decoding(silent.config, silent.weights),
+        np.array([1]),
+        Sampling(temperature=0.0),
+        np.random.default_rng(),
+    )
     assert len(list(itertools.islice(written, 3))) == 3
 
 

@@ -22,6 +22,9 @@ def generate(
     ] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Choose among the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest that sum to p.")] = None,
+    engine: Annotated[
+        str, typer.Option(help='"reference", the formulas; "xla", JAX, on a GPU where there is one.')
+    ] = "reference",
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -31,7 +34,7 @@ def generate(
     """
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     model = model_folder.load(run)
-    pieces = stream(model, prompt, max_tokens=max_tokens, sampling=sampling, seed=seed)
+    pieces = stream(model, prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, engine=engine)
     if as_json:
         started = time.perf_counter()
         completion = "".join(pieces)

@@ -100,14 +100,16 @@ class Training(Protocol):
 
 
 class Decoding(Protocol):
-    """A text in progress, with the keys and values of its tokens so far: the KV cache."""
+    """A text in progress, or several of one length, with their tokens' keys and values: the KV cache."""
+
+    config: ModelConfig
 
     @property
     def n_tokens(self) -> int:
         """Tokens in the cache."""
 
     def read(self, token_ids: np.ndarray) -> np.ndarray:
-        """Read more tokens (T,); return the logits (V,) of what comes next."""
+        """Read more tokens (T,), or (B, T) of B texts; return the logits (V,) or (B, V) of what is next."""
 
     def forget(self) -> None:
         """Empty the cache."""
@@ -144,4 +146,4 @@ class Engine(Protocol):
         """
 
     def decoding(self, config: ModelConfig, weights: p.Transformer) -> Decoding:
-        """An empty text."""
+        """Empty texts: how many is said by what is read first."""

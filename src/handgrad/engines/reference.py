@@ -20,7 +20,7 @@ from handgrad.kernels import PRECISIONS
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
 from handgrad.model.init import require_weights_of, shapes
-from handgrad.model.inputs import require_batch, require_token_ids
+from handgrad.model.inputs import require_as_many_texts, require_batch, require_token_ids
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.optim import adamw, clip
 
@@ -192,12 +192,12 @@ class Training:
 
 
 def decoding(config: ModelConfig, weights: p.Transformer) -> "Decoding":
-    """An empty text."""
+    """Empty texts."""
     return Decoding(config, weights)
 
 
 class Decoding:
-    """A text in progress, with the keys and values of its tokens so far: the KV cache."""
+    """Texts in progress, with the keys and values of their tokens so far: the KV cache."""
 
     def __init__(self, config: ModelConfig, weights: p.Transformer):
         require_weights_of(config, weights)
@@ -211,10 +211,12 @@ class Decoding:
         return self.past[0][0].shape[2] if self.past else 0
 
     def read(self, token_ids: np.ndarray) -> np.ndarray:
-        """Read more tokens (T,); return the logits (V,) of what comes next."""
-        logits, saved = self.model.forward(self.weights, np.asarray(token_ids)[None, :], past=self.past)
+        """Read more tokens (T,), or (B, T) of B texts; return the logits (V,) or (B, V) of what is next."""
+        texts = token_ids[None] if token_ids.ndim == 1 else token_ids
+        require_as_many_texts(len(texts), len(self.past[0][0]) if self.past else None)
+        logits, saved = self.model.forward(self.weights, texts, past=self.past)
         self.past = [(block.attention.attention.k, block.attention.attention.v) for block in saved.blocks]
-        return logits[0, -1]
+        return logits[:, -1].reshape(*token_ids.shape[:-1], -1)
 
     def forget(self) -> None:
         """Empty the cache."""

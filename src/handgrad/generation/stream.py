@@ -1,17 +1,18 @@
 """Continuing a prompt, piece by piece."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
 from handgrad import engines
+from handgrad.engines.engine import Decoding
 from handgrad.errors import UserError, require_whole
 from handgrad.formats.model_folder import Model
 from handgrad.generation.sampling import Sampling, distribution, draw
 from handgrad.tokenizer import Tokenizer
 
-REFERENCE = "reference"
-"""The engine that writes."""
+FORMULAS = "reference"
 
 
 def generate(
@@ -23,14 +24,17 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
+    engine: str = FORMULAS,
 ) -> str:
     """Continue `prompt` by `max_tokens` tokens; return the continuation. The same seed writes the same text.
+
+    `engine` says who computes: "reference", the formulas; "xla", JAX, on a GPU where there is one.
 
     Raises `UserError` for settings that mean nothing, and for a prompt that is empty, longer than the
     context, or holds characters the model has never seen.
     """
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    return "".join(stream(model, prompt, max_tokens=max_tokens, sampling=sampling, seed=seed))
+    return "".join(stream(model, prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, engine=engine))
 
 
 def stream(
@@ -40,12 +44,15 @@ def stream(
     max_tokens: int,
     sampling: Sampling,
     seed: int = 0,
+    engine: str = FORMULAS,
 ) -> Iterator[str]:
     """Yield the continuation of `prompt` as it is written."""
     max_tokens = require_whole("max_tokens", max_tokens, least=1)
     seed = require_whole("seed", seed)
     token_ids = encode_prompt(model, prompt)
-    return _pieces(model, token_ids, max_tokens, sampling, np.random.default_rng(seed))
+    decoding = engines.get(engine).decoding(model.config, model.weights)
+    written = tokens(decoding, token_ids, sampling, np.random.default_rng(seed))
+    return _pieces(model, itertools.islice(written, max_tokens))
 
 
 def encode_prompt(model: Model, prompt: str) -> np.ndarray:
@@ -65,7 +72,7 @@ def encode_prompt(model: Model, prompt: str) -> np.ndarray:
 
 
 def tokens(
-    model: Model,
+    decoding: Decoding,
     token_ids: np.ndarray,
     sampling: Sampling,
     rng: np.random.Generator,
@@ -75,7 +82,7 @@ def tokens(
     Each is read once, into the KV cache. A full cache is emptied, and the newer half of the context read
     again: the model always sees between a half and a whole context.
     """
-    decoding = engines.get(REFERENCE).decoding(model.config, model.weights)
+    context_length = decoding.config.context_length
     seen, unread = [int(i) for i in token_ids], len(token_ids)
     while True:
         with np.errstate(all="ignore"):  # `distribution` looks at what comes out
@@ -83,20 +90,14 @@ def tokens(
         seen.append(draw(distribution(logits, sampling), rng))
         yield seen[-1]
         unread = 1
-        if decoding.n_tokens == model.config.context_length:
+        if decoding.n_tokens == context_length:
             decoding.forget()
-            unread = max(1, model.config.context_length // 2)
+            unread = max(1, context_length // 2)
 
 
-def _pieces(
-    model: Model,
-    token_ids: np.ndarray,
-    max_tokens: int,
-    sampling: Sampling,
-    rng: np.random.Generator,
-) -> Iterator[str]:
+def _pieces(model: Model, written: Iterator[int]) -> Iterator[str]:
     complete = _tokenizer(model).stream()
-    for _, token in zip(range(max_tokens), tokens(model, token_ids, sampling, rng), strict=False):
+    for token in written:
         piece = complete(token)
         if piece:
             yield piece

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from handgrad.data import batches
+from handgrad.engines import reference
 from handgrad.engines.engine import Step, Training
 from handgrad.errors import UserError
-from handgrad.formats.model_folder import BEST, LAST, Model
+from handgrad.formats.model_folder import BEST, LAST
 from handgrad.generation import stream
 from handgrad.generation.sampling import Sampling
 from handgrad.tokenizer import Tokenizer
@@ -152,12 +153,12 @@ class Run:
 
     def _sample(self) -> str:
         """What the model writes after a line break or, knowing none, after the first validation token."""
-        model = Model(self.training.config, self.training.state().weights, self.tokenizer)
+        decoding = reference.decoding(self.training.config, self.training.state().weights)
         try:
             start = self.tokenizer.encode("\n")
         except UserError:
             start = self.validation[:1]
-        written = stream.tokens(model, start, Sampling(), self._rng(SAMPLE))
+        written = stream.tokens(decoding, start, Sampling(), self._rng(SAMPLE))
         return self.tokenizer.decode(list(itertools.islice(written, SAMPLE_TOKENS)))
 
     def _save(self, log: metrics.Writer) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from handgrad import parameters as p
-from handgrad.engines import reference
 from handgrad.engines.engine import Decoding, Memory, OptimizerSettings, State
 from handgrad.errors import UserError, require_known
 from handgrad.kernels import PRECISIONS
@@ -81,5 +80,8 @@ def training(
 
 
 def decoding(config: ModelConfig, weights: p.Transformer) -> Decoding:
-    """An empty text: this engine writes with the formulas."""
-    return reference.decoding(config, weights)
+    """An empty text, in `device.dtype("auto")`: one text (T,), or several of one length (B, T)."""
+    require("auto")
+    from handgrad.engines.xla.writing import Decoding
+
+    return Decoding(config, weights)

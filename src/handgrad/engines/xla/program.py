@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from handgrad.engines.engine import OptimizerSettings
+from handgrad.engines.xla import device
 from handgrad.engines.xla import weights as stacking
 from handgrad.engines.xla.layers import Layers, Scanned
 from handgrad.engines.xla.random import Keyed
@@ -49,10 +50,8 @@ class Program(NamedTuple):
     layers: Layers = "scanned"
 
     def compiled(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        """`function`, a method of this program, compiled. float32 means float32: by default a GPU would
-        multiply in TensorFloat-32, which keeps 10 bits."""
-        exact = jax.default_matmul_precision("default" if self.dtype == jnp.bfloat16 else "highest")
-        return exact(jax.jit(function, **options))
+        """`function`, a method of this program, compiled."""
+        return device.compiled(function, self.dtype, **options)
 
     @property
     def model(self) -> LanguageModel:
