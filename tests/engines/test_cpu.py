@@ -21,12 +21,13 @@ from handgrad.errors import UserError
 from handgrad.kernels import machine, products
 from handgrad.kernels import precision as precisions
 from handgrad.kernels.precision import kernels_for
-from handgrad.model.config import PRESETS, ModelConfig
+from handgrad.model.config import CHOICES, PRESETS, ModelConfig
 from handgrad.model.count import matrix_shapes
 from handgrad.model.init import init
 from handgrad.model.transformer import Transformer
 from handgrad.optim import adamw
 from tests.rounding import round_what_is_multiplied
+from tests.rounding import rounded as rounded_numbers
 
 SMALL = {"vocab_size": 67, "context_length": 21, "n_layers": 2, "d_model": 36, "d_ff": 50}
 VARIANTS = {
@@ -383,8 +384,11 @@ def test_what_a_decoding_cannot_read_is_refused(name, token_ids, words):
     assert decoding.n_tokens == 0
 
 
-@pytest.mark.parametrize("name", INSTALLED)
-@pytest.mark.parametrize("variant", ["paper", "nano", "grouped, normalized", "untied, post-norm"])
+FEW = ["paper", "nano", "grouped, normalized", "untied, post-norm"]
+READ = [(name, variant) for name in INSTALLED for variant in (VARIANTS if name == "cpu" else FEW)]
+
+
+@pytest.mark.parametrize(("name", "variant"), READ)
 def test_texts_read_in_pieces_side_by_side_have_the_logits_of_whole_ones(name, variant, rng):
     config = small(variant)
     weights, token_ids = lively(config, rng), rng.integers(67, size=(3, 21))
@@ -399,6 +403,36 @@ def test_texts_read_in_pieces_side_by_side_have_the_logits_of_whole_ones(name, v
     np.testing.assert_allclose(decoding.read(token_ids[:1, :2]), expected[:1, 1], rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match="holds 1 texts, and 3 are to be read"):
         decoding.read(token_ids[:, :2])
+
+
+@pytest.mark.parametrize("activation", CHOICES["activation"])
+def test_every_activation_is_known_to_what_writes(activation, rng):
+    config = small("nano").replace(activation=activation, n_layers=1)
+    weights, token_ids = lively(config, rng), rng.integers(67, size=5)
+    found, expected = (engines.get(name).decoding(config, weights) for name in ("cpu", "reference"))
+    np.testing.assert_allclose(found.read(token_ids), expected.read(token_ids), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_text_has_the_same_bits_alone_and_among_others_at_once_and_in_pieces(precision, rng):
+    config = small("llama").replace(context_length=90)
+    weights, token_ids = lively(config, rng), rng.integers(67, size=(3, 80))  # more than is read in one call
+    together, alone, slowly = (cpu.Decoding(config, weights, precision) for _ in range(3))
+    logits = together.read(token_ids)
+    np.testing.assert_array_equal(alone.read(token_ids[2]), logits[2])
+    pieces = [slowly.read(token_ids[2, first : first + 9]) for first in range(0, 80, 9)]
+    np.testing.assert_array_equal(pieces[-1], logits[2])
+
+
+def test_weights_in_bfloat16_move_the_logits_by_their_rounding(rng):
+    config = small("nano")
+    weights, token_ids = lively(config, rng), rng.integers(67, size=9)
+    narrow = cpu.Decoding(config, weights, "bfloat16")
+    rounded = tree.map(lambda w: rounded_numbers(w) if w.ndim == 2 else w, weights)
+    tables = rounded._replace(embedding=weights.embedding, positions=weights.positions)
+    expected, _ = Transformer(config).hidden(tables, token_ids[None])
+    logits = expected[0, -1] @ rounded.embedding.T  # looked up as it is, multiplied rounded
+    np.testing.assert_allclose(narrow.read(token_ids), logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", INSTALLED)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from handgrad.formats import model_folder
 from handgrad.generation.sampling import Sampling
@@ -23,8 +24,8 @@ def generate(
     top_k: Annotated[int | None, typer.Option(help="Choose among the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest that sum to p.")] = None,
     engine: Annotated[
-        str, typer.Option(help='"reference", the formulas; "xla", JAX, on a GPU where there is one.')
-    ] = "reference",
+        str, typer.Option(help='"cpu", kernels; "reference", the formulas; "xla", JAX, on a GPU too.')
+    ] = "cpu",
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -34,7 +35,16 @@ def generate(
     """
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
     model = model_folder.load(run)
-    pieces = stream(model, prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, engine=engine)
+    with Console(stderr=True).status("reading the prompt") as status:
+        pieces = stream(
+            model,
+            prompt,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            seed=seed,
+            engine=engine,
+            compiling=lambda kernel: status.update("compiling the kernels, once for this machine"),
+        )
     if as_json:
         started = time.perf_counter()
         completion = "".join(pieces)

@@ -22,6 +22,7 @@ from handgrad import parameters as p
 from handgrad import tree
 from handgrad.counted import Counted
 from handgrad.engines import cpu_memory, micro_batches, parallel, reference
+from handgrad.engines.cpu_decoding import Decoding
 from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
 from handgrad.kernels import cache, machine, optimizer
 from handgrad.kernels import precision as precisions
@@ -37,7 +38,6 @@ from handgrad.optim import adam, adamw
 SLICE = 1 << 17
 """Weights the optimizer updates, and packs, at a time."""
 
-decoding = reference.decoding  # this engine writes with the formulas
 available = reference.available
 
 
@@ -68,6 +68,20 @@ def training(
     """Training on this machine's kernels, which are compiled once: `compiling` is told their names."""
     compile_kernels(config, precision, compiling)
     return Training(config, state, settings, precision=precision, batch_size=batch_size)
+
+
+def decoding(
+    config: ModelConfig,
+    weights: p.Transformer,
+    *,
+    compiling: Callable[[str], object] = lambda kernel: None,
+) -> Decoding:
+    """Empty texts, in float32, on kernels that are compiled once: `compiling` is told their names."""
+    texts = Decoding(config, weights)
+    with cache.listening(compiling):
+        texts.read(np.zeros(1, np.int64))
+    texts.forget()
+    return texts
 
 
 def compile_kernels(config: ModelConfig, precision: str, report: Callable[[str], object]) -> None:

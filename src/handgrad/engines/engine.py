@@ -145,5 +145,14 @@ class Engine(Protocol):
         `compiling` is told the name of every kernel that has to be compiled.
         """
 
-    def decoding(self, config: ModelConfig, weights: p.Transformer) -> Decoding:
-        """Empty texts: how many is said by what is read first."""
+    def decoding(
+        self,
+        config: ModelConfig,
+        weights: p.Transformer,
+        *,
+        compiling: Callable[[str], object] = lambda kernel: None,
+    ) -> Decoding:
+        """Empty texts: how many is said by what is read first.
+
+        `compiling` is told the name of every kernel that has to be compiled.
+        """

@@ -191,8 +191,13 @@ class Training:
         self.moments = moments._replace(step=moments.step + 1)
 
 
-def decoding(config: ModelConfig, weights: p.Transformer) -> "Decoding":
-    """Empty texts."""
+def decoding(
+    config: ModelConfig,
+    weights: p.Transformer,
+    *,
+    compiling: Callable[[str], object] = lambda kernel: None,
+) -> "Decoding":
+    """Empty texts; nothing is compiled."""
     return Decoding(config, weights)
 
 

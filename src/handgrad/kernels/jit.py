@@ -1,8 +1,9 @@
 """How kernels are compiled: without Python's lock, each self-contained, kept on disk.
 
 `kernel` is what Python calls, `inner` what kernels call, and `reduction` an inner function whose sums may be
-reordered, so that they run in vectors. `shared` is what both call: sizes and places. No flag assumes that
-numbers are finite: a NaN must reach the loss.
+reordered, so that they run in vectors. `shared` is what both call: sizes and places. `apart` is a function of
+one kernel that it calls from several places: never inlined, it is compiled once, and any call computes the
+same bits. No flag assumes that numbers are finite: a NaN must reach the loss.
 
 Inner functions are always inlined. A function that is not becomes a weak symbol in every kernel that calls
 it: the process keeps whichever was compiled or loaded first, and two compilations of one sum add its numbers
@@ -37,33 +38,51 @@ if config.DISABLE_JIT:
 
 
 class _Lower(Lower):
+    attributes: tuple[str, ...] = (f'"prefer-vector-width"="{VECTOR_BITS}"',)
+
     def setup_function(self, fndesc: Any) -> None:
         super().setup_function(fndesc)
-        attribute = f'"prefer-vector-width"="{VECTOR_BITS}"'
-        set.add(self.function.attributes, attribute)  # its own `add` knows no attributes with a value
+        for attribute in self.attributes:
+            set.add(self.function.attributes, attribute)  # its own `add` knows none with a value
+
+
+class _LowerApart(_Lower):
+    attributes = (*_Lower.attributes, "noinline")
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _LowerToWholeVectors(NativeLowering):
     _name = "lower_to_whole_vectors"
+    lowering_class = _Lower
 
-    @property
-    def lowering_class(self) -> type:
-        return _Lower
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LowerToWholeVectorsApart(NativeLowering):
+    _name = "lower_to_whole_vectors_apart"
+    lowering_class = _LowerApart
 
 
 class _Compiler(CompilerBase):
     """Numba's own pipeline, whose functions ask LLVM for vectors of `VECTOR_BITS`."""
 
+    lowering: type = _LowerToWholeVectors
+
     def define_pipelines(self) -> list[Any]:
         pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        pipeline.add_pass_after(_LowerToWholeVectors, NativeLowering)
+        pipeline.add_pass_after(self.lowering, NativeLowering)
         pipeline.passes = [entry for entry in pipeline.passes if entry[0] is not NativeLowering]
         pipeline.finalize()
         return [pipeline]
 
 
+class _CompilerApart(_Compiler):
+    lowering = _LowerToWholeVectorsApart
+
+
 _compiled = njit(nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False, pipeline_class=_Compiler)
+apart = njit(
+    nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False, pipeline_class=_CompilerApart
+)
 inner = njit(nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False, forceinline=True)
 reduction = njit(
     nogil=True, error_model="numpy", fastmath={*FLAGS, "reassoc"}, boundscheck=False, forceinline=True

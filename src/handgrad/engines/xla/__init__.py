@@ -79,9 +79,14 @@ def training(
     return Training(config, state, settings, precision=precision, plan=plan, compiling=compiling)
 
 
-def decoding(config: ModelConfig, weights: p.Transformer) -> Decoding:
+def decoding(
+    config: ModelConfig,
+    weights: p.Transformer,
+    *,
+    compiling: Callable[[str], object] = lambda kernel: None,
+) -> Decoding:
     """An empty text, in `device.dtype("auto")`: one text (T,), or several of one length (B, T)."""
     require("auto")
     from handgrad.engines.xla.writing import Decoding
 
-    return Decoding(config, weights)
+    return Decoding(config, weights, compiling=compiling)

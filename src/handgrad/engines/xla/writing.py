@@ -4,6 +4,7 @@ The cache has the context's whole length from the beginning, so what is compiled
 of them. A prompt is read in one go, filled up to a power of two, and few lengths are compiled.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,9 +35,18 @@ class Cache(NamedTuple):
 class Decoding:
     """Texts in progress, with the keys and values of their tokens so far: the KV cache."""
 
-    def __init__(self, config: ModelConfig, weights: p.Transformer, precision: str = "auto"):
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: p.Transformer,
+        precision: str = "auto",
+        compiling: Callable[[str], object] = lambda function: None,
+    ):
+        """`compiling` is told what is about to be compiled."""
         require_weights_of(config, weights)
         self.config, self.dtype = config, device.dtype(precision)
+        self._compiling = compiling
+        self._compiled: set[tuple[int, ...]] = set()
         stacked = stacking.to_device(weights, stacked=True, dtype=np.float32)
         self.weights = jax.jit(lambda weights: stacking.narrowed(weights, self.dtype))(stacked)
         self._read = device.compiled(self._logits, self.dtype, donate_argnums=1)
@@ -57,6 +67,9 @@ class Decoding:
         room = self.config.context_length - self.n_tokens
         filled = np.zeros((len(texts), min(room, 1 << (n - 1).bit_length())), np.int32)
         filled[:, :n] = texts
+        if filled.shape not in self._compiled:
+            self._compiled.add(filled.shape)
+            self._compiling(f"reading {filled.shape[1]}")
         logits, self._cache = self._read(self.weights, cache, filled, np.int32(self.n_tokens), np.int32(n))
         self.n_tokens += n
         return np.asarray(logits).reshape(*token_ids.shape[:-1], -1)

@@ -1,0 +1,147 @@
+"""Products of a few rows with a matrix, whose numbers are read once, in the order in which they lie.
+
+A training step multiplies hundreds of rows, and its matrices stay in the cache; a text in progress has one
+row, and every matrix comes from memory. So panels are as wide as the registers hold sums for, `WIDTH`
+columns, and what is read is float32 or bfloat16 numbers in the order of the sum.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from handgrad.kernels.jit import apart
+from handgrad.kernels.machine import LANES
+from handgrad.kernels.rounding import round_rows
+from handgrad.kernels.vector import (
+    VECTOR,
+    WORDS,
+    at_address,
+    broadcast,
+    counted_loop,
+    emit_prefetch,
+    i64,
+    load_vector,
+    multiply_adder,
+    row_address,
+    same,
+)
+
+N_VECTORS = 4
+WIDTH = N_VECTORS * LANES
+"""Columns of a panel."""
+MOST_ROWS = 4 if LANES == 16 else 2
+"""Rows at a time: as many as there are registers for."""
+AHEAD = 1024
+"""Bytes of a panel from what is multiplied to what is asked for."""
+HALVES = ir.VectorType(ir.IntType(16), LANES)
+
+
+def packed(weight: np.ndarray, dtype: type) -> np.ndarray:
+    """The panels (N / WIDTH, K, WIDTH) of a weight (K, N), filled up with zeros; uint16 means bfloat16."""
+    K, N = weight.shape
+    whole = np.zeros((K, -(-N // WIDTH) * WIDTH), np.float32)
+    whole[:, :N] = weight
+    panels = np.ascontiguousarray(whole.reshape(K, -1, WIDTH).swapaxes(0, 1))
+    if dtype is np.float32:
+        return panels
+    rounded = np.empty(panels.shape, np.uint16)
+    round_rows(rounded.reshape(-1, WIDTH), panels.reshape(-1, WIDTH))
+    return rounded
+
+
+def _function(module: ir.Module, n_rows: int, narrow: bool) -> ir.Function:
+    """The sums of one panel, as a function of its own in `module`, called and never inlined."""
+    name = f"sums_of_{n_rows}_rows_{'bfloat16' if narrow else 'float32'}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 6), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    _emit(builder, n_rows, narrow, *function.args)
+    builder.ret_void()
+    return function
+
+
+def _emit(
+    builder: ir.IRBuilder, n_rows: int, narrow: bool, at: ir.Value, K: ir.Value, x: ir.Value,
+    x_stride: ir.Value, out: ir.Value, out_stride: ir.Value,
+) -> None:  # fmt: skip
+    multiply_add, step = multiply_adder(builder), WIDTH * (2 if narrow else 4)
+
+    def numbers(at: ir.Value, j: int) -> ir.Value:
+        if not narrow:
+            return load_vector(builder, at, 4 * LANES * j)
+        halves = builder.load(at_address(builder, at, 2 * LANES * j, HALVES), align=2)
+        return builder.bitcast(builder.shl(builder.zext(halves, WORDS), same(WORDS, 16)), VECTOR)
+
+    def body(state: list[ir.Value]) -> list[ir.Value]:
+        at, k, *totals = state
+        for line in range(0, step, 64):
+            emit_prefetch(builder, builder.add(at, i64(AHEAD + line)), to_write=False)
+        columns = [numbers(at, j) for j in range(N_VECTORS)]
+        for i in range(n_rows):
+            left = broadcast(builder, builder.add(row_address(builder, x, x_stride, i), k))
+            for j in range(N_VECTORS):
+                n = i * N_VECTORS + j
+                totals[n] = multiply_add(left, columns[j], totals[n])
+        return [builder.add(at, i64(step)), builder.add(k, i64(4)), *totals]
+
+    zeros = [same(VECTOR, 0.0)] * (n_rows * N_VECTORS)
+    _, _, *totals = counted_loop(builder, K, [at, i64(0), *zeros], body)
+    for n, total in enumerate(totals):
+        to = row_address(builder, out, out_stride, n // N_VECTORS)
+        builder.store(total, at_address(builder, to, 4 * LANES * (n % N_VECTORS), VECTOR), align=4)
+
+
+def _summing(n_rows: int) -> Any:
+    @intrinsic
+    def sums(typing_context: Any, panels: Any, at: Any, K: Any, x: Any, out: Any) -> Any:
+        narrow = panels.dtype == types.uint16
+
+        def call(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+            _, at, K, *matrices = args
+            places = [builder.extract_value(matrix, i) for matrix in matrices for i in range(2)]
+            builder.call(_function(builder.module, n_rows, narrow), [at, K, *places])
+            return context.get_dummy_value()
+
+        return types.void(panels, types.int64, types.int64, x, out), call
+
+    return sums
+
+
+one_row, two_rows, three_rows, four_rows = (_summing(n) for n in (1, 2, 3, 4))
+"""four_rows(panels, at, K, (x, stride), (out, stride)): the columns of one panel, of four rows.
+
+`panels` says what numbers lie at the address `at`.
+"""
+
+
+@apart
+def multiply(out, x, panels, bias):
+    """out (R, N filled up) = x (R, K) @ W + bias; no bias has length 0."""
+    n_panels, K, width = panels.shape
+    size, R = panels.itemsize, x.shape[0]
+    x_stride, out_stride = x.strides[0], out.strides[0]
+    for panel in range(n_panels):
+        at = panels.ctypes.data + size * K * width * panel
+        for first in range(0, R, MOST_ROWS):
+            left = x.ctypes.data + first * x_stride, x_stride
+            to = out.ctypes.data + first * out_stride + 4 * width * panel, out_stride
+            n = R - first
+            if n >= 4 and MOST_ROWS == 4:
+                four_rows(panels, at, K, left, to)
+            elif n == 3 and MOST_ROWS == 4:
+                three_rows(panels, at, K, left, to)
+            elif n >= 2:
+                two_rows(panels, at, K, left, to)
+            else:
+                one_row(panels, at, K, left, to)
+    for r in range(R if bias.size else 0):
+        row = out[r]
+        for j in range(bias.size):
+            row[j] += bias[j]
