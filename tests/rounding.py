@@ -48,9 +48,12 @@ class RoundedAttention:
 
     @classmethod
     def forward(cls, q, k, v, **settings):
+        """What meets the values, rounded, are exponentials: probabilities, but for a factor of each row."""
         q, k, v = rounded(q), rounded(k), rounded(v)
         _, saved = cls.formula_forward(q, k, v, **settings)
-        return (rounded(saved.dropped) @ v[:, :, None]).reshape(q.shape), saved
+        factor = saved.probs.y.max(-1, keepdims=True) / (1.0 - settings.get("dropout", 0.0))
+        weights = rounded(saved.dropped / factor) * factor
+        return (weights @ v[:, :, None]).reshape(q.shape), saved
 
     @staticmethod
     def backward(dy, saved):

@@ -1,7 +1,8 @@
 r"""Attention by bfloat16 products: what `attention` does, on tiles, some `SIDE` queries at a time.
 
-The operands of its products are rounded: Q, K, V and dY, the probabilities where they meet the values, and
-the gradient of the scores. Scores, softmax, its backward and all sums stay float32.
+The operands of its products are rounded: Q, K, V and dY, the probabilities where they meet the values (in
+forward their numerators), and the gradient of the scores. Scores, softmax, its backward and all sums stay
+float32.
 
 A head's keys and values become panels (see `amx`) once for all queries. Each pass goes over all strips of
 `SIDE` queries in turn, so that no number is read right after it was stored: tiles and vectors wait long for
@@ -10,27 +11,31 @@ are small, are transposed, P and dS are not. The sums go over the queries of eve
 The passes have the numbers of `attention`.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from handgrad.kernels.amx import NOTHING, SIDE, WORDS, block_at, configure, finish
+from handgrad.kernels.amx import LINE, NOTHING, SIDE, WORDS, block_at, configure, finish
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.attention import part_from
 from handgrad.kernels.attention_panels import (
     Panels,
     at_row,
-    head_of,
+    further,
     numbers,
+    operand_rows,
     pack_across,
     pack_down,
     places,
     rounded,
+    rounded_rows,
     turn,
+    write_row,
 )
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.products_bfloat16 import CONFIG, LINE, WORD, block_over_edge
-from handgrad.kernels.rounding import number_for
+from handgrad.kernels.products_bfloat16 import CONFIG, WORD, block_over_edge
 from handgrad.kernels.softmax_bfloat16 import softmax_backward, softmax_forward
 from handgrad.kernels.vector import transpose_block
 
@@ -42,6 +47,33 @@ ZERO = np.float32(0.0)
 def scratch_size(n_keys: int, d_head: int) -> int:
     """32-bit numbers that `forward` and `backward` work in."""
     return places(n_keys, d_head).end
+
+
+class Group(NamedTuple):
+    """Queries of one head, some strips of `SIDE`, which go through all passes together."""
+
+    first: int
+    """Positions among T."""
+    last: int
+    head: int
+    """Its number among all (B H)."""
+    row: int
+    """The first query's row in q, dy and y, and the head's column."""
+    column: int
+    T: int
+    S: int
+
+
+@inner
+def strip(group, i, heads):
+    """The queries from the group's i-th on."""
+    return part_from(group.first + i, SIDE, SIDE, group.head, group.T, group.S, heads.causal)
+
+
+@inner
+def strips(group):
+    """Their first queries in the group."""
+    return range(0, group.last - group.first, SIDE)
 
 
 @inner
@@ -57,13 +89,72 @@ def multiply(out, a, b, n_words, size, spare):
 
 
 @inner
-def write(y, x, row, column, size):
-    """y from a row and column on = x, as y holds it."""
-    n_rows, K = size
-    for i in range(n_rows):
-        target, source = y[row + i, column : column + K], x[i, :K]
-        for j in range(K):
-            target[j] = number_for(y, source[j])
+def multiply_across(out, rows, panels, group, heads, spare):
+    """out = rows @ panels, for the keys that each strip's queries see, in whole panels."""
+    for i in strips(group):
+        size = SIDE, strip(group, i, heads).n_wide
+        multiply(at_row(out, i, 0), further(rows, i), panels, panels.n_words, size, spare)
+
+
+@inner
+def multiply_down(out, weights, panels, group, heads, width, spare):
+    """out (rows, width) = weights @ panels, summed over the keys that each strip's queries see."""
+    for i in strips(group):
+        part = strip(group, i, heads)
+        n_words = part.n_wide // 2
+        multiply(further(out, i), at_row(weights, i, 0), panels, n_words, (part.n_rows, width), spare)
+
+
+@inner
+def write(y, outputs, sums, group, heads, dropping):
+    """y of these queries: outputs are divided by each row's sum of exponentials, as y holds them."""
+    number, K = group.head * group.T + group.first, heads.d_head
+    for i in range(group.last - group.first):
+        target = y[group.row + i, group.column : group.column + K]
+        write_row(target, outputs[i, :K], sums[number + i, 1] * dropping.scale)
+
+
+@kernel
+def forward(y, sums, q, k, v, heads, dropping, scratch):
+    """q, k and v are operands; y (B T, H K) is one, or float32.
+
+    `sums` (B H T, 2) is what `backward` needs of each row of scores.
+    """
+    B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
+    T, S, K = q.shape[0] // B, k.shape[0] // B, heads.d_head
+    at, base = places(S, K), np.int64(scratch.ctypes.data)
+    configure(scratch[:CONFIG].view(np.uint8))
+    spare = base + WORD * at.block
+    keys = Panels(base + WORD * at.keys_across, at.head // 2)
+    values = Panels(base + WORD * at.down, at.width // 2)
+    copied, queries = (
+        rounded(scratch, at.copied, at.width, at.head),
+        rounded(scratch, at.queries, at.rows, at.head),
+    )
+    scores = numbers(scratch, at.probs, at.rows, at.width + LANES)
+    probs = rounded(scratch, at.rounded, at.rows, at.width + 2 * LANES)
+    outputs = numbers(scratch, at.outputs, at.rows, at.head + LANES)
+    for b in range(B):
+        for g in range(G):
+            pack_across(
+                keys.at, operand_rows(k, b * S, (b + 1) * S, g * K, K, copied), at.width, at.head // 2
+            )
+            pack_down(values.at, operand_rows(v, b * S, (b + 1) * S, g * K, K, copied), at.width, at.head)
+            for h in range(g * (H // G), (g + 1) * (H // G)):
+                for first in range(0, T, at.rows):
+                    last = min(T, first + at.rows)
+                    group = Group(first, last, b * H + h, b * T + first, h * K, T, S)
+                    rows = operand_rows(q, b * T + first, b * T + last, h * K, K, queries)
+                    # 1. S = Q K^T
+                    multiply_across(scores, rows, keys, group, heads, spare)
+                    # 2. P = dropout(softmax(c S)), but for a factor of each row
+                    for i in strips(group):
+                        part = strip(group, i, heads)
+                        softmax_forward(probs[i:], scores[i:], sums, part, heads, dropping)
+                    # 3. Y = P V
+                    multiply_down(at_row(outputs, 0, 0), probs, values, group, heads, at.head, spare)
+                    write(y, outputs, sums, group, heads, dropping)
+    finish()
 
 
 @inner
@@ -89,85 +180,23 @@ def write_turned(out, sums, spare, row, column, size):
 
 
 @kernel
-def forward(y, sums, q, k, v, heads, dropping, scratch):
-    """q, k and v are operands; y (B T, H K) is one, or float32.
-
-    `sums` (B H T, 2) is what `backward` needs of each row of scores.
-    """
-    B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
-    T, S, K = q.shape[0] // B, k.shape[0] // B, heads.d_head
-    at, base = places(S, K), np.int64(scratch.ctypes.data)
-    configure(scratch[:CONFIG].view(np.uint8))
-    spare = base + WORD * at.block
-    keys, values = (
-        Panels(base + WORD * at.keys_across, at.head // 2),
-        Panels(base + WORD * at.down, at.width // 2),
-    )
-    outputs = numbers(scratch, at.outputs, at.rows, at.head + LANES)
-    copied, queries = (
-        rounded(scratch, at.copied, at.width, at.head),
-        rounded(scratch, at.queries, SIDE, at.head),
-    )
-    probs = numbers(scratch, at.probs, at.rows, at.width + LANES)
-    p_rows = rounded(scratch, at.rounded, at.rows, at.width + 2 * LANES)
-    for b in range(B):
-        for g in range(G):
-            head_of(copied, k, b * S, (b + 1) * S, g * K, K)
-            pack_across(keys.at, copied)
-            head_of(copied, v, b * S, (b + 1) * S, g * K, K)
-            pack_down(values.at, copied)
-            for h in range(g * (H // G), (g + 1) * (H // G)):
-                for begin in range(0, T, at.rows):
-                    strips = range(begin, min(T, begin + at.rows), SIDE)
-                    # 1. S = Q K^T
-                    for first in strips:
-                        part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
-                        row = b * T + first
-                        head_of(queries, q, row, row + part.n_rows, h * K, K)
-                        size = SIDE, part.n_wide
-                        multiply(
-                            at_row(probs, first - begin, 0),
-                            at_row(queries, 0, 0),
-                            keys,
-                            at.head // 2,
-                            size,
-                            spare,
-                        )
-                    # 2. P = dropout(softmax(c S))
-                    for first in strips:
-                        part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
-                        softmax_forward(
-                            p_rows[first - begin :], probs[first - begin :], sums, part, heads, dropping
-                        )
-                    # 3. Y = P V
-                    for first in strips:
-                        part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
-                        out, p = at_row(outputs, first - begin, 0), at_row(p_rows, first - begin, 0)
-                        multiply(out, p, values, part.n_wide // 2, (SIDE, at.head), spare)
-                    write(y, outputs, b * T + begin, h * K, (min(at.rows, T - begin), K))
-    finish()
-
-
-@kernel
 def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
     """q, k and v are operands; dy, dq, dk and dv are float32."""
     B, H, G = heads.n_sequences, heads.n_heads, heads.n_kv_heads
     T, S, K = q.shape[0] // B, k.shape[0] // B, heads.d_head
     at, base = places(S, K), np.int64(scratch.ctypes.data)
     configure(scratch[:CONFIG].view(np.uint8))
-    spare, upright = base + WORD * at.block, base + WORD * at.upright
+    spare = base + WORD * at.block
     keys_across = Panels(base + WORD * at.keys_across, at.head // 2)
     values_across = Panels(base + WORD * at.values_across, at.head // 2)
     keys_down = Panels(base + WORD * at.down, at.width // 2)
-    p_down, ds_down = (
-        Panels(base + WORD * at.p_down, at.rows // 2),
-        Panels(base + WORD * at.ds_down, at.rows // 2),
-    )
+    p_down = Panels(base + WORD * at.p_down, at.rows // 2)
+    ds_down = Panels(base + WORD * at.ds_down, at.rows // 2)
     q_turned = Matrix(base + WORD * at.q_turned, WORD * at.rows // 2)
     dy_turned = Matrix(base + WORD * at.dy_turned, WORD * at.rows // 2)
     sum_k, sum_v = numbers(scratch, at.dk, at.head, at.width), numbers(scratch, at.dv, at.head, at.width)
     copied = rounded(scratch, at.copied, at.width, at.head)
-    queries, outer = rounded(scratch, at.queries, SIDE, at.head), rounded(scratch, at.dy, SIDE, at.head)
+    queries, outer = rounded(scratch, at.queries, at.rows, at.head), rounded(scratch, at.dy, at.rows, at.head)
     probs = numbers(scratch, at.probs, at.rows, at.width + LANES)
     dscores = numbers(scratch, at.dscores, at.rows, at.width + LANES)
     ds_rows = rounded(scratch, at.rounded, at.rows, at.width + 2 * LANES)
@@ -176,61 +205,44 @@ def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
     for b in range(B):
         for g in range(G):
             column = g * K
-            head_of(copied, k, b * S, (b + 1) * S, column, K)
-            pack_across(keys_across.at, copied)
-            pack_down(keys_down.at, copied)
-            head_of(copied, v, b * S, (b + 1) * S, column, K)
-            pack_across(values_across.at, copied)
+            keys = operand_rows(k, b * S, (b + 1) * S, column, K, copied)
+            pack_across(keys_across.at, keys, at.width, at.head // 2)
+            pack_down(keys_down.at, keys, at.width, at.head)
+            values = operand_rows(v, b * S, (b + 1) * S, column, K, copied)
+            pack_across(values_across.at, values, at.width, at.head // 2)
             sum_k[:] = ZERO
             sum_v[:] = ZERO
             for h in range(g * (H // G), (g + 1) * (H // G)):
-                for begin in range(0, T, at.rows):
-                    end = min(T, begin + at.rows)
-                    strips = range(begin, end, SIDE)
-                    for first in strips:
-                        part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
-                        row, last, size = b * T + first, b * T + first + part.n_rows, (SIDE, part.n_wide)
-                        i, words = first - begin, WORD * (first - begin) // 2
-                        head_of(queries, q, row, last, h * K, K)
-                        head_of(outer, dy, row, last, h * K, K)
-                        turn(Matrix(q_turned.at + words, q_turned.stride), queries, upright)
-                        turn(Matrix(dy_turned.at + words, dy_turned.stride), outer, upright)
-                        # 1. S = Q K^T, as in forward 1
-                        multiply(
-                            at_row(probs, i, 0), at_row(queries, 0, 0), keys_across, at.head // 2, size, spare
-                        )
-                        # 2. dP = dY V^T, which undoes forward 3, Y = P V
-                        multiply(
-                            at_row(dscores, i, 0),
-                            at_row(outer, 0, 0),
-                            values_across,
-                            at.head // 2,
-                            size,
-                            spare,
-                        )
+                for first in range(0, T, at.rows):
+                    last = min(T, first + at.rows)
+                    group = Group(first, last, b * H + h, b * T + first, h * K, T, S)
+                    rows = operand_rows(q, b * T + first, b * T + last, h * K, K, queries)
+                    dy_rows = rounded_rows(dy, b * T + first, b * T + last, h * K, K, outer)
+                    turn(q_turned, rows, round_up(last - first, SIDE), at.head)
+                    turn(dy_turned, dy_rows, round_up(last - first, SIDE), at.head)
+                    # 1. S = Q K^T, as in forward 1
+                    multiply_across(probs, rows, keys_across, group, heads, spare)
+                    # 2. dP = dY V^T, which undoes forward 3, Y = P V
+                    multiply_across(dscores, dy_rows, values_across, group, heads, spare)
                     # 3. P again, and dS, which undoes forward 2, P = dropout(softmax(c S))
-                    for first in strips:
-                        part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
-                        i, line = first - begin, LINE * ((first - begin) // 2)
+                    for i in strips(group):
+                        part, line = strip(group, i, heads), LINE * (i // 2)
                         words = (
                             Panels(p_down.at + line, p_down.n_words),
                             Panels(ds_down.at + line, ds_down.n_words),
                         )
-                        softmax_backward(
-                            ds_rows[i:], words, (probs[i:], dscores[i:]), sums, part, heads, dropping
-                        )
+                        scores = probs[i:], dscores[i:]
+                        softmax_backward(ds_rows[i:], words, scores, sums, part, heads, dropping)
                     # 4. dQ = dS K, which undoes forward 1, S = Q K^T
-                    for first in strips:
-                        part = part_from(first, SIDE, SIDE, b * H + h, T, S, heads.causal)
-                        to, rows = at_row(dq, b * T + first, h * K), at_row(ds_rows, first - begin, 0)
-                        multiply(to, rows, keys_down, part.n_wide // 2, (part.n_rows, K), spare)
+                    to = at_row(dq, group.row, group.column)
+                    multiply_down(to, ds_rows, keys_down, group, heads, K, spare)
                     # 5. dK += dS^T Q, which undoes forward 1, and dV += P^T dY, which undoes forward 3
-                    n_wide = part_from(begin, at.rows, SIDE, b * H + h, T, S, heads.causal).n_wide
+                    n_wide = part_from(first, at.rows, SIDE, b * H + h, T, S, heads.causal).n_wide
                     for j in range(0, n_wide, SIDE):
                         # the first strip that sees the panel
-                        skipped = max(0, (j - (S - T) - begin) // SIDE * SIDE) if heads.causal else 0
-                        add_down(sum_k, q_turned, ds_down, end - begin, skipped, j)
-                        add_down(sum_v, dy_turned, p_down, end - begin, skipped, j)
+                        skipped = max(0, (j - (S - T) - first) // SIDE * SIDE) if heads.causal else 0
+                        add_down(sum_k, q_turned, ds_down, last - first, skipped, j)
+                        add_down(sum_v, dy_turned, p_down, last - first, skipped, j)
             write_turned(dk, sum_k, upright_sums, b * S, column, (S, K))
             write_turned(dv, sum_v, upright_sums, b * S, column, (S, K))
     finish()

@@ -4,19 +4,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handgrad.kernels.amx import SIDE, WORDS
+from handgrad.kernels.amx import LINE, SIDE
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, shared
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.products_bfloat16 import BLOCK, CONFIG, LINE, WORD, merge
-from handgrad.kernels.rounding import to_bfloat16, value
-from handgrad.kernels.vector import transpose_block
+from handgrad.kernels.products_bfloat16 import BLOCK, CONFIG, NUMBER, WORD, merge
+from handgrad.kernels.rounding import number_for
+from handgrad.kernels.vector import transpose_block, transpose_pairs
+from handgrad.kernels.vector_bfloat16 import round_along
 
 QUERIES = 128
 """Queries at a time, at most: what to tune."""
 SCORES = 1 << 15
 """The most scores at a time, if `SIDE` queries do not have more: they stay in the second-level cache."""
+ONE = np.float32(1.0)
 
 
 class Panels(NamedTuple):
@@ -26,7 +28,7 @@ class Panels(NamedTuple):
     """Rows of words in each."""
 
 
-class Places(NamedTuple):
+class Room(NamedTuple):
     """Where arrays begin in scratch, in 32-bit numbers.
 
     `width` is S and `head` d_head, in whole tiles; `rows` are the queries at a time.
@@ -38,7 +40,7 @@ class Places(NamedTuple):
     block: int
     """(SIDE, SIDE)"""
     copied: int
-    """(width, head) bfloat16: a head's keys or values, filled up with zeros."""
+    """(width, head) bfloat16: a head's keys or values, where they are no whole tiles."""
     keys_across: int
     """Panels of K^T: (width / SIDE, head / 2 words, SIDE)."""
     values_across: int
@@ -49,9 +51,9 @@ class Places(NamedTuple):
     """(head, width): the sum's transpose; so is dv."""
     dv: int
     queries: int
-    """(SIDE, head) bfloat16: rows of Q."""
+    """(rows, head) bfloat16: Q, where it is no whole tiles."""
     dy: int
-    """And of dY."""
+    """And dY."""
     q_turned: int
     """(head, rows / 2 words): Q^T."""
     dy_turned: int
@@ -66,8 +68,6 @@ class Places(NamedTuple):
     p_down: int
     """Panels of P after dropout: (width / SIDE, rows / 2 words, SIDE)."""
     ds_down: int
-    upright: int
-    """(WORDS, SIDE): what is transposed."""
     end: int
 
 
@@ -84,8 +84,8 @@ def places(n_keys, d_head):
     dk = down + width * head // 2
     dv = dk + width * head
     queries = dv + width * head
-    dy = queries + WORDS * head
-    q_turned = dy + WORDS * head
+    dy = queries + rows * head // 2
+    q_turned = dy + rows * head // 2
     dy_turned = q_turned + rows * head // 2
     probs = dy_turned + rows * head // 2
     dscores = probs + rows * (width + LANES)
@@ -93,10 +93,9 @@ def places(n_keys, d_head):
     rounded = outputs + rows * (head + LANES)
     p_down = rounded + rows * (width // 2 + LANES)
     ds_down = p_down + rows * width // 2
-    upright = ds_down + rows * width // 2
-    return Places(
+    return Room(
         rows, width, head, block, copied, keys_across, values_across, down, dk, dv, queries, dy, q_turned,
-        dy_turned, probs, dscores, outputs, rounded, p_down, ds_down, upright, upright + WORDS * SIDE,
+        dy_turned, probs, dscores, outputs, rounded, p_down, ds_down, ds_down + rows * width // 2,
     )  # fmt: skip
 
 
@@ -121,47 +120,70 @@ def at_row(array, row, column):
 
 
 @inner
-def head_of(target, source, first, last, column, K):
-    """Rows `first` to `last` of one head, rounded; what target has beyond them and beyond K is zero."""
-    for i in range(target.shape[0]):
-        to = target[i]
+def further(matrix, rows):
+    """The same, from so many rows on."""
+    return Matrix(matrix.at + rows * matrix.stride, matrix.stride)
+
+
+@inner
+def operand_rows(x, first, last, column, K, spare):
+    """Rows `first` to `last` of one head of an operand, filled up to tiles: where they lie, or in `spare`."""
+    if K % SIDE == 0 and (last - first) % SIDE == 0:
+        return at_row(x, first, column)
+    for i in range(round_up(last - first, SIDE)):
+        to = spare[i]
+        to[:] = np.uint16(0)
         if first + i < last:
-            row = source[first + i]
-            for j in range(K):
-                to[j] = to_bfloat16(value(row[column + j]))
-            for j in range(K, to.size):
-                to[j] = np.uint16(0)
+            to[:K] = x[first + i, column : column + K]
+    return at_row(spare, 0, 0)
+
+
+@inner
+def rounded_rows(x, first, last, column, K, spare):
+    """The same of a float32 array, rounded."""
+    for i in range(round_up(last - first, SIDE)):
+        to = spare[i]
+        if first + i < last:
+            write_row(to, x[first + i, column : column + K], ONE)
+            to[K:] = np.uint16(0)
         else:
-            for j in range(to.size):
-                to[j] = np.uint16(0)
+            to[:] = np.uint16(0)
+    return at_row(spare, 0, 0)
 
 
 @inner
-def pack_across(target, x):
+def write_row(target, row, factor):
+    """target = factor row, as target holds it."""
+    whole = 0
+    if target.itemsize == NUMBER:
+        whole = row.size // SIDE * SIDE
+        round_along(target.ctypes.data, row.ctypes.data, whole, factor)
+    for j in range(whole, row.size):
+        target[j] = number_for(target, row[j] * factor)
+
+
+@inner
+def pack_across(target, x, n_rows, n_words):
     """Panels, at an address, to multiply by x^T: words along x's rows."""
-    n_words = x.shape[1] // 2
-    for panel in range(x.shape[0] // SIDE):
-        for row in range(0, SIDE, LANES):
-            for k in range(0, n_words, LANES):
-                source = at_row(x, panel * SIDE + row, 2 * k)
-                to = target + LINE * (panel * n_words + k) + WORD * row
-                transpose_block(to, LINE, source.at, source.stride)
+    for row in range(0, n_rows, LANES):
+        for k in range(0, n_words, LANES):
+            to = target + LINE * (row // SIDE * n_words + k) + WORD * (row % SIDE)
+            transpose_block(to, LINE, x.at + row * x.stride + WORD * k, x.stride)
 
 
 @inner
-def pack_down(target, x):
+def pack_down(target, x, n_rows, n_columns):
     """Panels, at an address, to multiply by x: words down x's columns."""
-    n_words = x.shape[0] // 2
-    for panel in range(x.shape[1] // SIDE):
-        merge(target + LINE * panel * n_words, at_row(x, 0, panel * SIDE), 0, x.shape[0], n_words)
+    n_words = n_rows // 2
+    for column in range(0, n_columns, SIDE):
+        to = target + WORD * column * n_words
+        merge(to, Matrix(x.at + NUMBER * column, x.stride), 0, n_rows, n_words)
 
 
 @inner
-def turn(target, x, upright):
-    """target (head, words) = x^T for SIDE rows of an operand x."""
-    for column in range(0, x.shape[1], SIDE):
-        merge(upright, at_row(x, 0, column), 0, SIDE, WORDS)
-        for row in range(0, SIDE, LANES):
-            for i in range(0, WORDS, LANES):
-                to = target.at + (column + row) * target.stride + WORD * i
-                transpose_block(to, target.stride, upright + LINE * i + WORD * row, LINE)
+def turn(target, x, n_rows, n_columns):
+    """target (columns, words) = x^T."""
+    for row in range(0, n_rows, 2 * LANES):
+        for column in range(0, n_columns, LANES):
+            to = target.at + column * target.stride + WORD * (row // 2)
+            transpose_pairs(to, target.stride, x.at + row * x.stride + NUMBER * column, x.stride)

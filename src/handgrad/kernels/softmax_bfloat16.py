@@ -1,10 +1,16 @@
-"""Softmax between two products of tiles: passes along rows, which write operands from registers.
+r"""Softmax between two products of tiles: passes along rows, which write operands from registers.
 
-Forward writes rows of bfloat16. Backward goes along two rows at a time, whose numbers that stand below each
-other are one word of a panel (see `amx`). Rows are whole panels of `SIDE` columns: what a query does not see
-is filled up with scores of minus infinity. A mask of dropout is drawn where it is needed, a vector at a time.
+Forward writes rows of bfloat16: the numerators of the probabilities, as the output is divided by their sum
+later. Backward goes along two rows at a time, whose numbers that stand below each other are one word of a
+panel (see `amx`). Rows are whole panels of `SIDE` columns; what a query does not see counts as zero, whatever
+stands there. A mask of dropout is drawn where it is needed, a vector at a time.
+
+$$e^x = 2^n 2^r,\qquad n = \operatorname{round}(x/\ln2),\quad r = x/\ln2 - n$$
+
+A polynomial of degree 5 gives $2^r$ to $10^{-7}$ of itself: float32's rounding.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,82 +22,109 @@ from numba.extending import intrinsic
 from handgrad import counted
 from handgrad.kernels.amx import SIDE
 from handgrad.kernels.attention import n_seen
-from handgrad.kernels.functions import largest
 from handgrad.kernels.jit import inner
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.products_bfloat16 import LINE
-from handgrad.kernels.softmax import NOTHING, emit_exp, numerators
 from handgrad.kernels.vector import (
     I32,
     VECTOR,
     WORDS,
     at_address,
+    combined,
     counted_loop,
     i64,
     load_vector,
+    multiply_adder,
     same,
     splat,
     sum_of,
 )
+from handgrad.kernels.vector_bfloat16 import emit_halves, in_words, part_of, store_halves
 
-HALVES = ir.VectorType(ir.IntType(16), LANES)
-PER_PANEL = SIDE // LANES
-"""Vectors of a row in one panel."""
 ZERO = same(VECTOR, 0.0)
+NOTHING = same(VECTOR, -math.inf)
 NONE, ONE = np.float32(0.0), np.float32(1.0)
+INVERSE_LN2 = np.float32(1.0 / math.log(2.0))
+LOWEST = -127.0
+"""2^LOWEST as computed is 0."""
+MAGIC = 1.5 * 2.0**23 + 127
+"""A small number added to this is rounded to a whole one, n: the last bits become n + 127, as in 2^n."""
+POLYNOMIAL = np.polynomial.Chebyshev.interpolate(np.exp2, 5, [-0.5, 0.5]).convert(
+    kind=np.polynomial.Polynomial
+)
+LANE_NUMBERS = ir.Constant(WORDS, list(range(LANES)))
 
 
-def _mix(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """One mixing of `random.draw`."""
-
-    def shifted(x: ir.Value, bits: int) -> ir.Value:
-        return builder.xor(x, builder.lshr(x, same(WORDS, bits)))
-
-    x = builder.mul(shifted(x, 16), same(WORDS, counted.FIRST))
-    x = builder.mul(shifted(x, 15), same(WORDS, counted.SECOND))
-    return shifted(x, 16)
-
-
-def _factors(builder: ir.IRBuilder, index: ir.Value, dropping: ir.Value) -> ir.Value:
-    """`dropout.factor` of LANES numbers, the first of which has this index."""
-    low, high, limit, scale = (splat(builder, builder.extract_value(dropping, i)) for i in range(4))
-    lanes = ir.Constant(WORDS, list(range(LANES)))
-    number = builder.add(splat(builder, builder.trunc(index, I32)), lanes)
-    x = _mix(builder, builder.add(builder.mul(number, same(WORDS, counted.GOLDEN)), low))
-    drawn = builder.lshr(_mix(builder, builder.xor(x, high)), same(WORDS, 8))
-    return builder.select(builder.icmp_unsigned(">=", drawn, limit), scale, ZERO)
+def emit_exp2(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """2^x of a vector of numbers up to 0; a NaN stays one."""
+    multiply_add = multiply_adder(builder)
+    x = builder.select(builder.fcmp_ordered("<", x, same(VECTOR, LOWEST)), same(VECTOR, LOWEST), x)
+    shifted = builder.fadd(x, same(VECTOR, MAGIC))
+    r = builder.fsub(x, builder.fsub(shifted, same(VECTOR, MAGIC)))
+    *rest, result = (same(VECTOR, float(np.float32(c))) for c in POLYNOMIAL.coef)
+    for coefficient in reversed(rest):
+        result = multiply_add(result, r, coefficient)
+    power = builder.shl(builder.bitcast(shifted, WORDS), same(WORDS, 23))
+    return builder.fmul(result, builder.bitcast(power, VECTOR))
 
 
-def _bfloat16(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """`rounding.to_bfloat16` of a vector, in the lower halves of words."""
-    pattern, by = builder.bitcast(x, WORDS), same(WORDS, 16)
-    odd = builder.and_(builder.lshr(pattern, by), same(WORDS, 1))
-    return builder.lshr(builder.add(builder.add(pattern, same(WORDS, 0x7FFF)), odd), by)
+def _half_mixed(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """One mixing of `random.draw`, without its first and its last step: x ^ (x >> 16)."""
+    x = builder.mul(x, same(WORDS, counted.FIRST))
+    return builder.mul(_with_upper(builder, x, 15), same(WORDS, counted.SECOND))
 
 
-def _store(builder: ir.IRBuilder, vector: ir.Value, address: ir.Value) -> None:
-    align = 2 if vector.type == HALVES else 4
-    builder.store(vector, at_address(builder, address, 0, vector.type), align=align)
+def _with_upper(builder: ir.IRBuilder, x: ir.Value, bits: int) -> ir.Value:
+    return builder.xor(x, builder.lshr(x, same(x.type, bits)))
 
 
-def _store_word(builder: ir.IRBuilder, first: ir.Value, second: ir.Value, address: ir.Value) -> None:
-    """Two rows of bfloat16 as one row of words."""
-    _store(builder, builder.or_(first, builder.shl(second, same(WORDS, 16))), address)
+def _kept(builder: ir.IRBuilder, index: ir.Value, dropping: ir.Value) -> ir.Value:
+    """Whether `dropout.factor` keeps LANES numbers, the first of which has this index.
+
+    x ^ (x >> 16) undoes itself: where the first mixing's last step meets the second one's first, that of
+    the key's half is left. The 24 bits drawn are compared where they stand, as the upper ones of 32.
+    """
+    low, high, limit = (builder.extract_value(dropping, i) for i in range(3))
+    golden = ir.Constant(I32, counted.GOLDEN)
+    first = builder.add(builder.mul(builder.trunc(index, I32), golden), low)
+    steps = ir.Constant(WORDS, [i * counted.GOLDEN % (1 << 32) for i in range(LANES)])
+    x = _half_mixed(builder, _with_upper(builder, builder.add(splat(builder, first), steps), 16))
+    x = _half_mixed(builder, builder.xor(x, splat(builder, _with_upper(builder, high, 16))))
+    limit = splat(builder, builder.shl(limit, ir.Constant(I32, 8)))
+    return builder.icmp_unsigned(">=", _with_upper(builder, x, 16), limit)
+
+
+def _seen(builder: ir.IRBuilder, column: ir.Value, n: ir.Value) -> ir.Value:
+    """Which of LANES columns, from this one on, are among the first n."""
+    return builder.icmp_signed("<", LANE_NUMBERS, splat(builder, builder.trunc(builder.sub(n, column), I32)))
+
+
+def _where(builder: ir.IRBuilder, condition: ir.Value, x: ir.Value) -> ir.Value:
+    return builder.select(condition, x, ZERO)
+
+
+def _at(builder: ir.IRBuilder, address: ir.Value, column: ir.Value, size: int) -> ir.Value:
+    return builder.add(address, builder.mul(column, i64(size)))
+
+
+def _store(builder: ir.IRBuilder, x: ir.Value, address: ir.Value) -> None:
+    builder.store(x, at_address(builder, address, 0, VECTOR), align=4)
 
 
 def _along(
     builder: ir.IRBuilder,
     n_panels: ir.Value,
     panel_bytes: ir.Value,
+    width: int,
     sums: list[ir.Value],
     step: Callable[[ir.Value, ir.Value, list[ir.Value]], list[ir.Value]],
 ) -> list[ir.Value]:
-    """`sums = step(first column, bytes to its words, sums)` for every vector of a row."""
+    """`sums = step(first column, bytes to its words, sums)` along a row, `width` columns at a time."""
 
     def body(state: list[ir.Value]) -> list[ir.Value]:
         column, at, *sums = state
-        for i in range(PER_PANEL):
-            sums = step(builder.add(column, i64(i * LANES)), builder.add(at, i64(4 * i * LANES)), sums)
+        for i in range(0, SIDE, width):
+            sums = step(builder.add(column, i64(i)), builder.add(at, i64(4 * i)), sums)
         return [builder.add(column, i64(SIDE)), builder.add(at, panel_bytes), *sums]
 
     return counted_loop(builder, n_panels, [i64(0), i64(0), *sums], body)[2:]
@@ -101,26 +134,52 @@ def _numbers(builder: ir.IRBuilder, values: ir.Value, n: int) -> list[ir.Value]:
     return [builder.extract_value(values, i) for i in range(n)]
 
 
-def _rounding(with_dropout: bool) -> Any:
+@intrinsic
+def largest(typing_context: Any, row: Any, n_panels: Any, n: Any) -> Any:
+    """The largest of the first n numbers at an address. It may ignore a NaN, as that of `functions`."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        row, n_panels, n = args
+
+        def larger(x: ir.Value, y: ir.Value) -> ir.Value:
+            return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+        def step(column: ir.Value, at: ir.Value, tops: list[ir.Value]) -> list[ir.Value]:
+            x = load_vector(builder, _at(builder, row, column, 4))
+            return [larger(builder.select(_seen(builder, column, n), x, NOTHING), tops[0])]
+
+        (top,) = _along(builder, n_panels, i64(0), LANES, [NOTHING], step)
+        return combined(builder, top, larger)
+
+    return types.float32(types.int64, types.int64, types.int64), emit
+
+
+def _exponentials(with_dropout: bool) -> Any:
     @intrinsic
-    def walk(typing_context: Any, rows: Any, n_panels: Any, z: Any, index: Any, dropping: Any) -> Any:
+    def walk(typing_context: Any, rows: Any, size: Any, numbers: Any, index: Any, dropping: Any) -> Any:
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
             target, source = _numbers(builder, args[0], 2)
-            reciprocal = splat(builder, args[2])
+            n_panels, n = _numbers(builder, args[1], 2)
+            scale, top = (splat(builder, x) for x in _numbers(builder, args[2], 2))
 
             def step(column: ir.Value, at: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-                x = builder.fmul(load_vector(builder, builder.add(source, at)), reciprocal)
-                if with_dropout:
-                    kept = _factors(builder, builder.add(args[3], column), args[4])
-                    x = builder.select(builder.fcmp_ordered("!=", kept, ZERO), builder.fmul(x, kept), ZERO)
-                half = builder.trunc(_bfloat16(builder, x), HALVES)
-                _store(builder, half, builder.add(target, builder.lshr(at, i64(1))))
-                return sums
+                (total,), met = sums, []
+                for i in range(2):
+                    here = builder.add(column, i64(i * LANES))
+                    x = load_vector(builder, _at(builder, source, here, 4))
+                    e = emit_exp2(builder, builder.fmul(builder.fsub(x, top), scale))
+                    e = _where(builder, _seen(builder, here, n), e)
+                    total = builder.fadd(total, e)
+                    if with_dropout:
+                        e = _where(builder, _kept(builder, builder.add(args[3], here), args[4]), e)
+                    met.append(e)
+                store_halves(builder, emit_halves(builder, *met), _at(builder, target, column, 2))
+                return [total]
 
-            _along(builder, args[1], i64(4 * SIDE), [], step)
-            return context.get_dummy_value()
+            (total,) = _along(builder, n_panels, i64(0), 2 * LANES, [ZERO], step)
+            return sum_of(builder, total)
 
-        return types.void(rows, types.int64, types.float32, types.int64, dropping), emit
+        return types.float32(rows, size, numbers, types.int64, dropping), emit
 
     return walk
 
@@ -131,27 +190,30 @@ def _finding(with_dropout: bool) -> Any:
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
             n_panels, panel_bytes, words = _numbers(builder, args[1], 3)
             scale, *rest = (splat(builder, x) for x in _numbers(builder, args[2], 5))
-            places = _numbers(builder, args[0], 4)
-            first_index = _numbers(builder, args[3], 2)
+            places, first_index = _numbers(builder, args[0], 6), _numbers(builder, args[3], 2)
+            factor = splat(builder, builder.extract_value(args[4], 3))
 
             def step(column: ir.Value, at: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-                met, here = [], builder.shl(column, i64(2))
+                met = []
                 for i in range(2):
-                    p_at, dp_at = (builder.add(place, here) for place in places[2 * i : 2 * i + 2])
+                    s_at, dp_at = (_at(builder, x, column, 4) for x in places[3 * i : 3 * i + 2])
                     top, z = rest[2 * i : 2 * i + 2]
-                    s, dp = load_vector(builder, p_at), load_vector(builder, dp_at)
-                    p = builder.fmul(emit_exp(builder, builder.fmul(builder.fsub(s, top), scale)), z)
-                    _store(builder, p, p_at)
+                    s, dp = load_vector(builder, s_at), load_vector(builder, dp_at)
+                    e = emit_exp2(builder, builder.fmul(builder.fsub(s, top), scale))
+                    seen = _seen(builder, column, places[3 * i + 2])
+                    p = _where(builder, seen, builder.fmul(e, z))
+                    _store(builder, p, s_at)
+                    met.append(p)
                     if with_dropout:
-                        kept = _factors(builder, builder.add(first_index[i], column), args[4])
-                        dp = builder.fmul(dp, kept)
+                        kept = _kept(builder, builder.add(first_index[i], column), args[4])
+                        met[i] = _where(builder, kept, builder.fmul(p, factor))
+                        dp = _where(builder, kept, builder.fmul(dp, factor))
                         _store(builder, dp, dp_at)
-                    sums[i] = builder.fadd(sums[i], builder.fmul(p, dp))
-                    met.append(_bfloat16(builder, builder.fmul(p, kept) if with_dropout else p))
-                _store_word(builder, met[0], met[1], builder.add(words, at))
+                    sums[i] = builder.fadd(sums[i], _where(builder, seen, builder.fmul(p, dp)))
+                store_halves(builder, in_words(builder, emit_halves(builder, *met)), builder.add(words, at))
                 return sums
 
-            sums = _along(builder, n_panels, panel_bytes, [ZERO, ZERO], step)
+            sums = _along(builder, n_panels, panel_bytes, LANES, [ZERO, ZERO], step)
             return context.make_tuple(
                 builder, signature.return_type, [sum_of(builder, total) for total in sums]
             )
@@ -162,13 +224,17 @@ def _finding(with_dropout: bool) -> Any:
     return walk
 
 
-round_kept, round_all = _rounding(True), _rounding(False)
-"""round_kept((target, row), n_panels, z, index, dropping): target (bfloat16) = dropout(z row)."""
+exponentials_kept, exponentials = _exponentials(True), _exponentials(False)
+"""exponentials_kept((target, row), (n_panels, n), (scale, top), index, dropping): the sum of exponentials.
+
+They are 2^(scale (row - top)) of the first n numbers of `row`. `target` (bfloat16) becomes those that dropout
+keeps, without its factor.
+"""
 find_kept, find_all = _finding(True), _finding(False)
 """find_kept(rows, (n_panels, bytes of a panel, words), (scale, top, z, top, z), indices, dropping).
 
-`rows` are the addresses of S and dP of one query, then of the next. S becomes P, dP passes the mask, `words`
-become what met the values; the sums of P dP of both queries.
+`rows` are the addresses of S and dP of one query and the number of keys it sees, then those of the next. S
+becomes P, dP passes the mask, `words` become what met the values; the sums of P dP of both queries.
 """
 
 
@@ -180,48 +246,45 @@ def differentiate(typing_context: Any, rows: Any, targets: Any, panels: Any, num
     """
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        places, targets = _numbers(builder, args[0], 4), _numbers(builder, args[1], 2)
+        places, targets = _numbers(builder, args[0], 6), _numbers(builder, args[1], 2)
         n_panels, panel_bytes, words = _numbers(builder, args[2], 3)
         scale, *sums = (splat(builder, x) for x in _numbers(builder, args[3], 3))
 
         def step(column: ir.Value, at: ir.Value, nothing: list[ir.Value]) -> list[ir.Value]:
-            found, here = [], builder.shl(column, i64(2))
+            found = []
             for i in range(2):
-                p, dp = (load_vector(builder, builder.add(x, here)) for x in places[2 * i : 2 * i + 2])
+                p, dp = (load_vector(builder, _at(builder, x, column, 4)) for x in places[3 * i : 3 * i + 2])
                 ds = builder.fmul(builder.fmul(p, builder.fsub(dp, sums[i])), scale)
-                found.append(_bfloat16(builder, ds))
-                to = builder.add(targets[i], builder.shl(column, i64(1)))
-                _store(builder, builder.trunc(found[i], HALVES), to)
-            _store_word(builder, found[0], found[1], builder.add(words, at))
+                found.append(_where(builder, _seen(builder, column, places[3 * i + 2]), ds))
+            halves = emit_halves(builder, *found)
+            for i, target in enumerate(targets):
+                store_halves(builder, part_of(builder, halves, i), _at(builder, target, column, 2))
+            store_halves(builder, in_words(builder, halves), builder.add(words, at))
             return nothing
 
-        _along(builder, n_panels, panel_bytes, [], step)
+        _along(builder, n_panels, panel_bytes, LANES, [], step)
         return context.get_dummy_value()
 
     return types.void(rows, targets, panels, numbers), emit
 
 
 @inner
-def hide(row, first, part):
-    """What a query does not see of a row, from column `first` on, counts for nothing."""
-    row[first : part.n_wide] = NOTHING
+def softmax_forward(target, scores, sums, part, heads, dropping):
+    """target = exp(c (S - top)), dropped out without its factor, rounded.
 
-
-@inner
-def softmax_forward(target, probs, sums, part, heads, dropping):
-    """target = dropout(softmax(c S)), rounded; `sums` keeps each row's largest score and reciprocal sum."""
-    n_panels = part.n_wide // SIDE
+    `sums` keeps each row's largest score and the reciprocal of its sum of exponentials.
+    """
+    n_panels, scale = part.n_wide // SIDE, heads.scale * INVERSE_LN2
     for i in range(part.n_rows):
-        row, n = probs[i], n_seen(i, part, heads.causal)
-        top = largest(row[:n])
-        hide(row, n, part)
-        z = ONE / numerators((row.ctypes.data,), part.n_wide // LANES, (heads.scale, top))
-        sums[part.number + i, 0], sums[part.number + i, 1] = top, z
-        places, index = (target[i].ctypes.data, row.ctypes.data), (part.number + i) * part.S
+        n, row = n_seen(i, part, heads.causal), scores[i].ctypes.data
+        top = largest(row, n_panels, n)
+        places, index = (target[i].ctypes.data, row), (part.number + i) * part.S
+        size, numbers = (n_panels, n), (scale, top)
         if dropping.limit:
-            round_kept(places, n_panels, z, index, dropping)
+            total = exponentials_kept(places, size, numbers, index, dropping)
         else:
-            round_all(places, n_panels, z, index, dropping)
+            total = exponentials(places, size, numbers, index, dropping)
+        sums[part.number + i, 0], sums[part.number + i, 1] = top, ONE / total
 
 
 @inner
@@ -230,6 +293,13 @@ def kept_of(sums, part, i):
     if i < part.n_rows:
         return sums[part.number + i, 0], sums[part.number + i, 1]
     return NONE, NONE
+
+
+@inner
+def row_of(probs, dscores, part, i, causal):
+    """Addresses of a row's S and dP, and how many keys it sees: none, if it is none."""
+    n = n_seen(i, part, causal) if i < part.n_rows else 0
+    return probs[i].ctypes.data, dscores[i].ctypes.data, n
 
 
 @inner
@@ -242,18 +312,12 @@ def softmax_backward(ds_rows, words, scores, sums, part, heads, dropping):
     p_words, ds_words = words
     n_panels, panel_bytes = part.n_wide // SIDE, LINE * p_words.n_words
     for i in range(0, SIDE, 2):
-        for j in range(i, i + 2):
-            n = n_seen(j, part, heads.causal) if j < part.n_rows else 0
-            hide(probs[j], n, part)
-            dscores[j, n : part.n_wide] = NONE
-        (top, z), (next_top, next_z) = kept_of(sums, part, i), kept_of(sums, part, i + 1)
-        first_row, next_row = (
-            (probs[i].ctypes.data, dscores[i].ctypes.data),
-            (probs[i + 1].ctypes.data, dscores[i + 1].ctypes.data),
+        rows = (
+            *row_of(probs, dscores, part, i, heads.causal),
+            *row_of(probs, dscores, part, i + 1, heads.causal),
         )
-        rows = (*first_row, *next_row)
         panels = n_panels, panel_bytes, p_words.at + LINE * (i // 2)
-        numbers = heads.scale, top, z, next_top, next_z
+        numbers = heads.scale * INVERSE_LN2, *kept_of(sums, part, i), *kept_of(sums, part, i + 1)
         indices = (part.number + i) * part.S, (part.number + i + 1) * part.S
         if dropping.limit:
             first, second = find_kept(rows, panels, numbers, indices, dropping)

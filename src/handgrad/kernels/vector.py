@@ -53,16 +53,23 @@ def same(kind: ir.Type, value: float) -> ir.Constant:
     return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
 
 
-def sum_of(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
-    """The sum of a vector's numbers: halves are added to each other until one number is left."""
+def combined(
+    builder: ir.IRBuilder, vector: ir.Value, both: Callable[[ir.Value, ir.Value], ir.Value]
+) -> ir.Value:
+    """A vector's numbers, combined in pairs: `both` of its halves, until one number is left."""
     width = LANES
     while width > 1:
         width //= 2
         lower, upper = (
             ir.Constant(ir.VectorType(I32, width), list(range(first, first + width))) for first in (0, width)
         )
-        vector = builder.fadd(*(builder.shuffle_vector(vector, vector, half) for half in (lower, upper)))
+        vector = both(*(builder.shuffle_vector(vector, vector, half) for half in (lower, upper)))
     return builder.extract_element(vector, ir.Constant(I32, 0))
+
+
+def sum_of(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
+    """The sum of a vector's numbers."""
+    return combined(builder, vector, builder.fadd)
 
 
 def emit_prefetch(builder: ir.IRBuilder, address: ir.Value, *, to_write: bool) -> None:
