@@ -35,13 +35,12 @@ from handgrad.kernels.attention_panels import (
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.products_bfloat16 import CONFIG, WORD, block_over_edge
+from handgrad.kernels.products_bfloat16 import CONFIG, WORD, block_over_edge, copy
 from handgrad.kernels.softmax_bfloat16 import softmax_backward, softmax_forward
 from handgrad.kernels.vector import transpose_block
 
 OPERAND: type = np.uint16
 """Of what attention reads and writes."""
-ZERO = np.float32(0.0)
 
 
 def scratch_size(n_keys: int, d_head: int) -> int:
@@ -158,25 +157,34 @@ def forward(y, sums, q, k, v, heads, dropping, scratch):
 
 
 @inner
-def add_down(sums, turned, panels, n_queries, first, column):
-    """sums (head, width) += x^T @ b in one panel's columns, for the words from the strip `first` on."""
-    skipped = first // SIDE * WORDS
-    n_words = round_up(n_queries, SIDE) // 2 - skipped
+def add_down(sums, turned, panels, words, column, more):
+    """sums (head, width) += x^T @ b in one panel's columns, over the words between two; without `more`, =."""
+    skipped, last = words
     b = panels.at + LINE * (column // SIDE * panels.n_words + skipped)
     for m in range(0, sums.shape[0], SIDE):
-        to = at_row(sums, m, column)
-        block_at(to, to, Matrix(turned.at + m * turned.stride + WORD * skipped, turned.stride), b, n_words)
+        to, left = at_row(sums, m, column), further(turned, m)
+        a = Matrix(left.at + WORD * skipped, left.stride)
+        block_at(to, to if more else NOTHING, a, b, last - skipped)
 
 
 @inner
 def write_turned(out, sums, spare, row, column, size):
-    """out (S, K) at a row and column = the sums' transpose; `spare` (width, head) is overwritten."""
+    """out (S, K) at a row and column = the sums' transpose; `spare` is a block for what are no whole ones."""
     S, K = size
-    for m in range(0, sums.shape[0], LANES):
-        for n in range(0, sums.shape[1], LANES):
-            to, source = at_row(spare, n, m), at_row(sums, m, n)
-            transpose_block(to.at, to.stride, source.at, source.stride)
-    out[row : row + S, column : column + K] = spare[:S, :K]
+    for n in range(0, S, LANES):
+        for m in range(0, K, LANES):
+            source = at_row(sums, m, n)
+            if n + LANES <= S and m + LANES <= K:
+                to = at_row(out, row + n, column + m)
+                transpose_block(to.at, to.stride, source.at, source.stride)
+            else:
+                transpose_block(spare, LINE, source.at, source.stride)
+                copy(
+                    at_row(out, row + n, column + m),
+                    Matrix(spare, LINE),
+                    min(LANES, S - n),
+                    min(LANES, K - m),
+                )
 
 
 @kernel
@@ -200,8 +208,6 @@ def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
     probs = numbers(scratch, at.probs, at.rows, at.width + LANES)
     dscores = numbers(scratch, at.dscores, at.rows, at.width + LANES)
     ds_rows = rounded(scratch, at.rounded, at.rows, at.width + 2 * LANES)
-    # the panels of K and V have served when their gradients are written
-    upright_sums = numbers(scratch, at.keys_across, at.width, at.head)
     for b in range(B):
         for g in range(G):
             column = g * K
@@ -210,8 +216,7 @@ def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
             pack_down(keys_down.at, keys, at.width, at.head)
             values = operand_rows(v, b * S, (b + 1) * S, column, K, copied)
             pack_across(values_across.at, values, at.width, at.head // 2)
-            sum_k[:] = ZERO
-            sum_v[:] = ZERO
+            n_summed = 0  # keys whose gradients have met a query
             for h in range(g * (H // G), (g + 1) * (H // G)):
                 for first in range(0, T, at.rows):
                     last = min(T, first + at.rows)
@@ -240,9 +245,11 @@ def backward(dq, dk, dv, q, k, v, dy, sums, heads, dropping, scratch):
                     n_wide = part_from(first, at.rows, SIDE, b * H + h, T, S, heads.causal).n_wide
                     for j in range(0, n_wide, SIDE):
                         # the first strip that sees the panel
-                        skipped = max(0, (j - (S - T) - first) // SIDE * SIDE) if heads.causal else 0
-                        add_down(sum_k, q_turned, ds_down, last - first, skipped, j)
-                        add_down(sum_v, dy_turned, p_down, last - first, skipped, j)
-            write_turned(dk, sum_k, upright_sums, b * S, column, (S, K))
-            write_turned(dv, sum_v, upright_sums, b * S, column, (S, K))
+                        skipped = max(0, (j - (S - T) - first) // SIDE * WORDS) if heads.causal else 0
+                        summed = skipped, round_up(last - first, SIDE) // 2
+                        add_down(sum_k, q_turned, ds_down, summed, j, j < n_summed)
+                        add_down(sum_v, dy_turned, p_down, summed, j, j < n_summed)
+                    n_summed = max(n_summed, n_wide)
+            write_turned(dk, sum_k, spare, b * S, column, (S, K))
+            write_turned(dv, sum_v, spare, b * S, column, (S, K))
     finish()
