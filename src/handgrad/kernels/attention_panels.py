@@ -9,7 +9,7 @@ from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, shared
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.products_bfloat16 import BLOCK, CONFIG, NUMBER, WORD, merge
+from handgrad.kernels.products_bfloat16 import BLOCK, CONFIG, NUMBER, WORD, copy, merge
 from handgrad.kernels.rounding import number_for
 from handgrad.kernels.vector import transpose_block, transpose_pairs
 from handgrad.kernels.vector_bfloat16 import round_along
@@ -28,7 +28,7 @@ class Panels(NamedTuple):
     """Rows of words in each."""
 
 
-class Room(NamedTuple):
+class Places(NamedTuple):
     """Where arrays begin in scratch, in 32-bit numbers.
 
     `width` is S and `head` d_head, in whole tiles; `rows` are the queries at a time.
@@ -38,35 +38,21 @@ class Room(NamedTuple):
     width: int
     head: int
     block: int
-    """(SIDE, SIDE)"""
     copied: int
-    """(width, head) bfloat16: a head's keys or values, where they are no whole tiles."""
     keys_across: int
-    """Panels of K^T: (width / SIDE, head / 2 words, SIDE)."""
     values_across: int
-    """Panels of V^T."""
     down: int
-    """Panels of V (forward) or K (backward): (head / SIDE, width / 2 words, SIDE)."""
     dk: int
-    """(head, width): the sum's transpose; so is dv."""
     dv: int
     queries: int
-    """(rows, head) bfloat16: Q, where it is no whole tiles."""
     dy: int
-    """And dY."""
     q_turned: int
-    """(head, rows / 2 words): Q^T."""
     dy_turned: int
-    probs: int
-    """(rows, width + LANES): S, then P. The gap keeps rows apart in the cache, in the next two, too."""
-    dscores: int
-    """dP."""
+    scores: int
+    dprobs: int
     outputs: int
-    """(rows, head + LANES): Y (forward)."""
     rounded: int
-    """(rows, width + 2 LANES) bfloat16: P (forward) or dS (backward)."""
     p_down: int
-    """Panels of P after dropout: (width / SIDE, rows / 2 words, SIDE)."""
     ds_down: int
     end: int
 
@@ -87,16 +73,68 @@ def places(n_keys, d_head):
     dy = queries + rows * head // 2
     q_turned = dy + rows * head // 2
     dy_turned = q_turned + rows * head // 2
-    probs = dy_turned + rows * head // 2
-    dscores = probs + rows * (width + LANES)
-    outputs = dscores + rows * (width + LANES)
+    scores = dy_turned + rows * head // 2
+    dprobs = scores + rows * (width + LANES)
+    outputs = dprobs + rows * (width + LANES)
     rounded = outputs + rows * (head + LANES)
     p_down = rounded + rows * (width // 2 + LANES)
     ds_down = p_down + rows * width // 2
-    return Room(
+    return Places(
         rows, width, head, block, copied, keys_across, values_across, down, dk, dv, queries, dy, q_turned,
-        dy_turned, probs, dscores, outputs, rounded, p_down, ds_down, ds_down + rows * width // 2,
+        dy_turned, scores, dprobs, outputs, rounded, p_down, ds_down, ds_down + rows * width // 2,
     )  # fmt: skip
+
+
+class Forward(NamedTuple):
+    """Forward's arrays. A gap of LANES numbers keeps rows apart in the cache."""
+
+    block: int
+    """The address of a (SIDE, SIDE) block, for what stands over an edge."""
+    copied: np.ndarray
+    """(width, head) bfloat16: a head's keys or values, where they are no whole tiles."""
+    queries: np.ndarray
+    """(rows, head) bfloat16: Q, likewise."""
+    keys: Panels
+    """K^T: (width / SIDE, head / 2 words, SIDE)."""
+    values: Panels
+    """V: (head / SIDE, width / 2 words, SIDE)."""
+    scores: np.ndarray
+    """(rows, width)"""
+    probs: np.ndarray
+    """(rows, width) bfloat16"""
+    outputs: np.ndarray
+    """(rows, head)"""
+
+
+class Backward(NamedTuple):
+    """Backward's; `block`, `copied` and `queries` are as in `Forward`."""
+
+    block: int
+    copied: np.ndarray
+    queries: np.ndarray
+    dy: np.ndarray
+    """(rows, head) bfloat16"""
+    q_turned: Matrix
+    """Q^T: (head, rows / 2 words)."""
+    dy_turned: Matrix
+    keys: Panels
+    """K^T"""
+    values: Panels
+    """V^T"""
+    keys_down: Panels
+    """K"""
+    probs: np.ndarray
+    """(rows, width): S, then P."""
+    dprobs: np.ndarray
+    """(rows, width)"""
+    dscores: np.ndarray
+    """(rows, width) bfloat16"""
+    p_down: Panels
+    """P after dropout: (width / SIDE, rows / 2 words, SIDE)."""
+    ds_down: Panels
+    dk: np.ndarray
+    """(head, width): the sum's transpose."""
+    dv: np.ndarray
 
 
 @inner
@@ -113,6 +151,44 @@ def rounded(scratch, start, n_rows, n_columns):
 
 
 @inner
+def forward_arrays(scratch, at):
+    base = np.int64(scratch.ctypes.data)
+    return Forward(
+        base + WORD * at.block,
+        rounded(scratch, at.copied, at.width, at.head),
+        rounded(scratch, at.queries, at.rows, at.head),
+        Panels(base + WORD * at.keys_across, at.head // 2),
+        Panels(base + WORD * at.down, at.width // 2),
+        numbers(scratch, at.scores, at.rows, at.width + LANES),
+        rounded(scratch, at.rounded, at.rows, at.width + 2 * LANES),
+        numbers(scratch, at.outputs, at.rows, at.head + LANES),
+    )
+
+
+@inner
+def backward_arrays(scratch, at):
+    base = np.int64(scratch.ctypes.data)
+    return Backward(
+        base + WORD * at.block,
+        rounded(scratch, at.copied, at.width, at.head),
+        rounded(scratch, at.queries, at.rows, at.head),
+        rounded(scratch, at.dy, at.rows, at.head),
+        Matrix(base + WORD * at.q_turned, WORD * at.rows // 2),
+        Matrix(base + WORD * at.dy_turned, WORD * at.rows // 2),
+        Panels(base + WORD * at.keys_across, at.head // 2),
+        Panels(base + WORD * at.values_across, at.head // 2),
+        Panels(base + WORD * at.down, at.width // 2),
+        numbers(scratch, at.scores, at.rows, at.width + LANES),
+        numbers(scratch, at.dprobs, at.rows, at.width + LANES),
+        rounded(scratch, at.rounded, at.rows, at.width + 2 * LANES),
+        Panels(base + WORD * at.p_down, at.rows // 2),
+        Panels(base + WORD * at.ds_down, at.rows // 2),
+        numbers(scratch, at.dk, at.head, at.width),
+        numbers(scratch, at.dv, at.head, at.width),
+    )
+
+
+@inner
 def at_row(array, row, column):
     """The address of a number, with the distance of rows."""
     size = array.itemsize
@@ -120,9 +196,9 @@ def at_row(array, row, column):
 
 
 @inner
-def further(matrix, rows):
-    """The same, from so many rows on."""
-    return Matrix(matrix.at + rows * matrix.stride, matrix.stride)
+def below(x, rows):
+    """The same matrix, from so many rows on."""
+    return Matrix(x.at + rows * x.stride, x.stride)
 
 
 @inner
@@ -140,14 +216,12 @@ def operand_rows(x, first, last, column, K, spare):
 
 @inner
 def rounded_rows(x, first, last, column, K, spare):
-    """The same of a float32 array, rounded."""
+    """The same of a float32 array, rounded into `spare`."""
     for i in range(round_up(last - first, SIDE)):
         to = spare[i]
-        if first + i < last:
-            write_row(to, x[first + i, column : column + K], ONE)
-            to[K:] = np.uint16(0)
-        else:
-            to[:] = np.uint16(0)
+        n = K if first + i < last else 0
+        write_row(to, x[first + i, column : column + n], ONE)
+        to[n:] = np.uint16(0)
     return at_row(spare, 0, 0)
 
 
@@ -163,21 +237,20 @@ def write_row(target, row, factor):
 
 
 @inner
-def pack_across(target, x, n_rows, n_words):
-    """Panels, at an address, to multiply by x^T: words along x's rows."""
+def pack_across(panels, x, n_rows):
+    """Panels to multiply by x^T: words along x's rows."""
     for row in range(0, n_rows, LANES):
-        for k in range(0, n_words, LANES):
-            to = target + LINE * (row // SIDE * n_words + k) + WORD * (row % SIDE)
+        for k in range(0, panels.n_words, LANES):
+            to = panels.at + LINE * (row // SIDE * panels.n_words + k) + WORD * (row % SIDE)
             transpose_block(to, LINE, x.at + row * x.stride + WORD * k, x.stride)
 
 
 @inner
-def pack_down(target, x, n_rows, n_columns):
-    """Panels, at an address, to multiply by x: words down x's columns."""
-    n_words = n_rows // 2
+def pack_down(panels, x, n_columns):
+    """Panels to multiply by x: words down x's columns."""
     for column in range(0, n_columns, SIDE):
-        to = target + WORD * column * n_words
-        merge(to, Matrix(x.at + NUMBER * column, x.stride), 0, n_rows, n_words)
+        to = panels.at + WORD * column * panels.n_words
+        merge(to, Matrix(x.at + NUMBER * column, x.stride), 0, 2 * panels.n_words, panels.n_words)
 
 
 @inner
@@ -187,3 +260,17 @@ def turn(target, x, n_rows, n_columns):
         for column in range(0, n_columns, LANES):
             to = target.at + column * target.stride + WORD * (row // 2)
             transpose_pairs(to, target.stride, x.at + row * x.stride + NUMBER * column, x.stride)
+
+
+@inner
+def write_turned(out, sums, row, column, size, spare):
+    """out (S, K) at a row and column = the sums' transpose; `spare` is a block for what is none of out's."""
+    S, K = size
+    for n in range(0, S, LANES):
+        for m in range(0, K, LANES):
+            to, source, block = at_row(out, row + n, column + m), at_row(sums, m, n), Matrix(spare, LINE)
+            if n + LANES <= S and m + LANES <= K:
+                transpose_block(to.at, to.stride, source.at, source.stride)
+            else:
+                transpose_block(block.at, block.stride, source.at, source.stride)
+                copy(to, block, min(LANES, S - n), min(LANES, K - m))
