@@ -4,10 +4,6 @@ Forward writes rows of bfloat16: the numerators of the probabilities, as the out
 later. Backward goes along two rows at a time, whose numbers that stand below each other are one word of a
 panel (see `amx`). Rows are whole panels of `SIDE` columns; what a query does not see counts as zero, whatever
 stands there. A mask of dropout is drawn where it is needed, a vector at a time.
-
-$$e^x = 2^n 2^r,\qquad n = \operatorname{round}(x/\ln2),\quad r = x/\ln2 - n$$
-
-A polynomial of degree 5 gives $2^r$ to $10^{-7}$ of itself: float32's rounding.
 """
 
 import math
@@ -19,88 +15,26 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from handgrad import counted
-from handgrad.kernels.amx import SIDE
+from handgrad.kernels.amx import LINE, SIDE
 from handgrad.kernels.attention import n_seen
 from handgrad.kernels.jit import inner
 from handgrad.kernels.machine import LANES
-from handgrad.kernels.products_bfloat16 import LINE
+from handgrad.kernels.softmax_steps import INVERSE_LN2, ZERO, emit_exp2, emit_kept, emit_seen, keep_where
 from handgrad.kernels.vector import (
-    I32,
     VECTOR,
-    WORDS,
     at_address,
     combined,
     counted_loop,
     i64,
     load_vector,
-    multiply_adder,
     same,
     splat,
     sum_of,
 )
 from handgrad.kernels.vector_bfloat16 import emit_halves, in_words, part_of, store_halves
 
-ZERO = same(VECTOR, 0.0)
 NOTHING = same(VECTOR, -math.inf)
 NONE, ONE = np.float32(0.0), np.float32(1.0)
-INVERSE_LN2 = np.float32(1.0 / math.log(2.0))
-LOWEST = -127.0
-"""2^LOWEST as computed is 0."""
-MAGIC = 1.5 * 2.0**23 + 127
-"""A small number added to this is rounded to a whole one, n: the last bits become n + 127, as in 2^n."""
-POLYNOMIAL = np.polynomial.Chebyshev.interpolate(np.exp2, 5, [-0.5, 0.5]).convert(
-    kind=np.polynomial.Polynomial
-)
-LANE_NUMBERS = ir.Constant(WORDS, list(range(LANES)))
-
-
-def emit_exp2(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """2^x of a vector of numbers up to 0; a NaN stays one."""
-    multiply_add = multiply_adder(builder)
-    x = builder.select(builder.fcmp_ordered("<", x, same(VECTOR, LOWEST)), same(VECTOR, LOWEST), x)
-    shifted = builder.fadd(x, same(VECTOR, MAGIC))
-    r = builder.fsub(x, builder.fsub(shifted, same(VECTOR, MAGIC)))
-    *rest, result = (same(VECTOR, float(np.float32(c))) for c in POLYNOMIAL.coef)
-    for coefficient in reversed(rest):
-        result = multiply_add(result, r, coefficient)
-    power = builder.shl(builder.bitcast(shifted, WORDS), same(WORDS, 23))
-    return builder.fmul(result, builder.bitcast(power, VECTOR))
-
-
-def _half_mixed(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """One mixing of `random.draw`, without its first and its last step: x ^ (x >> 16)."""
-    x = builder.mul(x, same(WORDS, counted.FIRST))
-    return builder.mul(_with_upper(builder, x, 15), same(WORDS, counted.SECOND))
-
-
-def _with_upper(builder: ir.IRBuilder, x: ir.Value, bits: int) -> ir.Value:
-    return builder.xor(x, builder.lshr(x, same(x.type, bits)))
-
-
-def _kept(builder: ir.IRBuilder, index: ir.Value, dropping: ir.Value) -> ir.Value:
-    """Whether `dropout.factor` keeps LANES numbers, the first of which has this index.
-
-    x ^ (x >> 16) undoes itself: where the first mixing's last step meets the second one's first, that of
-    the key's half is left. The 24 bits drawn are compared where they stand, as the upper ones of 32.
-    """
-    low, high, limit = (builder.extract_value(dropping, i) for i in range(3))
-    golden = ir.Constant(I32, counted.GOLDEN)
-    first = builder.add(builder.mul(builder.trunc(index, I32), golden), low)
-    steps = ir.Constant(WORDS, [i * counted.GOLDEN % (1 << 32) for i in range(LANES)])
-    x = _half_mixed(builder, _with_upper(builder, builder.add(splat(builder, first), steps), 16))
-    x = _half_mixed(builder, builder.xor(x, splat(builder, _with_upper(builder, high, 16))))
-    limit = splat(builder, builder.shl(limit, ir.Constant(I32, 8)))
-    return builder.icmp_unsigned(">=", _with_upper(builder, x, 16), limit)
-
-
-def _seen(builder: ir.IRBuilder, column: ir.Value, n: ir.Value) -> ir.Value:
-    """Which of LANES columns, from this one on, are among the first n."""
-    return builder.icmp_signed("<", LANE_NUMBERS, splat(builder, builder.trunc(builder.sub(n, column), I32)))
-
-
-def _where(builder: ir.IRBuilder, condition: ir.Value, x: ir.Value) -> ir.Value:
-    return builder.select(condition, x, ZERO)
 
 
 def _at(builder: ir.IRBuilder, address: ir.Value, column: ir.Value, size: int) -> ir.Value:
@@ -146,7 +80,7 @@ def largest(typing_context: Any, row: Any, n_panels: Any, n: Any) -> Any:
 
         def step(column: ir.Value, at: ir.Value, tops: list[ir.Value]) -> list[ir.Value]:
             x = load_vector(builder, _at(builder, row, column, 4))
-            return [larger(builder.select(_seen(builder, column, n), x, NOTHING), tops[0])]
+            return [larger(builder.select(emit_seen(builder, column, n), x, NOTHING), tops[0])]
 
         (top,) = _along(builder, n_panels, i64(0), LANES, [NOTHING], step)
         return combined(builder, top, larger)
@@ -168,10 +102,10 @@ def _exponentials(with_dropout: bool) -> Any:
                     here = builder.add(column, i64(i * LANES))
                     x = load_vector(builder, _at(builder, source, here, 4))
                     e = emit_exp2(builder, builder.fmul(builder.fsub(x, top), scale))
-                    e = _where(builder, _seen(builder, here, n), e)
+                    e = keep_where(builder, emit_seen(builder, here, n), e)
                     total = builder.fadd(total, e)
                     if with_dropout:
-                        e = _where(builder, _kept(builder, builder.add(args[3], here), args[4]), e)
+                        e = keep_where(builder, emit_kept(builder, builder.add(args[3], here), args[4]), e)
                     met.append(e)
                 store_halves(builder, emit_halves(builder, *met), _at(builder, target, column, 2))
                 return [total]
@@ -200,16 +134,16 @@ def _finding(with_dropout: bool) -> Any:
                     top, z = rest[2 * i : 2 * i + 2]
                     s, dp = load_vector(builder, s_at), load_vector(builder, dp_at)
                     e = emit_exp2(builder, builder.fmul(builder.fsub(s, top), scale))
-                    seen = _seen(builder, column, places[3 * i + 2])
-                    p = _where(builder, seen, builder.fmul(e, z))
+                    seen = emit_seen(builder, column, places[3 * i + 2])
+                    p = keep_where(builder, seen, builder.fmul(e, z))
                     _store(builder, p, s_at)
                     met.append(p)
                     if with_dropout:
-                        kept = _kept(builder, builder.add(first_index[i], column), args[4])
-                        met[i] = _where(builder, kept, builder.fmul(p, factor))
-                        dp = _where(builder, kept, builder.fmul(dp, factor))
+                        kept = emit_kept(builder, builder.add(first_index[i], column), args[4])
+                        met[i] = keep_where(builder, kept, builder.fmul(p, factor))
+                        dp = keep_where(builder, kept, builder.fmul(dp, factor))
                         _store(builder, dp, dp_at)
-                    sums[i] = builder.fadd(sums[i], _where(builder, seen, builder.fmul(p, dp)))
+                    sums[i] = builder.fadd(sums[i], keep_where(builder, seen, builder.fmul(p, dp)))
                 store_halves(builder, in_words(builder, emit_halves(builder, *met)), builder.add(words, at))
                 return sums
 
@@ -255,7 +189,7 @@ def differentiate(typing_context: Any, rows: Any, targets: Any, panels: Any, num
             for i in range(2):
                 p, dp = (load_vector(builder, _at(builder, x, column, 4)) for x in places[3 * i : 3 * i + 2])
                 ds = builder.fmul(builder.fmul(p, builder.fsub(dp, sums[i])), scale)
-                found.append(_where(builder, _seen(builder, column, places[3 * i + 2]), ds))
+                found.append(keep_where(builder, emit_seen(builder, column, places[3 * i + 2]), ds))
             halves = emit_halves(builder, *found)
             for i, target in enumerate(targets):
                 store_halves(builder, part_of(builder, halves, i), _at(builder, target, column, 2))
