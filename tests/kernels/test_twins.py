@@ -268,6 +268,22 @@ def test_large_scores_neither_overflow_nor_vanish(twins, rng):
     assert_close(actual, side_by_side(y), roundings=3000)  # the scores themselves are rounded at 1,000
 
 
+@pytest.mark.parametrize("kernels", [FLOAT32, BFLOAT16])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_that_are_not_finite_do_not_reach_what_a_query_does_not_see(kernels, dropout, rng):
+    """A query's dP overflows, though it and all it meets are finite: dS is NaN, but for masked keys."""
+    twins = Twins(Workspace(Arena(1 << 16), aligned(64), kernels))
+    q, k, v = (rng.normal(size=(1, 40, 4)).astype(np.float32) for _ in range(3))
+    settings = {"dropout": dropout, "rng": Counted(5)}
+    y, kept = twins.attention.forward(q, k, v, n_heads=1, n_kv_heads=1, **settings)
+    dy = np.ones_like(y)
+    dy[0, 8] = 3e38 * np.sign(v[0, 8])
+    dq, dk, dv = twins.attention.backward(dy, kept)
+    assert np.isnan(dq[0, 8]).all()
+    for gradient in (np.delete(dq, 8, axis=1), dk[:, 9:], dv[:, 9:]):
+        assert np.isfinite(gradient).all()
+
+
 @settings(max_examples=25, deadline=None)
 @given(M=sizes, D=st.integers(1, 200), centred=st.booleans(), mean=st.sampled_from([0.0, 1000.0]))
 def test_norms_of_any_shape(M, D, centred, mean):
