@@ -23,6 +23,7 @@ from handgrad.kernels.attention_panels import (
     at_row,
     backward_arrays,
     below,
+    copy_numbers,
     forward_arrays,
     operand_rows,
     pack_across,
@@ -30,13 +31,13 @@ from handgrad.kernels.attention_panels import (
     places,
     rounded_rows,
     turn,
-    write_row,
     write_turned,
 )
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.products_bfloat16 import CONFIG, WORD, block_over_edge
+from handgrad.kernels.products_bfloat16 import CONFIG, NUMBER, WORD
 from handgrad.kernels.softmax_bfloat16 import softmax_backward, softmax_forward
+from handgrad.kernels.vector_bfloat16 import round_along, scale_along
 
 OPERAND: type = np.uint16
 """Of what attention reads and writes."""
@@ -84,7 +85,9 @@ def multiply(out, a, b, n_words, size, spare):
         if n_rows == SIDE and n_columns - n >= SIDE:
             block_at(to, NOTHING, a, panel, n_words)
         else:
-            block_over_edge(to, NOTHING, a, panel, n_words, n_rows, min(SIDE, n_columns - n), spare)
+            block = Matrix(spare, LINE)
+            block_at(block, NOTHING, a, panel, n_words)
+            copy_numbers(to, block, n_rows, min(SIDE, n_columns - n))
 
 
 @inner
@@ -106,10 +109,14 @@ def multiply_down(out, rows, panels, group, heads, width, spare):
 @inner
 def write(y, outputs, sums, group, heads, dropping):
     """y of these queries: outputs by the sum of each row's exponentials, and by dropout's factor."""
-    K = heads.d_head
+    K, rounds = heads.d_head, y.itemsize == NUMBER
     for i in range(group.n_rows):
-        row, z = y[group.row + i], sums[group.head * group.T + group.first + i, 1]
-        write_row(row[group.column : group.column + K], outputs[i, :K], z * dropping.scale)
+        to, row = at_row(y, group.row + i, group.column).at, at_row(outputs, i, 0).at
+        factor = sums[group.head * group.T + group.first + i, 1] * dropping.scale
+        if rounds:
+            round_along(to, row, K, K, factor)
+        else:
+            scale_along(to, row, K, K, factor)
 
 
 @inner

@@ -9,10 +9,9 @@ from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, shared
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.products_bfloat16 import BLOCK, CONFIG, NUMBER, WORD, copy, merge
-from handgrad.kernels.rounding import number_for
+from handgrad.kernels.products_bfloat16 import BLOCK, CONFIG, NUMBER, WORD, merge
 from handgrad.kernels.vector import transpose_block, transpose_pairs
-from handgrad.kernels.vector_bfloat16 import round_along
+from handgrad.kernels.vector_bfloat16 import copy_along, round_along, scale_along
 
 QUERIES = 128
 """Queries at a time, at most: what to tune."""
@@ -204,36 +203,30 @@ def below(x, rows):
 @inner
 def operand_rows(x, first, last, column, K, spare):
     """Rows `first` to `last` of one head of an operand, filled up to tiles: where they lie, or in `spare`."""
+    source, to = at_row(x, first, column), at_row(spare, 0, 0)
     if K % SIDE == 0 and (last - first) % SIDE == 0:
-        return at_row(x, first, column)
+        return source
     for i in range(round_up(last - first, SIDE)):
-        to = spare[i]
-        to[:] = np.uint16(0)
-        if first + i < last:
-            to[:K] = x[first + i, column : column + K]
-    return at_row(spare, 0, 0)
+        n = K if first + i < last else 0
+        copy_along(below(to, i).at, below(source, i).at, n, spare.shape[1], ONE)
+    return to
 
 
 @inner
 def rounded_rows(x, first, last, column, K, spare):
     """The same of a float32 array, rounded into `spare`."""
+    source, to = at_row(x, first, column), at_row(spare, 0, 0)
     for i in range(round_up(last - first, SIDE)):
-        to = spare[i]
         n = K if first + i < last else 0
-        write_row(to, x[first + i, column : column + n], ONE)
-        to[n:] = np.uint16(0)
-    return at_row(spare, 0, 0)
+        round_along(below(to, i).at, below(source, i).at, n, spare.shape[1], ONE)
+    return to
 
 
 @inner
-def write_row(target, row, factor):
-    """target = factor row, as target holds it."""
-    whole = 0
-    if target.itemsize == NUMBER:
-        whole = row.size // SIDE * SIDE
-        round_along(target.ctypes.data, row.ctypes.data, whole, factor)
-    for j in range(whole, row.size):
-        target[j] = number_for(target, row[j] * factor)
+def copy_numbers(to, source, n_rows, n_columns):
+    """Copy float32 numbers."""
+    for i in range(n_rows):
+        scale_along(below(to, i).at, below(source, i).at, n_columns, n_columns, ONE)
 
 
 @inner
@@ -273,4 +266,4 @@ def write_turned(out, sums, row, column, size, spare):
                 transpose_block(to.at, to.stride, source.at, source.stride)
             else:
                 transpose_block(block.at, block.stride, source.at, source.stride)
-                copy(to, block, min(LANES, S - n), min(LANES, K - m))
+                copy_numbers(to, block, min(LANES, S - n), min(LANES, K - m))
