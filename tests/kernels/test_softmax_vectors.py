@@ -1,4 +1,4 @@
-"""Vectors of softmax between tiles: exponentials, rounding to bfloat16, and the mask of dropout."""
+"""Vectors of attention on tiles: exponentials, rounding to bfloat16, the mask of dropout, parts of rows."""
 
 import numpy as np
 import pytest
@@ -94,3 +94,32 @@ def test_vectors_keep_what_dropout_keeps(rate, rng):
     n = 1 << 14
     kept = vectors(emit_kept, 0, np.empty(n, np.float32), np.float32, dropping)
     np.testing.assert_array_equal(kept, factors(n, dropping))
+
+
+@pytest.mark.parametrize(
+    ("along", "kind", "found"),
+    [
+        ("copy_along", np.uint16, lambda x: x),
+        ("scale_along", np.float32, lambda x: x * np.float32(3)),
+        (
+            "round_along",
+            np.float32,
+            lambda x: (rounded(x * np.float32(3)).astype(np.float32)).view(np.uint32) >> 16,
+        ),
+    ],
+)
+@pytest.mark.parametrize("n", [0, 1, LANES - 1, LANES, 2 * LANES + 3])
+@pytest.mark.parametrize("zeros", [0, 1, LANES])
+def test_rows_of_any_width_are_moved_with_nothing_beyond_them(along, kind, found, n, zeros, rng):
+    x = rng.integers(1, 1000, size=n + 3 * LANES).astype(kind)
+    y = np.full(n + 3 * LANES, 7, np.float32 if along == "scale_along" else np.uint16)
+    move = getattr(vector_bfloat16, along)
+
+    @njit
+    def run(y, x, n, width):
+        move(y.ctypes.data, x.ctypes.data, n, width, np.float32(3))
+
+    run(y, x, n, n + zeros)
+    np.testing.assert_array_equal(y[:n], found(x[:n]))
+    assert not y[n : n + zeros].any()
+    assert np.all(y[n + zeros :] == 7)
