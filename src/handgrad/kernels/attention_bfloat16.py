@@ -37,7 +37,7 @@ from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.products_bfloat16 import CONFIG, NUMBER, WORD
 from handgrad.kernels.softmax_bfloat16 import softmax_backward, softmax_forward
-from handgrad.kernels.vector_bfloat16 import round_along, scale_along
+from handgrad.kernels.vector_rows import round_along, scale_along
 
 OPERAND: type = np.uint16
 """Of what attention reads and writes."""

@@ -19,7 +19,7 @@ from handgrad.kernels.amx import LINE, SIDE
 from handgrad.kernels.attention import n_seen
 from handgrad.kernels.jit import inner
 from handgrad.kernels.machine import LANES
-from handgrad.kernels.softmax_steps import INVERSE_LN2, ZERO, emit_exp2, emit_kept, emit_seen, keep_where
+from handgrad.kernels.softmax_steps import INVERSE_LN2, ZERO, emit_exp2, emit_kept, keep_where
 from handgrad.kernels.vector import (
     VECTOR,
     at_address,
@@ -32,6 +32,7 @@ from handgrad.kernels.vector import (
     sum_of,
 )
 from handgrad.kernels.vector_bfloat16 import emit_halves, in_words, part_of, store_halves
+from handgrad.kernels.vector_rows import among_first
 
 NOTHING = same(VECTOR, -math.inf)
 NONE, ONE = np.float32(0.0), np.float32(1.0)
@@ -80,7 +81,7 @@ def largest(typing_context: Any, row: Any, n_panels: Any, n: Any) -> Any:
 
         def step(column: ir.Value, at: ir.Value, tops: list[ir.Value]) -> list[ir.Value]:
             x = load_vector(builder, _at(builder, row, column, 4))
-            return [larger(builder.select(emit_seen(builder, column, n), x, NOTHING), tops[0])]
+            return [larger(builder.select(among_first(builder, column, n), x, NOTHING), tops[0])]
 
         (top,) = _along(builder, n_panels, i64(0), LANES, [NOTHING], step)
         return combined(builder, top, larger)
@@ -102,7 +103,7 @@ def _exponentials(with_dropout: bool) -> Any:
                     here = builder.add(column, i64(i * LANES))
                     x = load_vector(builder, _at(builder, source, here, 4))
                     e = emit_exp2(builder, builder.fmul(builder.fsub(x, top), scale))
-                    e = keep_where(builder, emit_seen(builder, here, n), e)
+                    e = keep_where(builder, among_first(builder, here, n), e)
                     total = builder.fadd(total, e)
                     if with_dropout:
                         e = keep_where(builder, emit_kept(builder, builder.add(args[3], here), args[4]), e)
@@ -134,7 +135,7 @@ def _finding(with_dropout: bool) -> Any:
                     top, z = rest[2 * i : 2 * i + 2]
                     s, dp = load_vector(builder, s_at), load_vector(builder, dp_at)
                     e = emit_exp2(builder, builder.fmul(builder.fsub(s, top), scale))
-                    seen = emit_seen(builder, column, places[3 * i + 2])
+                    seen = among_first(builder, column, places[3 * i + 2])
                     p = keep_where(builder, seen, builder.fmul(e, z))
                     _store(builder, p, s_at)
                     met.append(p)
@@ -189,7 +190,7 @@ def differentiate(typing_context: Any, rows: Any, targets: Any, panels: Any, num
             for i in range(2):
                 p, dp = (load_vector(builder, _at(builder, x, column, 4)) for x in places[3 * i : 3 * i + 2])
                 ds = builder.fmul(builder.fmul(p, builder.fsub(dp, sums[i])), scale)
-                found.append(keep_where(builder, emit_seen(builder, column, places[3 * i + 2]), ds))
+                found.append(keep_where(builder, among_first(builder, column, places[3 * i + 2]), ds))
             halves = emit_halves(builder, *found)
             for i, target in enumerate(targets):
                 store_halves(builder, part_of(builder, halves, i), _at(builder, target, column, 2))

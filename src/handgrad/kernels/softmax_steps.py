@@ -1,4 +1,4 @@
-r"""What softmax does to one vector: exponentials, dropout's mask, and what is seen, as LLVM instructions.
+r"""What softmax does to one vector: exponentials and dropout's mask, as LLVM instructions.
 
 $$2^x = 2^n (1 + r p(r)),\qquad n = \operatorname{round}(x),\quad |r| = |x - n| \le \tfrac12$$
 
@@ -63,12 +63,6 @@ def emit_kept(builder: ir.IRBuilder, index: ir.Value, dropping: ir.Value) -> ir.
     x = _half_mixed(builder, builder.xor(x, splat(builder, _with_upper(builder, high, 16))))
     dropped = builder.sub(builder.shl(limit, ir.Constant(I32, 8)), ir.Constant(I32, 1))  # up to this number
     return builder.icmp_unsigned(">", _with_upper(builder, x, 16), splat(builder, dropped))
-
-
-def emit_seen(builder: ir.IRBuilder, column: ir.Value, n: ir.Value) -> ir.Value:
-    """Which of LANES columns, from this one on, are among the first n."""
-    lanes = ir.Constant(WORDS, list(range(LANES)))
-    return builder.icmp_signed("<", lanes, splat(builder, builder.trunc(builder.sub(n, column), I32)))
 
 
 def keep_where(builder: ir.IRBuilder, condition: ir.Value, x: ir.Value) -> ir.Value:

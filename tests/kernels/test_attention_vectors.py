@@ -5,7 +5,7 @@ import pytest
 from numba import njit, types
 from numba.extending import intrinsic
 
-from handgrad.kernels import vector_bfloat16
+from handgrad.kernels import vector_bfloat16, vector_rows
 from handgrad.kernels.dropout import Dropping, factor
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.random import threshold
@@ -113,7 +113,7 @@ def test_vectors_keep_what_dropout_keeps(rate, rng):
 def test_rows_of_any_width_are_moved_with_nothing_beyond_them(along, kind, found, n, zeros, rng):
     x = rng.integers(1, 1000, size=n + 3 * LANES).astype(kind)
     y = np.full(n + 3 * LANES, 7, np.float32 if along == "scale_along" else np.uint16)
-    move = getattr(vector_bfloat16, along)
+    move = getattr(vector_rows, along)
 
     @njit
     def run(y, x, n, width):
