@@ -6,7 +6,7 @@ of B (6, 7): four multiplications for four loads, each of which is used twice.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from handgrad.kernels import machine
 from handgrad.kernels.jit import inner
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.vector import bits, from_bits, load, prefetch_to_write, store
+from handgrad.kernels.vector import bits, from_bits, load, prefetch, prefetch_to_write, store
 
 SIDE = 32
 ZERO = np.float32(0.0)
@@ -25,8 +25,20 @@ WORDS = SIDE // 2
 """Words, of two numbers each, that one multiplication of tiles sums over."""
 ROW, LINE = 4 * WORDS, 4 * SIDE
 """Bytes of a row of a tile of A, and of a row of a panel of B."""
+CACHE_LINE = 64
 I8, I64, VOID = ir.IntType(8), ir.IntType(64), ir.VoidType()
 POINTER = I8.as_pointer()
+
+
+class Coming(NamedTuple):
+    """What is asked for while a block is multiplied, for later ones."""
+
+    c: int
+    """The address of a block of C, to be written."""
+    b: int
+    """The address of some of B."""
+    n_lines: int
+    """And how many cache lines of it."""
 
 
 def _tile_instruction(name: str, *tiles: int, with_address: bool = False) -> Any:
@@ -136,14 +148,40 @@ def _block_on_tiles(c, start, a, b, n_words):
 
 
 @inner
+def _ask_for_rows(address, stride, n_rows):
+    """Ask for `n_rows` rows of a block of C; the address of those that follow."""
+    for row in range(n_rows):
+        prefetch_to_write(address + row * stride)
+        prefetch_to_write(address + row * stride + CACHE_LINE)
+    return address + n_rows * stride
+
+
+@inner
+def _block_before_on_tiles(c, start, a, b, n_words, coming):
+    n_rows, n_lines = -(-SIDE * WORDS // n_words), -(-coming.n_lines * WORDS // n_words)
+    later, lines = coming.c, coming.b
+    if start.at == 0:
+        zero0()
+        zero1()
+        zero2()
+        zero3()
+    else:
+        _load_sums(start)
+    for k in range(0, n_words, WORDS):
+        later = _ask_for_rows(later, c.stride, n_rows)
+        for line in range(n_lines):
+            prefetch(lines + CACHE_LINE * line)
+        lines += CACHE_LINE * n_lines
+        _multiply(a.at + 4 * k, a.stride, b + LINE * k)
+    _store_sums(c)
+
+
+@inner
 def _add_block_on_tiles(c, a, b, n_words, coming):
     n_rows = -(-SIDE * WORDS // n_words)
     _load_sums(c)
     for k in range(0, n_words, WORDS):
-        for row in range(n_rows):
-            prefetch_to_write(coming + row * c.stride)
-            prefetch_to_write(coming + row * c.stride + 64)
-        coming += n_rows * c.stride
+        coming = _ask_for_rows(coming, c.stride, n_rows)
         _multiply(a + LINE * k, ROW, b + LINE * k)
     _store_sums(c)
 
@@ -186,6 +224,11 @@ def _block_without_tiles(c, start, a, b, n_words):
 
 
 @inner
+def _block_before_without_tiles(c, start, a, b, n_words, coming):
+    _block_without_tiles(c, start, a, b, n_words)
+
+
+@inner
 def _add_block_without_tiles(c, a, b, n_words, coming):
     for k in range(0, n_words, WORDS):
         _block_without_tiles(c, c, Matrix(a + LINE * k, ROW), b + LINE * k, WORDS)
@@ -200,6 +243,8 @@ block_at = _block_on_tiles if HAS_TILES else _block_without_tiles
 C, start and A are `Matrix`es, B is the address of a panel. A start at address 0 is zeros, one of stride 0 is
 the same row for all; it may be C.
 """
+block_before = _block_before_on_tiles if HAS_TILES else _block_before_without_tiles
+"""The same, and what is `Coming` is prefetched meanwhile."""
 add_block = _add_block_on_tiles if HAS_TILES else _add_block_without_tiles
 """C (32, 32) += A (32, words) @ B (words, 32) for an A that lies in pieces of 32 rows of 16 words each.
 

@@ -15,7 +15,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handgrad.kernels.amx import LINE, NOTHING, ROW, SIDE, WORDS, add_block, block_at, configure, finish
+from handgrad.kernels.amx import (
+    CACHE_LINE,
+    LINE,
+    NOTHING,
+    ROW,
+    SIDE,
+    WORDS,
+    Coming,
+    add_block,
+    block_at,
+    block_before,
+    configure,
+    finish,
+)
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES
@@ -38,6 +51,8 @@ class Blocks(NamedTuple):
 
     words: int
     """Of the summed axis, in a panel of B."""
+    left: int
+    """Bytes of A's rows that stay in the second cache while panels of B pass by."""
     sum_rows: int
     """Rows of X and dY that a weight's gradient sums."""
     columns: int
@@ -48,7 +63,7 @@ class Blocks(NamedTuple):
     """Columns from a block of the gradient to the one to prefetch."""
 
 
-BLOCKS = Blocks(words=1024, sum_rows=512, columns=768, sum_words=128, ahead=2 * SIDE)
+BLOCKS = Blocks(words=1024, left=768 << 10, sum_rows=512, columns=768, sum_words=128, ahead=2 * SIDE)
 BLOCK, CONFIG = SIDE * SIDE, 16
 """32-bit numbers of scratch for one block of C, and for the tiles' configuration."""
 SUM_WORDS = BLOCKS.sum_rows // 2
@@ -174,26 +189,35 @@ def affine(out, a, panels, bias, add, scratch):
         copy(
             Matrix(edge.rows, stride), Matrix(a.ctypes.data + (M - n_last) * stride, stride), n_last, n_words
         )
-    for m in range(0, M, SIDE):  # so few rows of A stay in the first cache while panels pass by
-        n_rows = min(SIDE, M - m)
-        left = a.ctypes.data + m * stride if n_rows == SIDE else edge.rows
-        for k in range(0, n_words, BLOCKS.words):
-            n_steps = min(BLOCKS.words, n_words - k)
-            rows = Matrix(left + WORD * k, stride)
+    for k in range(0, n_words, BLOCKS.words):
+        n_steps = min(BLOCKS.words, n_words - k)
+        height = max(1, BLOCKS.left // (WORD * n_steps * SIDE)) * SIDE
+        for first in range(0, M, height):
+            last = min(M, first + height)
+            # The panel that follows is asked for in equal parts, unless earlier rows have read it.
+            n_lines = -(-LINE * n_steps // CACHE_LINE * SIDE // (last - first)) if first == 0 else 0
             for panel in range(panels.shape[0]):
                 n = panel * SIDE
                 n_columns = min(SIDE, N - n)
                 b = panels.ctypes.data + LINE * (panel * n_words + k)
-                c = Matrix(out.ctypes.data + 4 * (m * N + n), 4 * N)
-                start = NOTHING
-                if add or k > 0:
-                    start = c
-                elif bias.size:
-                    start = Matrix(bias.ctypes.data + 4 * n, 0)
-                if n_rows == SIDE and n_columns == SIDE:
-                    block_at(c, start, rows, b, n_steps)
-                else:
-                    block_over_edge(c, start, rows, b, n_steps, n_rows, n_columns, edge.block)
+                following = b + LINE * n_words
+                for m in range(first, last, SIDE):
+                    n_rows = min(SIDE, M - m)
+                    rows = Matrix(
+                        (a.ctypes.data + m * stride if n_rows == SIDE else edge.rows) + WORD * k, stride
+                    )
+                    c = Matrix(out.ctypes.data + 4 * (m * N + n), 4 * N)
+                    start = NOTHING
+                    if add or k > 0:
+                        start = c
+                    elif bias.size:
+                        start = Matrix(bias.ctypes.data + 4 * n, 0)
+                    if n_rows == SIDE and n_columns == SIDE:
+                        coming = Coming(c.at + SIDE * c.stride, following, n_lines)
+                        block_before(c, start, rows, b, n_steps, coming)
+                    else:
+                        block_over_edge(c, start, rows, b, n_steps, n_rows, n_columns, edge.block)
+                    following += CACHE_LINE * n_lines
     finish()
 
 
