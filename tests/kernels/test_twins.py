@@ -381,7 +381,7 @@ def test_bfloat16_products_are_those_of_rounded_operands(M, K, N, seed):
     assert_close(db, DZ.sum(0))
 
 
-@pytest.mark.parametrize(("M", "K", "N"), [(600, 40, 33), (130, 65, 800), (301, 800, 70)])
+@pytest.mark.parametrize(("M", "K", "N"), [(600, 40, 33), (130, 65, 800), (301, 800, 70), (230, 2080, 40)])
 def test_bfloat16_products_longer_than_a_block(M, K, N, twins_bfloat16, rng):
     x, w, dz = single((rng.normal(size=(M, K)), rng.normal(size=(K, N)), rng.normal(size=(M, N))))
     z, saved = twins_bfloat16.linear.forward(x.copy(), weight(w, products_bfloat16))

@@ -33,8 +33,10 @@ from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.rounding import to_bfloat16
+from handgrad.kernels.panels_bfloat16 import WORD, pack, packed_shape, slice_rows
 from handgrad.kernels.vector import bits, from_bits, load, merge_rows, prefetch, store, transpose_pairs
+
+__all__ = ["add_column_sums", "add_gradient", "affine", "operand_shape", "pack", "packed_shape", "slice_rows"]
 
 DTYPE: type = np.uint32
 """Of panels: words of two numbers."""
@@ -42,8 +44,8 @@ BYTES = 4
 OPERAND: type = np.uint16
 TOKENS = 512
 """The most tokens in one part of a batch: each part adds to the whole gradient, so larger ones cost less."""
-NUMBER, WORD = 2, 4
-"""Bytes of a number, and of a word."""
+NUMBER = 2
+"""Bytes of a bfloat16 number."""
 
 
 class Blocks(NamedTuple):
@@ -73,71 +75,14 @@ SHIFT = np.uint32(16)
 ZERO = np.float32(0.0)
 
 
-def _words(n: int) -> int:
-    """Words for n numbers, whole tiles of them."""
-    return -(-n // SIDE) * WORDS
-
-
-def packed_shape(K: int, N: int) -> tuple[int, int, int]:
-    """The shape of a (K, N) weight's panels, in words."""
-    return -(-N // SIDE), _words(K), SIDE
-
-
 def operand_shape(M: int, K: int) -> tuple[int, int]:
     """The shape of an activation (M, K) as products read it."""
     return M, round_up(K, SIDE)
 
 
-def slice_rows(K: int) -> int:
-    """`pack` takes a multiple of so many rows of a (K, N) weight, or what is left of it: whole panels."""
-    return 64
-
-
 def scratch_size(K: int) -> int:
     """32-bit numbers that `affine` and `add_gradient` work in."""
-    return CONFIG + BLOCK + max(SIDE * _words(K), SUM_WORDS * 2 * BLOCKS.columns)
-
-
-@inner
-def word(first, second):
-    """Two numbers, rounded, as one word."""
-    return np.uint32(to_bfloat16(first)) | np.uint32(np.uint32(to_bfloat16(second)) << SHIFT)
-
-
-@inner
-def pair_rows(target, source, first, width):
-    """target[k, j] = rows 2k and 2k + 1 of column first + j; what is beyond the source's edges is zero."""
-    M, N = source.shape
-    n = max(0, min(width, N - first))
-    for k in range(target.shape[0]):
-        to = target[k]
-        if 2 * k + 1 < M:
-            upper, lower = source[2 * k, first : first + n], source[2 * k + 1, first : first + n]
-            for j in range(n):
-                to[j] = word(upper[j], lower[j])
-        elif 2 * k < M:
-            upper = source[2 * k, first : first + n]
-            for j in range(n):
-                to[j] = word(upper[j], ZERO)
-        else:
-            to[:n] = np.uint32(0)
-        to[n:width] = np.uint32(0)
-
-
-@kernel
-def pack(panels, transposed, weight, first, last):
-    """Rows `first`, a multiple of 32, to `last` of `weight` in its panels and in those of its transpose."""
-    N = weight.shape[1]
-    rows = weight[first:last]
-    n_words = (last - first + 1) // 2
-    for panel in range(panels.shape[0]):
-        pair_rows(panels[panel, first // 2 : first // 2 + n_words], rows, panel * SIDE, SIDE)
-    for row in range(first, last):
-        to = transposed[row // SIDE, :, row % SIDE]
-        for k in range(N // 2):
-            to[k] = word(weight[row, 2 * k], weight[row, 2 * k + 1])
-        if N % 2:
-            to[N // 2] = word(weight[row, N - 1], ZERO)
+    return CONFIG + BLOCK + max(SIDE * round_up(K, SIDE) // 2, SUM_WORDS * 2 * BLOCKS.columns)
 
 
 class Edge(NamedTuple):
