@@ -136,11 +136,11 @@ def affine(out, a, panels, bias, add, scratch):
         )
     for k in range(0, n_words, BLOCKS.words):
         n_steps = min(BLOCKS.words, n_words - k)
+        # Rows of A stay in the second cache, and a panel in the first, while the next panel is asked for.
         height = max(1, BLOCKS.left // (WORD * n_steps * SIDE)) * SIDE
         for first in range(0, M, height):
             last = min(M, first + height)
-            # The panel that follows is asked for in equal parts, unless earlier rows have read it.
-            n_lines = -(-LINE * n_steps // CACHE_LINE * SIDE // (last - first)) if first == 0 else 0
+            n_lines = -(-LINE * n_steps // CACHE_LINE * SIDE // (last - first))  # equal parts of a panel
             for panel in range(panels.shape[0]):
                 n = panel * SIDE
                 n_columns = min(SIDE, N - n)
@@ -148,9 +148,8 @@ def affine(out, a, panels, bias, add, scratch):
                 following = b + LINE * n_words
                 for m in range(first, last, SIDE):
                     n_rows = min(SIDE, M - m)
-                    rows = Matrix(
-                        (a.ctypes.data + m * stride if n_rows == SIDE else edge.rows) + WORD * k, stride
-                    )
+                    left = a.ctypes.data + m * stride if n_rows == SIDE else edge.rows
+                    rows = Matrix(left + WORD * k, stride)
                     c = Matrix(out.ctypes.data + 4 * (m * N + n), 4 * N)
                     start = NOTHING
                     if add or k > 0:
