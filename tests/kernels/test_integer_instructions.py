@@ -33,7 +33,7 @@ def run(guard, M, K, N):
     ones, nothing = guard.filled(np.ones(N)), np.empty(0, np.float32)
     products.affine(out, a, panels, ones, False, guard.new((products.scratch_size(K),)))
     products.affine(dx, b, transposed, nothing, False, guard.new((products.scratch_size(N),)))
-    products.add_gradient(dweight, a, b, guard.new((products.scratch_size(K),)))
+    products.add_gradient(dweight, a, b, True, guard.new((products.scratch_size(K),)))
     products.add_column_sums(dbias, b)
     guard.kept.clear()
     return b"".join(array.tobytes() for array in (out, dx, dweight, dbias))
@@ -100,7 +100,7 @@ matrix, operand, packed, vector = (
 of_affine = matrix, operand, packed, vector, types.boolean, vector
 for kernel, signature in (
     (products_int16.affine, of_affine),
-    (products_int16.add_gradient, (matrix, operand, operand, vector)),
+    (products_int16.add_gradient, (matrix, operand, operand, types.boolean, vector)),
 ):
     kernel.compile(signature)
     (code,) = kernel.inspect_asm().values()

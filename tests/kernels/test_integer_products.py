@@ -163,7 +163,9 @@ def test_the_largest_sums_do_not_overflow(sign):
     out = multiplied(operand(x), packed(weight)[0], N)
     np.testing.assert_allclose(out, sign * K, rtol=16 * ULP)
     dweight = np.zeros((K, N), np.float32)
-    products_int16.add_gradient(dweight, operand(x), operand(sign * np.ones((M, N), np.float32)), scratch())
+    products_int16.add_gradient(
+        dweight, operand(x), operand(sign * np.ones((M, N), np.float32)), True, scratch()
+    )
     np.testing.assert_allclose(dweight, sign * M, rtol=16 * ULP)
 
 
@@ -191,7 +193,7 @@ def test_a_gradient_is_as_near_as_its_scales_say_and_added(rng, M, K, N):
     a, b = operand(x), operand(dy)
     dweight, dbias = rng.normal(size=(K, N)).astype(np.float32), rng.normal(size=N).astype(np.float32)
     dweight_before, dbias_before = dweight.astype(float), dbias.astype(float)
-    products_int16.add_gradient(dweight, a, b, scratch())
+    products_int16.add_gradient(dweight, a, b, True, scratch())
     products_int16.add_column_sums(dbias, b)
     limit = gradient_bound(x, dy, a, b) + (4 + M / 256) * ULP * np.abs(dweight_before)
     assert (np.abs(dweight - dweight_before - x.T.astype(float) @ dy) <= limit).all()
@@ -217,7 +219,7 @@ def test_one_element_ten_thousand_times_its_row_keeps_the_bound(rng):
     x[3, 5], weight[7, 9], dy[11, 13] = 1e4, 1e4, 1e4
     a, b, (panels, _) = operand(x), operand(dy), packed(weight)
     out, dweight = multiplied(a, panels, 70), np.zeros_like(weight)
-    products_int16.add_gradient(dweight, a, b, scratch())
+    products_int16.add_gradient(dweight, a, b, True, scratch())
     limit = bound(of_rows(a, 600), of_columns(panels, 600, 70))
     assert (np.abs(out - x.astype(float) @ weight) <= limit).all()
     assert (np.abs(dweight - x.T.astype(float) @ dy) <= gradient_bound(x, dy, a, b)).all()
@@ -228,7 +230,7 @@ def test_rows_of_zeros_and_of_next_to_nothing_give_zeros(rng, tiny):
     x, weight, dy = inputs(rng, 5, 33, 34)
     x[2], weight[:, 4], dy[:, 6] = tiny, tiny, tiny
     out, dweight = multiplied(operand(x), packed(weight)[0], 34), np.zeros_like(weight)
-    products_int16.add_gradient(dweight, operand(x), operand(dy), scratch())
+    products_int16.add_gradient(dweight, operand(x), operand(dy), True, scratch())
     assert (out[2] == 0).all()
     assert (out[:, 4] == 0).all()
     assert (np.abs(dweight[:, 6]) <= 33 * HALF * np.abs(dy).max()).all()
@@ -246,7 +248,7 @@ def test_an_infinity_or_nan_is_never_a_quiet_number(rng, bad):
         a, b, (panels, transposed) = operand(x), operand(dy), packed(weight)
         out, dx = multiplied(a, panels, N), multiplied(b, transposed, K)
         dweight, dbias = np.zeros((K, N), np.float32), np.zeros(N, np.float32)
-        products_int16.add_gradient(dweight, a, b, scratch())
+        products_int16.add_gradient(dweight, a, b, True, scratch())
         products_int16.add_column_sums(dbias, b)
         is_bad = {
             "x": (out[13], dweight[17]),

@@ -68,7 +68,7 @@ dropping = types.NamedTuple((types.uint32, types.uint32, types.uint32, types.flo
 settings = floats, heads, dropping, vector
 for kernel, signature in (
     (products_bfloat16.affine, (floats, operand, words, vector, types.boolean, vector)),
-    (products_bfloat16.add_gradient, (floats, operand, operand, vector)),
+    (products_bfloat16.add_gradient, (floats, operand, operand, types.boolean, vector)),
     (attention_bfloat16.forward, (operand, floats, operand, operand, operand, *settings[1:])),
     (attention_bfloat16.backward, (*[floats] * 3, *[operand] * 3, floats, *settings)),
 ):

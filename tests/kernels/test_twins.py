@@ -391,6 +391,23 @@ def test_bfloat16_products_longer_than_a_block(M, K, N, twins_bfloat16, rng):
         assert_close(actual, expected)
 
 
+@pytest.mark.parametrize("kernels", OF.values(), ids=OF)
+def test_the_first_gradient_of_a_step_counts_for_what_was_there_before(kernels, rng):
+    made, twins = kernels.products, Twins(Workspace(Arena(1 << 16), aligned(64), kernels))
+    M, K, N = 600, 70, 40  # more than one block of rows, and edges
+    x, dz = single((rng.normal(size=(M, K)), rng.normal(size=(M, N))))
+    first, second, untouched = (weight(np.zeros((K, N), np.float32), made) for _ in range(3))
+    for stale in (second, untouched):
+        stale.sums[...] = np.nan
+        stale.is_zero = True
+    for each in (first, second):
+        for _ in range(2):  # the second one is added
+            _, saved = twins.linear.forward(x.copy(), each)
+            twins.linear.backward(dz, saved)
+    np.testing.assert_array_equal(second.gradient, first.gradient)
+    np.testing.assert_array_equal(untouched.gradient, 0)
+
+
 def test_a_gradient_of_whole_blocks_uses_all_of_its_scratch_and_nothing_beyond():
     made, blocks, K, beyond = products_bfloat16, products_bfloat16.BLOCKS, 33, 4096
     x, dz = (
@@ -400,7 +417,7 @@ def test_a_gradient_of_whole_blocks_uses_all_of_its_scratch_and_nothing_beyond()
     dweight, size = np.zeros((K, blocks.columns), np.float32), made.scratch_size(K)
     scratch = aligned(size + beyond)
     scratch[:] = np.nan
-    made.add_gradient(dweight, x, dz, scratch[:size])
+    made.add_gradient(dweight, x, dz, True, scratch[:size])
     assert np.isfinite(scratch[size - 1])
     assert np.isnan(scratch[size:]).all()
     np.testing.assert_array_equal(dweight, blocks.sum_rows)

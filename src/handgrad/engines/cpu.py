@@ -117,8 +117,8 @@ class Worker:
     """What one thread computes with."""
 
     workspace: Workspace
-    gradient: np.ndarray
     weights: Any
+    every_weight: tuple[Weight, ...]
     model: LanguageModel
 
     @property
@@ -225,16 +225,19 @@ class Training:
         seed = micro_batches.seed(rng)
 
         def run(worker: Worker, mine: list[slice]) -> list[float]:
-            worker.gradient[:] = 0.0
+            for weight in worker.every_weight:
+                weight.is_zero = True
             losses = []
             for part in mine:
                 worker.arena.reset()
-                weight = micro_batches.counted_share(targets, part)
+                share = micro_batches.counted_share(targets, part)
                 rng = None if seed is None else Counted(seed, part.start)
                 loss, _ = worker.model.loss_and_gradients(
-                    weight, worker.weights, token_ids[part], targets[part], rng=rng
+                    share, worker.weights, token_ids[part], targets[part], rng=rng
                 )
-                losses.append(weight * loss)
+                losses.append(share * loss)
+            for weight in worker.every_weight:
+                weight.settle()
             return losses
 
         losses = self._over_workers(run, parts)
@@ -321,8 +324,9 @@ class Training:
             _, panels, transposed = self._panels.get(name, (None, NONE, NONE))
             return Weight(value, gradients[name], panels, transposed)
 
-        names = iter([name for name, _ in tree.named_leaves(self.weights)])
-        weights = tree.map(lambda value: paired(next(names), value), self.weights)
+        every = tuple(paired(name, value) for name, value in tree.named_leaves(self.weights))
+        in_order = iter(every)
+        weights = tree.map(lambda value: next(in_order), self.weights)
         n_sequences = cpu_memory.micro_batch_sequences(self.config, batch_size, self.kernels.products)
         size = self.config, n_sequences * self.config.context_length, self.kernels
         measures = cpu_memory.arena_size, cpu_memory.passing_size, cpu_memory.entering_size
@@ -330,4 +334,4 @@ class Training:
         scratch = aligned(cpu_memory.scratch_size(self.config, self.kernels))
         workspace = Workspace(arena, scratch, self.kernels, passing, entering)
         model = LanguageModel(Transformer(self.config, Twins(workspace, self.config.norm_placement == "pre")))
-        return Worker(workspace, gradient, weights, model)
+        return Worker(workspace, weights, every, model)

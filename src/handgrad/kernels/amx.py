@@ -113,6 +113,17 @@ def _load_sums(c):
 
 
 @inner
+def _begin(start):
+    if start.at == 0:
+        zero0()
+        zero1()
+        zero2()
+        zero3()
+    else:
+        _load_sums(start)
+
+
+@inner
 def _store_sums(c):
     store0(c.at, c.stride)
     store1(c.at + 64, c.stride)
@@ -135,13 +146,7 @@ def _multiply(a, stride, b):
 
 @inner
 def _block_on_tiles(c, start, a, b, n_words):
-    if start.at == 0:
-        zero0()
-        zero1()
-        zero2()
-        zero3()
-    else:
-        _load_sums(start)
+    _begin(start)
     for k in range(0, n_words, WORDS):
         _multiply(a.at + 4 * k, a.stride, b + LINE * k)
     _store_sums(c)
@@ -160,13 +165,7 @@ def _ask_for_rows(address, stride, n_rows):
 def _block_before_on_tiles(c, start, a, b, n_words, coming):
     n_rows, n_lines = -(-SIDE * WORDS // n_words), -(-coming.n_lines * WORDS // n_words)
     later, lines = coming.c, coming.b
-    if start.at == 0:
-        zero0()
-        zero1()
-        zero2()
-        zero3()
-    else:
-        _load_sums(start)
+    _begin(start)
     for k in range(0, n_words, WORDS):
         later = _ask_for_rows(later, c.stride, n_rows)
         for line in range(n_lines):
@@ -177,9 +176,9 @@ def _block_before_on_tiles(c, start, a, b, n_words, coming):
 
 
 @inner
-def _add_block_on_tiles(c, a, b, n_words, coming):
+def _add_block_on_tiles(c, start, a, b, n_words, coming):
     n_rows = -(-SIDE * WORDS // n_words)
-    _load_sums(c)
+    _begin(start)
     for k in range(0, n_words, WORDS):
         coming = _ask_for_rows(coming, c.stride, n_rows)
         _multiply(a + LINE * k, ROW, b + LINE * k)
@@ -229,9 +228,9 @@ def _block_before_without_tiles(c, start, a, b, n_words, coming):
 
 
 @inner
-def _add_block_without_tiles(c, a, b, n_words, coming):
+def _add_block_without_tiles(c, start, a, b, n_words, coming):
     for k in range(0, n_words, WORDS):
-        _block_without_tiles(c, c, Matrix(a + LINE * k, ROW), b + LINE * k, WORDS)
+        _block_without_tiles(c, c if k > 0 else start, Matrix(a + LINE * k, ROW), b + LINE * k, WORDS)
 
 
 HAS_TILES = machine.AMX == "hardware"
@@ -246,7 +245,7 @@ the same row for all; it may be C.
 block_before = _block_before_on_tiles if HAS_TILES else _block_before_without_tiles
 """The same, and what is `Coming` is prefetched meanwhile."""
 add_block = _add_block_on_tiles if HAS_TILES else _add_block_without_tiles
-"""C (32, 32) += A (32, words) @ B (words, 32) for an A that lies in pieces of 32 rows of 16 words each.
+"""`block_at` for an A that lies in pieces of 32 rows of 16 words each.
 
 A and B are addresses; `coming` is that of a later block of C, which is prefetched meanwhile.
 """

@@ -188,8 +188,10 @@ def affine(out, a, panels, bias, add, scratch):
 
 
 @kernel
-def add_gradient(dweight, x, dy, scratch):
-    """dweight (K, N) += x (M, K)^T @ dy (M, N)."""
+def add_gradient(dweight, x, dy, add, scratch):
+    """dweight (K, N) += x (M, K)^T @ dy (M, N); without `add`, from zero."""
+    if not add:
+        dweight[:] = 0
     M, K = x.shape
     N = dy.shape[1]
     spare = room(scratch)

@@ -200,17 +200,20 @@ def turn(target, source, n_rows, spare):
 
 
 @inner
-def add_over_edge(c, a, b, n_words, n_rows, n_columns, spare):
+def add_over_edge(c, start, a, b, n_words, n_rows, n_columns, spare):
     """`add_block` for a block of which C has `n_rows` and `n_columns` only."""
     block = Matrix(spare, LINE)
-    copy(block, c, n_rows, n_columns)
-    add_block(block, a, b, n_words, spare)
+    begin = NOTHING
+    if start.at:
+        copy(block, start, n_rows, n_columns)
+        begin = block
+    add_block(block, begin, a, b, n_words, spare)
     copy(c, block, n_rows, n_columns)
 
 
 @kernel
-def add_gradient(dweight, x, dy, scratch):
-    """dweight (K, N) += X^T @ dY for the operands of x (M, K) and dy (M, N)."""
+def add_gradient(dweight, x, dy, add, scratch):
+    """dweight (K, N) += X^T @ dY for the operands of x (M, K) and dy (M, N); without `add`, from zero."""
     M, (K, N) = x.shape[0], dweight.shape
     configure(scratch[:CONFIG].view(np.uint8))
     spare = edges(scratch).block
@@ -245,10 +248,12 @@ def add_gradient(dweight, x, dy, scratch):
                         for n in range(n_first, n_last, SIDE):
                             b = right + panel * (n - n_first) + LINE * first
                             c = Matrix(dweight.ctypes.data + 4 * (k * N + n), 4 * N)
+                            start = c if add or m_first + first > 0 else NOTHING
                             if n_rows == SIDE and n + SIDE <= N:
-                                add_block(c, a, b, n_steps, c.at + 4 * BLOCKS.ahead)
+                                add_block(c, start, a, b, n_steps, c.at + 4 * BLOCKS.ahead)
                             else:
-                                add_over_edge(c, a, b, n_steps, n_rows, min(SIDE, N - n), spare)
+                                n_columns = min(SIDE, N - n)
+                                add_over_edge(c, start, a, b, n_steps, n_rows, n_columns, spare)
     finish()
 
 

@@ -107,8 +107,10 @@ def _pair_columns(target, at, stride, n_tokens, n_columns, zeros):
 
 
 @kernel
-def add_gradient(dweight, x, dy, scratch):
-    """dweight (K, N) += X^T @ dY; x and dy are the operands of X (M, K) and dY (M, N)."""
+def add_gradient(dweight, x, dy, add, scratch):
+    """dweight (K, N) += X^T @ dY for the operands of X (M, K) and dY (M, N); without `add`, from zero."""
+    if not add:
+        dweight[:] = 0
     K, N = dweight.shape
     M = x.shape[0]
     spare = room(scratch)

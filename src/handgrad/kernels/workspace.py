@@ -12,17 +12,35 @@ NONE = np.empty(0, np.float32)
 """Stands for an array that is not there."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Weight:
-    """A weight as the kernels use it."""
+    """A weight as the kernels use it.
+
+    Its gradient is added into. At the beginning of a step it counts as zero and is not written: the first
+    product overwrites it, which saves a pass over all weights.
+    """
 
     value: np.ndarray
-    gradient: np.ndarray
-    """Added into."""
+    sums: np.ndarray
+    """What `gradient` is kept in."""
     panels: np.ndarray
     """A matrix, packed for x @ W."""
     transposed: np.ndarray
     """And for dy @ W^T."""
+    is_zero: bool = False
+    """Whether the gradient counts as zero, whatever `sums` hold."""
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """`sums`, written with zeros if need be."""
+        self.settle()
+        return self.sums
+
+    def settle(self) -> None:
+        """Write zeros where the gradient counts as zero."""
+        if self.is_zero:
+            self.sums[...] = 0.0
+            self.is_zero = False
 
 
 @dataclass

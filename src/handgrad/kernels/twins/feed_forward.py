@@ -66,7 +66,7 @@ class FeedForwardTwin:
         dh, (ddown,) = linear.backward_of_several([(dy, down)])
         dz = workspace.passing_operand_or(dh)
         dalpha = self.activation.write_backward(dz, dh, act)
-        linear.add_gradient(up.weight.gradient, up.a, dz)
+        linear.add_gradient(up.weight, up.a, dz)
         if up.bias is not None:
             workspace.kernels.products.add_column_sums(up.bias.gradient, dz)
         dx = workspace.passing.take(*dy.shape)

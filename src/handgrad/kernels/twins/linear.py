@@ -42,7 +42,7 @@ class LinearTwin:
         dx = self.workspace.passing.take(*first.shape[:-1], weight.value.shape[0])
         for i, (dz, (a, weight, bias)) in enumerate(layers):
             d = self.workspace.passing_operand(dz)
-            self.add_gradient(weight.gradient, a, d)
+            self.add_gradient(weight, a, d)
             if bias is not None:
                 add_sums(bias.gradient, dz)
             gradients.append((weight.gradient, None if bias is None else bias.gradient))
@@ -56,10 +56,12 @@ class LinearTwin:
         kernels = self.workspace.kernels.products
         kernels.affine(rows(out), a, panels, bias, add, self.workspace.need(kernels.scratch_size(a.shape[1])))
 
-    def add_gradient(self, dweight: np.ndarray, a: np.ndarray, d: np.ndarray) -> None:
-        """dweight += x^T dz, for the operands of x and dz."""
+    def add_gradient(self, weight: Weight, a: np.ndarray, d: np.ndarray) -> None:
+        """The weight's gradient += x^T dz, for the operands of x and dz."""
         kernels = self.workspace.kernels.products
-        kernels.add_gradient(dweight, a, d, self.workspace.need(kernels.scratch_size(a.shape[1])))
+        scratch = self.workspace.need(kernels.scratch_size(a.shape[1]))
+        kernels.add_gradient(weight.sums, a, d, not weight.is_zero, scratch)
+        weight.is_zero = False
 
 
 def add_sums(gradient: np.ndarray, dy: np.ndarray) -> None:

@@ -71,7 +71,7 @@ class NextTokenLossTwin:
                 d = self.workspace.passing_operand(logits)
                 self.linear.product(rows(dx)[part], d, back)
                 left, right = (d, a[part]) if tied else (a[part], d)
-                self.linear.add_gradient(weight.gradient, left, right)
+                self.linear.add_gradient(weight, left, right)
                 if bias is not None:
                     add_sums(bias.gradient, logits)
         return np.float64(total / n_counted)

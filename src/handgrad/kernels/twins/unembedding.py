@@ -29,6 +29,6 @@ class UnembeddingTwin:
         self.workspace.passing.reset()
         dx = self.workspace.passing.take(*dz.shape[:-1], weight.value.shape[1])
         d = self.workspace.passing_operand(dz)
-        self.linear.add_gradient(weight.gradient, d, a)
+        self.linear.add_gradient(weight, d, a)
         self.linear.product(dx, d, weight.panels)
         return dx, weight.gradient
