@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jaxtyping import config as jaxtyping_config
 
 import handgrad
 from handgrad import engines, ops, tree
@@ -36,18 +35,10 @@ from handgrad.engines.xla.program import Batch, Program  # noqa: E402
 from handgrad.engines.xla.twins import Fused, FusedAttention, next_token_loss  # noqa: E402
 from handgrad.engines.xla.twins.attention import FormulaAttention  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 SMALL = {"vocab_size": 67, "context_length": 12, "n_layers": 2, "d_model": 24, "d_ff": 20}
 FUSED = Fused("xla", interpret=True)
 """All that a GPU would compute by kernels, by the same code on any device."""
-
-
-@pytest.fixture(autouse=True)
-def compiled_quickly(checked_shapes, monkeypatch):
-    """What is compiled here runs once and need not be fast. Traced arrays' shapes are JAX's to check."""
-    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache
