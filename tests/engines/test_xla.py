@@ -241,7 +241,7 @@ def test_gradients_of_a_batch_in_parts_are_those_of_the_whole(rng):
     exact = tree.map(lambda w: w.astype(np.float64), weights)
     expected, gradients = loss_and_gradients(config, exact, token_ids, targets)
     training = steps.Training(config, State(weights), OptimizerSettings(), plan=plan.Plan(5))
-    assert training._parts(token_ids).shape == (6, 1, 12)  # five do not divide six sequences: six parts
+    assert training._parts(token_ids, 0).shape == (6, 1, 12)  # five do not divide six sequences: six parts
     loss, found = training.loss_and_gradients(token_ids, targets)
     assert loss == pytest.approx(expected, rel=1e-6)
     assert_gradients_close(dict(tree.named_leaves(found)), gradients, 2e-5)
@@ -386,17 +386,17 @@ def formula_losses(config, batches):
 
 def test_a_batch_is_cut_where_memory_is_short_then_layers_are_computed_again(monkeypatch):
     config = PRESETS["gpt2"].replace(n_layers=24, dropout=0.0)
-    monkeypatch.setattr(device, "memory", lambda: None)
+    monkeypatch.setattr(device, "memory", lambda mesh: None)
     assert plan.choose(config, 8, "bfloat16") == plan.Plan(1, "scanned")
     chosen = []
     for gigabytes in (60, 20, 6):
-        monkeypatch.setattr(device, "memory", lambda n=gigabytes: int(n * 1e9))
+        monkeypatch.setattr(device, "memory", lambda mesh, n=gigabytes: int(n * 1e9))
         chosen.append(plan.choose(config, 8, "bfloat16"))
         needed = plan.predict(config, 8, "bfloat16", chosen[-1])
         assert needed.total - needed.process < gigabytes * 1e9
     assert chosen[0].n_parts < chosen[1].n_parts
     assert chosen[2].layers == "rematerialized"
-    monkeypatch.setattr(device, "memory", lambda: 10**9)
+    monkeypatch.setattr(device, "memory", lambda mesh: 10**9)
     with pytest.raises(
         UserError, match=r"needs \d\.\d GB on the device, one sequence at a time; it has 0\.9 GB"
     ):

@@ -30,6 +30,7 @@ class Shown(NamedTuple):
     preset: str | None = None
     engine: str = "cpu"
     precision: str = "auto"
+    mesh: str | None = None
     run: About | None = None
 
 
@@ -37,6 +38,9 @@ def info(
     run: Annotated[
         str, typer.Argument(help=f"The folder of a run or a model, or a preset: {', '.join(PRESETS)}.")
     ],
+    mesh: Annotated[
+        str | None, typer.Option(help="Devices for xla: memory is that of each. As in train.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of a table.")
     ] = False,
@@ -46,6 +50,8 @@ def info(
     Example: handgrad info runs/nano-1
     """
     what = _found(run)
+    if mesh is not None:
+        what = what._replace(engine="xla" if what.run is None else what.engine, mesh=mesh)
     cost = count(what.model)
     memory = _memory(what)
     if as_json:
@@ -68,18 +74,19 @@ def _found(name: str) -> Shown:
         return Shown(model_folder.model_config(config))
     about = runs.about(name)
     run = about.config
-    return Shown(run.model, run.recipe, run.preset, run.engine, run.precision, about)
+    return Shown(run.model, run.recipe, run.preset, run.engine, run.precision, run=about)
 
 
 def _memory(what: Shown) -> Memory | None:
     """What training takes on this machine; None where it is not trained, or not on a processor like this."""
     if what.recipe is None:
         return None
-    engine = engines.get(what.engine)
+    engine = engines.get(what.engine, what.mesh)
     try:
         engine.require(what.precision)
     except UserError:
-        return None
+        if what.mesh is None:
+            return None  # with a mesh, devices may be another machine's
     return engine.memory(what.model, what.recipe.batch_size, what.precision)
 
 
@@ -106,7 +113,8 @@ def _rows(what: Shown, cost: Count, memory: Memory | None) -> dict[str, str]:
     if what.recipe is not None and memory is not None:
         parts = ", ".join(_parts(memory))
         batch = what.recipe.batch_size
-        rows["memory to train"] = f"{_megabytes(memory.total)} here, in batches of {batch}: {parts}"
+        where = "here" if what.mesh is None else f"on each device of {what.mesh}"
+        rows["memory to train"] = f"{_megabytes(memory.total)} {where}, in batches of {batch}: {parts}"
     rows["writing"] = (
         f"{cost.forward_flops_per_token / 1e6:,.1f} MFLOP a token, {_megabytes(cost.weight_bytes, 1)} of "
         f"weights, {cost.kv_cache_bytes_per_token:,} bytes of KV cache a token"

@@ -46,6 +46,9 @@ def train(
         str,
         typer.Option(help="float32, bfloat16 (with AMX, or xla), int16 (with AVX2), or auto."),
     ] = "auto",
+    mesh: Annotated[
+        str | None, typer.Option(help="Devices for xla: data=8, or fsdp=8, or data=4,model=2.")
+    ] = None,
     eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
     setting: Annotated[
         list[str] | None,
@@ -78,12 +81,14 @@ def train(
                 vocab_size=vocab_size,
                 engine=engine,
                 precision=precision,
+                mesh=mesh,
                 options=options,
             )
-    with display(folder, as_json) as report:
-        done = run.resume(folder, report=report)
+    with display(folder, as_json, mesh) as report:
+        done = run.resume(folder, mesh=mesh, report=report)
     if not done:
-        typer.echo(f"Stopped and saved. Go on with: handgrad train --resume --out {folder}", err=True)
+        again = "" if mesh is None else f" --mesh {mesh}"
+        typer.echo(f"Stopped and saved. Go on with: handgrad train --resume --out {folder}{again}", err=True)
         raise typer.Exit(130)
 
 
@@ -92,10 +97,10 @@ def _resumed(out: Path | None, context: typer.Context) -> Path:
     given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
     if out is None:
         raise UserError("--resume goes on with a run, so it needs its folder: --resume --out runs/nano-1.")
-    if given - {"resume", "out", "as_json"}:
+    if given - {"resume", "out", "mesh", "as_json"}:
         raise UserError(
-            "--resume goes on exactly as the run began, so it takes no text and no other option than --out. "
-            "Leave them out, or start a new run."
+            "--resume goes on exactly as the run began, so it takes no text and no other option than --out "
+            "and --mesh. Leave them out, or start a new run."
         )
     return out
 

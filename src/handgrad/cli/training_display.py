@@ -22,7 +22,7 @@ SAMPLE_LINES = 6
 
 
 @contextlib.contextmanager
-def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
+def display(folder: Path, as_json: bool, mesh: str | None = None) -> Iterator[Callable[[Event], None]]:
     """Opens a display; yields the function that events are reported to."""
     about = run.about(folder)
     if as_json:
@@ -30,7 +30,7 @@ def display(folder: Path, as_json: bool) -> Iterator[Callable[[Event], None]]:
         yield _print_json
         return
     console = Console(highlight=False)
-    _print_head(console, folder, about)
+    _print_head(console, folder, about, mesh)
     if console.is_terminal:
         yield from _live(console, about)
     else:
@@ -48,7 +48,7 @@ def _head(about: About) -> dict[str, int]:
     }
 
 
-def _print_head(console: Console, folder: Path, about: About) -> None:
+def _print_head(console: Console, folder: Path, about: About, mesh: str | None) -> None:
     config, model, head = about.config, about.config.model, _head(about)
     preset, text, where = (f"[bold]{escape(str(what))}[/]" for what in (config.preset, config.text, folder))
     console.print(
@@ -56,7 +56,7 @@ def _print_head(console: Console, folder: Path, about: About) -> None:
         f"{model.d_model} wide, context {model.context_length}",
         f"{text}  {config.n_tokens:,} tokens, {model.vocab_size} different",
         f"{where}  {config.recipe.steps:,} steps of {head['tokens_per_step']:,} tokens",
-        f"[bold]{config.engine}[/] engine  {engines.get(config.engine).describe(config.precision)}",
+        f"[bold]{config.engine}[/] engine  {engines.get(config.engine, mesh).describe(config.precision)}",
         sep="\n",
         soft_wrap=not console.is_terminal,
     )

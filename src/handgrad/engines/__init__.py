@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from handgrad.engines.engine import Engine, OptimizerSettings, State, Training
-from handgrad.errors import require_known
+from handgrad.errors import UserError, require_known
 from handgrad.model.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -21,10 +21,21 @@ ENGINES = {name: f"handgrad.engines.{name}" for name in ("cpu", "reference", "xl
 """Every engine, by name. A module is imported when it is asked for: Numba takes half a second."""
 
 
-def get(name: str) -> Engine:
-    """The engine of that name; `UserError` lists them where there is none."""
+def get(name: str, mesh: str | None = None) -> Engine:
+    """The engine of that name; `UserError` lists them where there is none.
+
+    `mesh`, such as "data=8", says on which devices the xla engine computes.
+    """
     require_known("engine", name, ENGINES)
-    return cast(Engine, importlib.import_module(ENGINES[name]))
+    engine = importlib.import_module(ENGINES[name])
+    if mesh is None:
+        return cast(Engine, engine)
+    if name != "xla":
+        raise UserError(
+            f"A mesh is for the xla engine, which computes on several devices; this is {name}. Take --engine "
+            f"xla, or leave out --mesh {mesh}."
+        )
+    return cast(Engine, engine.on(mesh))
 
 
 def training(
@@ -34,6 +45,7 @@ def training(
     *,
     name: str = "cpu",
     precision: str = "auto",
+    mesh: str | None = None,
     batch_size: int | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Training:
@@ -41,7 +53,7 @@ def training(
 
     Raises `UserError` for an engine that does not exist, and a precision that this machine does not have.
     """
-    engine = get(name)
+    engine = get(name, mesh)
     engine.require(precision)
     return engine.training(
         config, state, settings, precision=precision, batch_size=batch_size, compiling=compiling

@@ -19,11 +19,13 @@ LAYER_BYTES = 1 << 14
 """What Python's objects take for each layer."""
 
 
-def require_training(model: ModelConfig, batch_size: int, engine: str, precision: str) -> None:
+def require_training(
+    model: ModelConfig, batch_size: int, engine: str, precision: str, mesh: str | None = None
+) -> None:
     """Raise `UserError` where training needs more memory than this machine has, free or in use."""
     objects = LAYER_BYTES * model.n_layers + BATCH_BYTES * batch_size * (model.context_length + 1)
     state = count(model).training_bytes - count(model).weight_bytes  # from the file, before it is copied
-    chosen = engines.get(engine)
+    chosen = engines.get(engine, mesh)
     memory = chosen.memory(model, batch_size, precision)
     _require(memory.total + state + objects, "Training this model", chosen.available())
 

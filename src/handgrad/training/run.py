@@ -51,6 +51,7 @@ def train(
     vocab_size: int = 1024,
     engine: str = "cpu",
     precision: str = "auto",
+    mesh: str | None = None,
     report: Callable[[loop.Event], object] = print_evaluations,
     **options: Any,
 ) -> Path:
@@ -58,9 +59,10 @@ def train(
 
     `options` change the preset by name: of the model (`d_model=256`, `dropout=0.1`, see `ModelConfig`) or
     of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. `engine` is "cpu",
-    "xla" or "reference", `precision` "auto", "float32", "bfloat16" or "int16". `report` is called
-    with every step and evaluation, and by default prints a line for each evaluation. Returns the run's
-    folder: `out`, or the first free runs/PRESET-N. Raises `UserError` for what cannot work, before anything
+    "xla" or "reference", `precision` "auto", "float32", "bfloat16" or "int16". `mesh` says on which devices
+    "xla" computes, such as "data=8" (see `engines.xla.mesh`); by default on one. `report` is called with
+    every step and evaluation, and by default prints a line for each evaluation. Returns the run's folder:
+    `out`, or the first free runs/PRESET-N. Raises `UserError` for what cannot work, before anything
     is written, and `KeyboardInterrupt` once a run that was interrupted is saved.
     """
     sources = [texts] if isinstance(texts, str | Path) else list(texts)
@@ -73,9 +75,10 @@ def train(
         vocab_size=vocab_size,
         engine=engine,
         precision=precision,
+        mesh=mesh,
         options=options,
     )
-    if not resume(folder, report=report):
+    if not resume(folder, mesh=mesh, report=report):
         raise KeyboardInterrupt(f"stopped and saved; go on with handgrad.resume({str(folder)!r})")
     return folder
 
@@ -90,16 +93,17 @@ def create(
     vocab_size: int,
     engine: str = "cpu",
     precision: str = "auto",
+    mesh: str | None = None,
     options: dict[str, Any],
 ) -> Path:
     """Make the folder of a new run, ready for its first step: all of it, or nothing."""
     model, recipe = _configured(preset_name, options)
-    engines.get(engine).require(precision)
+    engines.get(engine, mesh).require(precision)
     seed = require_whole("seed", seed)
     folder = _new_folder(out, preset_name)
     made = tokenizers.train(tokenizer, text.pieces(), vocab_size=vocab_size)
     model = model.replace(vocab_size=made.vocab_size)
-    fits.require_training(model, recipe.batch_size, engine, precision)
+    fits.require_training(model, recipe.batch_size, engine, precision, mesh)
     with atomic.new_folder(folder) as partial:
         n_tokens = token_file.write(partial / TOKENS, text, made)
         tokens = token_file.read(partial / TOKENS, made.vocab_size, n_tokens)
@@ -119,8 +123,15 @@ def create(
     return folder
 
 
-def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print_evaluations) -> bool:
+def resume(
+    folder: str | Path,
+    *,
+    mesh: str | None = None,
+    report: Callable[[loop.Event], object] = print_evaluations,
+) -> bool:
     """Go on with the run in `folder` to its end. False if asked to stop (Ctrl-C) before: it is saved.
+
+    `mesh` says on which devices: others than before may go on with it.
 
     Raises `UserError` where the folder holds no run, where a file of it is damaged, or where another process
     trains it.
@@ -130,15 +141,15 @@ def resume(folder: str | Path, *, report: Callable[[loop.Event], object] = print
     with contextlib.ExitStack() as locked:
         with files.readable(folder, "Check who may read it."):
             locked.enter_context(lock.held(folder))
-        done = _train(folder, config, report)
+        done = _train(folder, config, mesh, report)
         _draw_curve(folder, config)
     return done
 
 
-def _train(folder: Path, config: RunConfig, report: Callable[[loop.Event], object]) -> bool:
+def _train(folder: Path, config: RunConfig, mesh: str | None, report: Callable[[loop.Event], object]) -> bool:
     """`resume` without the picture; the memory that training takes is free again when this returns."""
     model, recipe = config.model, config.recipe
-    fits.require_training(model, recipe.batch_size, config.engine, config.precision)
+    fits.require_training(model, recipe.batch_size, config.engine, config.precision, mesh)
     model_folder.require_parameters(folder / LAST, model)
     tokenizer = model_folder.read_tokenizer(folder, model)
     tokens = token_file.read(folder / TOKENS, model.vocab_size, config.n_tokens)
@@ -151,6 +162,7 @@ def _train(folder: Path, config: RunConfig, report: Callable[[loop.Event], objec
         recipe.optimizer,
         name=config.engine,
         precision=config.precision,
+        mesh=mesh,
         batch_size=recipe.batch_size,
         compiling=lambda kernel: report(loop.Compiling(kernel, next(n_compiling))),
     )

@@ -1,5 +1,6 @@
 """The device that computes: what it is, which precision suits it, and whose attention it has."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -7,12 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from handgrad.engines import fits
+from handgrad.engines.xla.mesh import ONE, Mesh
 from handgrad.engines.xla.twins import Fused
+from handgrad.errors import UserError
 from handgrad.model.config import ModelConfig
 
 WIDEST_HEAD = 128
 """The widest head that cuDNN's attention takes, forward and backward; widths are multiples of 8."""
 
+THREADS = 8
+"""Threads for each device that a processor plays: those that sum wait for the last, and where all threads
+wait, for different sums, the program stands still."""
 
 SEPARATE = 12
 """Layers: GPT-2's compile in some seconds."""
@@ -50,15 +56,32 @@ def most_separate_layers() -> int:
     return SEPARATE if jax.default_backend() == "gpu" else 0
 
 
-def described(precision: str) -> str:
-    """Precision, device and JAX's version."""
+def require(mesh: Mesh) -> None:
+    """Raise `UserError` where there are fewer devices than `mesh` takes."""
+    # before JAX looks for devices, which is when it reads this
+    os.environ.setdefault("PJRT_NPROC", str(THREADS * mesh.n_devices))
+    there = jax.device_count()
+    if mesh.n_devices > there:
+        raise UserError(
+            f"--mesh {mesh} takes {mesh.n_devices} devices; JAX sees {there}: "
+            f"{jax.devices()[0].device_kind}. Take a smaller mesh; or, to try this one on a processor, set "
+            f"XLA_FLAGS=--xla_force_host_platform_device_count={mesh.n_devices}."
+        )
+
+
+def described(precision: str, mesh: Mesh = ONE) -> str:
+    """Precision, devices and JAX's version."""
     device = jax.devices()[0]
     chosen = name_of(precision)
     reason = "as asked" if precision != "auto" else f"what suits a {device.platform.upper()}"
-    return f"{chosen}, {reason}; {device.device_kind}, JAX {jax.__version__}"
+    devices = device.device_kind if mesh == ONE else f"{mesh.n_devices} x {device.device_kind}, {mesh}"
+    return f"{chosen}, {reason}; {devices}, JAX {jax.__version__}"
 
 
-def memory() -> int | None:
-    """The bytes that arrays can take; None where the system does not say."""
-    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-    return fits.available() if limit is None else int(limit)
+def memory(mesh: Mesh = ONE) -> int | None:
+    """The bytes that arrays can take on a device of `mesh`; None where the system does not say."""
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    if limit is not None:
+        return int(limit)
+    there = fits.available()  # what is one processor to JAX may be shown as several
+    return None if there is None else there // min(mesh.n_devices, jax.local_device_count())

@@ -12,6 +12,7 @@ import jax
 from jax import lax
 
 from handgrad.engines.xla import random
+from handgrad.engines.xla.placement import ALONE, Placement
 from handgrad.model.block import Past
 from handgrad.model.transformer import Transformer
 from handgrad.shapes import Array, Float, UniformSource
@@ -69,6 +70,7 @@ class Scanned(Transformer):
     """
 
     rematerialize: bool = False
+    placement: Placement = ALONE
 
     def layers(
         self,
@@ -83,8 +85,9 @@ class Scanned(Transformer):
         kept = Kept()
 
         def run(x: Array, layer: Any) -> tuple[Array, Any]:
-            y, saved = self._forward(x, *layer)
-            return y, x if self.rematerialize else kept.take(saved, layer[0])
+            used, keys = self.placement.used(layer[0]), layer[1]
+            y, saved = self._forward(x, used, keys)
+            return y, x if self.rematerialize else kept.take(saved, used)
 
         x, arrays = lax.scan(run, x, (weights, keys))
         return x, Saved(weights, keys, arrays, kept)
@@ -92,11 +95,13 @@ class Scanned(Transformer):
     def layers_backward(self, dx: Float[Array, "B T D"], saved: Any) -> tuple[Float[Array, "B T D"], Any]:
         def undo(dx: Array, layer: Any) -> tuple[Array, Any]:
             weights, keys, arrays = layer
+            used = self.placement.used(weights)
             if self.rematerialize:
-                _, one = self._forward(arrays, weights, keys)
+                _, one = self._forward(arrays, used, keys)
             else:
-                one = saved.kept.whole(arrays, weights)
-            return self.block.backward(dx, one)
+                one = saved.kept.whole(arrays, used)
+            dx, gradients = self.block.backward(dx, one)
+            return dx, self.placement.summed(gradients)
 
         return lax.scan(undo, dx, (saved.weights, saved.keys, saved.arrays), reverse=True)
 

@@ -11,6 +11,7 @@ from handgrad.engines.engine import OptimizerSettings
 from handgrad.engines.xla import device
 from handgrad.engines.xla import weights as stacking
 from handgrad.engines.xla.layers import Layers, Scanned
+from handgrad.engines.xla.placement import ALONE, Placement
 from handgrad.engines.xla.random import Keyed
 from handgrad.engines.xla.twins import Fused, Twins
 from handgrad.model.config import ModelConfig
@@ -48,6 +49,7 @@ class Program(NamedTuple):
     dtype: Any
     """What products are computed in."""
     layers: Layers = "scanned"
+    placement: Placement = ALONE
 
     def compiled(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """`function`, a method of this program, compiled."""
@@ -55,10 +57,11 @@ class Program(NamedTuple):
 
     @property
     def model(self) -> LanguageModel:
-        twins = Twins(self.fused)
+        twins = Twins(self.fused, self.placement)
         if self.layers == "separate":
             return LanguageModel(Transformer(self.config, twins))
-        return LanguageModel(Scanned(self.config, twins, rematerialize=self.layers == "rematerialized"))
+        again = self.layers == "rematerialized"
+        return LanguageModel(Scanned(self.config, twins, rematerialize=again, placement=self.placement))
 
     @property
     def stacked(self) -> bool:
@@ -67,29 +70,30 @@ class Program(NamedTuple):
 
     def loss(self, weights: Any, batch: Batch) -> Array:
         """The batch's mean loss."""
-        weights = stacking.narrowed(weights, self.dtype)
+        weights = self._narrowed(weights)
 
         def run(total: Array, part: Batch) -> tuple[Array, None]:
             loss, _ = self.model.forward(weights, part.token_ids, part.targets)
             return total + part.shares * loss, None
 
-        return lax.scan(run, jnp.zeros((), batch.shares.dtype), batch)[0]
+        return self.placement.whole(lax.scan(run, jnp.zeros((), batch.shares.dtype), batch)[0])
 
     def logits(self, weights: Any, token_ids: Array) -> Array:
         """The scores of what comes next."""
-        logits, _ = self.model.transformer.forward(stacking.narrowed(weights, self.dtype), token_ids)
-        return logits.astype(jnp.float32)
+        logits, _ = self.model.transformer.forward(self._narrowed(weights), token_ids)
+        return self.placement.whole(logits.astype(jnp.float32))
 
     def loss_and_gradients(self, weights: Any, batch: Batch) -> tuple[Array, Any]:
         """The batch's mean loss and its gradient: by the formulas, from the last op to the first."""
-        narrow = stacking.narrowed(weights, self.dtype)
+        narrow = self._narrowed(weights)
 
         def one(part: Batch) -> tuple[Array, Any]:
             rng = None if part.keys is None else Keyed(part.keys)
             loss, gradients = self.model.loss_and_gradients(
                 part.shares, narrow, part.token_ids, part.targets, rng=rng
             )
-            return part.shares * loss, jax.tree.map(lambda g, w: g.astype(w.dtype), gradients, weights)
+            gradients = jax.tree.map(lambda g, w: g.astype(w.dtype), gradients, weights)
+            return part.shares * loss, self.placement.summed(gradients)
 
         first, rest = (jax.tree.map(lambda a, which=which: a[which], batch) for which in (0, slice(1, None)))
         if not len(batch.shares) > 1:  # nothing to sum
@@ -121,8 +125,13 @@ class Program(NamedTuple):
         decay = stacking.decay(self.config, self.settings.weight_decay, stacked=self.stacked)
         updated = jax.tree.map(update, carried.weights, gradients, carried.mean, carried.square, decay)
         outer, inner = jax.tree.structure(carried.weights), jax.tree.structure(_Updated(0, 0, 0))
-        weights, mean, square = jax.tree.transpose(outer, inner, updated)
-        return Carried(weights, mean, square, carried.step + finite), jnp.stack([loss, norm])
+        weights, mean, square = map(self.placement.kept, jax.tree.transpose(outer, inner, updated))
+        count, numbers = self.placement.whole((carried.step + finite, jnp.stack([loss, norm])))
+        return Carried(weights, mean, square, count), numbers
+
+    def _narrowed(self, weights: Any) -> Any:
+        """Weights as products read them."""
+        return self.placement.used(stacking.narrowed(weights, self.dtype))
 
 
 class _Updated(NamedTuple):

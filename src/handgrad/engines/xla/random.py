@@ -5,11 +5,13 @@ what the others drop. A NumPy generator would be asked once, while the function 
 would be the same in every step: these ops are handed keys and no generator.
 """
 
+import functools
 import math
+import operator
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from handgrad.counted import FIRST, GOLDEN, SECOND, UNIT, Counted
 from handgrad.engines import micro_batches
@@ -31,9 +33,9 @@ class Keyed:
         """The next draw's uniform numbers in [0, 1)."""
         low, high = self.keys[self._next]
         self._next += 1
-        x = _mix(jnp.arange(math.prod(size), dtype=np.uint32) * np.uint32(GOLDEN) + low)
+        x = _mix(_places(size) * np.uint32(GOLDEN) + low)
         bits = _mix(x ^ high) >> np.uint32(8)
-        return jnp.reshape(bits.astype(float) * UNIT, size)
+        return bits.astype(float) * UNIT
 
     def of_layers(self, n_layers: int) -> Array:
         """The keys of all layers (L, 3, 2): nothing draws after them."""
@@ -64,6 +66,14 @@ def require_keyed(rng: object) -> None:
             f"Inside jax.jit dropout takes its numbers from keys; a {type(rng).__name__} would drop the same "
             f"in every step. Hand the keys to the compiled function: handgrad.engines.xla.random.Keyed(keys)."
         )
+
+
+def _places(size: tuple[int, ...]) -> Array:
+    """The place of each number in a draw, 0, 1, 2, ...: counted axis by axis, so that where devices divide a
+    draw each computes its part alone."""
+    steps = [math.prod(size[axis + 1 :]) for axis in range(len(size))]
+    each = (lax.broadcasted_iota(np.uint32, size, n) * np.uint32(step) for n, step in enumerate(steps))
+    return functools.reduce(operator.add, each)
 
 
 def _mix(x: Array) -> Array:

@@ -9,8 +9,9 @@ import numpy as np
 from handgrad import parameters as p
 from handgrad import tree
 from handgrad.engines.engine import OptimizerSettings, State, Step
-from handgrad.engines.xla import device, random
+from handgrad.engines.xla import device, placement, random
 from handgrad.engines.xla import weights as stacking
+from handgrad.engines.xla.mesh import ONE, Mesh
 from handgrad.engines.xla.plan import Plan
 from handgrad.engines.xla.program import Batch, Carried, Program
 from handgrad.model.config import ModelConfig
@@ -30,6 +31,7 @@ class Training:
         *,
         precision: str = "auto",
         plan: Plan | None = None,
+        mesh: Mesh = ONE,
         compiling: Callable[[str], object] = lambda function: None,
     ):
         """`plan` says in how many parts a batch is computed, by default in one; `compiling` is told what is
@@ -37,7 +39,9 @@ class Training:
         self.config, self.plan = config, plan or Plan()
         self._compiling = compiling
         dtype = device.dtype(precision)
-        self.program = Program(config, settings, device.fused(config, dtype), dtype, self.plan.layers)
+        self.mesh, self.placement = mesh, placement.on(mesh)
+        fused = device.fused(config, dtype)
+        self.program = Program(config, settings, fused, dtype, self.plan.layers, self.placement)
         compiled = self.program.compiled
         self._step = compiled(self.program.step, donate_argnums=0)
         self._gradients = compiled(self.program.loss_and_gradients)
@@ -52,10 +56,10 @@ class Training:
         moments = adamw.copied(state.moments, like=like)
         mean, square = (tree.views(moment, state.weights) for moment in (moments.mean, moments.square))
         weights, mean, square = (
-            stacking.to_device(each, stacked=self.program.stacked, dtype=np.float32)
+            stacking.to_device(each, self.placement, stacked=self.program.stacked, dtype=np.float32)
             for each in (state.weights, mean, square)
         )
-        self.carried = Carried(weights, mean, square, jax.numpy.int32(moments.step))
+        self.carried = Carried(weights, mean, square, self.placement.whole(jax.numpy.int32(moments.step)))
 
     def state(self) -> State:
         """Where training stands, copied from the device."""
@@ -108,21 +112,28 @@ class Training:
         """The scores (B, T, V) of what comes next, without dropout."""
         require_token_ids(self.config, token_ids)
         logits = self._call("logits", self._logits, token_ids.shape)
-        return np.concatenate(
-            [np.asarray(logits(self.carried.weights, part)) for part in self._parts(token_ids)]
-        )
+        parts = map(self.placement.of_batch, self._parts(token_ids, 0))
+        found = [np.asarray(logits(self.carried.weights, part)) for part in parts]
+        return np.concatenate(found)[: len(token_ids)]
 
     def _batch(self, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator | None) -> Batch:
         require_batch(self.config, token_ids, targets)
-        ids, targets = self._parts(token_ids), self._parts(targets)
+        ids, targets = self._parts(token_ids, 0), self._parts(targets, -1)
         counted = np.count_nonzero(targets != -1, axis=(1, 2))
         shares = (counted / max(1, counted.sum())).astype(np.float32)
-        return Batch(ids, targets, shares, random.keys(self.config, rng, len(ids), ids.shape[1:]))
+        numbers = shares, random.keys(self.config, rng, len(ids), ids.shape[1:])
+        return Batch(*self.placement.of_batch((ids, targets), axis=1), *self.placement.whole(numbers))
 
-    def _parts(self, ids: np.ndarray) -> np.ndarray:
-        """A batch (B, T) in the plan's parts (N, B / N, T), or as many as divide it."""
-        n = next(n for n in range(min(self.plan.n_parts, len(ids)), len(ids) + 1) if len(ids) % n == 0)
-        return ids.reshape(n, -1, ids.shape[1]).astype(np.int32)
+    def _parts(self, ids: np.ndarray, fill: int) -> np.ndarray:
+        """A batch (B, T) in the plan's parts (N, B / N, T), or as many as divide it among the devices.
+
+        Where devices cannot have equally many sequences, `fill` makes up more: as targets, -1 does not count.
+        """
+        most = -(-len(ids) // self.mesh.batch_parts)
+        missing = most * self.mesh.batch_parts - len(ids)
+        ids = np.pad(ids.astype(np.int32), ((0, missing), (0, 0)), constant_values=fill)
+        n = next(n for n in range(min(self.plan.n_parts, most), most + 1) if most % n == 0)
+        return ids.reshape(n, -1, ids.shape[1])
 
     def _call(self, name: str, function: Any, shape: tuple[int, ...]) -> Any:
         if (name, shape) not in self._called:

@@ -11,24 +11,29 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
+from handgrad.engines.xla.placement import ALONE, Placement, is_stacked
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import shapes
 
 NORMS = (p.LayerNorm, p.RMSNorm)
 
 
-def to_device(weights: p.Transformer, *, stacked: bool, dtype: Any = None) -> Any:
-    """A copy of `weights` on the device."""
+def to_device(
+    weights: p.Transformer, placement: Placement = ALONE, *, stacked: bool, dtype: Any = None
+) -> Any:
+    """A copy of `weights` where the devices keep it."""
     if stacked:
         blocks: Any = jax.tree.map(lambda *layers: np.stack(layers), *weights.blocks)
         weights = weights._replace(blocks=blocks)
-    return jax.tree.map(lambda w: jnp.array(w, dtype), weights)
+    if placement.devices is None:
+        return jax.tree.map(lambda w: jnp.array(w, dtype), weights)
+    return placement.kept(jax.tree.map(lambda w: np.asarray(w, dtype), weights))
 
 
 def to_host(weights: Any) -> p.Transformer:
     """Undo `to_device`: NumPy arrays, copied from the device."""
     weights = jax.tree.map(np.array, weights)
-    if not isinstance(weights.blocks, p.Block):
+    if not is_stacked(weights):
         return weights
     n_layers = len(jax.tree.leaves(weights.blocks)[0])
     blocks = tuple(tree.map(lambda w, n=n: w[n], weights.blocks) for n in range(n_layers))

@@ -1,12 +1,14 @@
 """The ops as this engine runs them: the formulas, and twins where the formulas alone would be slow or coarse.
 
 In bfloat16, products alone are narrow: norms, softmax, activations, losses compute in float32 (`wide.Wide`).
-With `Fused`, attention, norms and the loss are the device's own kernels.
+With `Fused`, attention, norms and the loss are the device's own kernels; of several devices, each runs them
+on its part of the batch.
 """
 
 from typing import NamedTuple
 
 from handgrad import ops
+from handgrad.engines.xla.placement import ALONE, Placement
 from handgrad.engines.xla.twins.attention import FormulaAttention, FusedAttention
 from handgrad.engines.xla.twins.embedding import Embedding
 from handgrad.engines.xla.twins.feed_forward import FeedForward
@@ -29,7 +31,7 @@ class Fused(NamedTuple):
 class Twins:
     """All ops that a transformer calls, by name. Without `fused` they are the formulas in every step."""
 
-    def __init__(self, fused: Fused | None = None):
+    def __init__(self, fused: Fused | None = None, placement: Placement = ALONE):
         self.dropout, self.residual = ops.dropout, ops.residual
         self.learned_position, self.sinusoidal_position = ops.learned_position, ops.sinusoidal_position
         self.linear, self.unembedding = ops.linear, ops.unembedding
@@ -37,10 +39,12 @@ class Twins:
         attention: Op = FormulaAttention()
         self.layer_norm: Op = Wide(ops.layer_norm)
         self.rms_norm: Op = Wide(ops.rms_norm)
-        self.next_token_loss = NextTokenLoss(FormulaLoss())
+        entropy: FormulaLoss | FusedLoss = FormulaLoss()
         if fused is not None:
-            self.layer_norm = FusedNorm(centred=True, interpret=fused.interpret)
-            self.rms_norm = FusedNorm(centred=False, interpret=fused.interpret)
-            self.next_token_loss = NextTokenLoss(FusedLoss(interpret=fused.interpret))
+            self.layer_norm = FusedNorm(centred=True, interpret=fused.interpret, placement=placement)
+            self.rms_norm = FusedNorm(centred=False, interpret=fused.interpret, placement=placement)
+            if placement.size("model") == 1:  # the kernel reads whole rows of logits
+                entropy = FusedLoss(interpret=fused.interpret, placement=placement)
             attention = FusedAttention(fused.attention) if fused.attention else attention
+        self.next_token_loss = NextTokenLoss(entropy, placement.n_devices)
         self.multi_head_attention = MultiHeadAttention(attention)

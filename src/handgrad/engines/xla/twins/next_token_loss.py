@@ -3,6 +3,7 @@
 The logits of all tokens, in float32, would be the largest array of a step.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,13 +12,15 @@ from jax import lax
 
 from handgrad import ops
 from handgrad.engines.xla import kernels
+from handgrad.engines.xla.placement import ALONE, Placement
+from handgrad.engines.xla.sharding import BATCH
 from handgrad.engines.xla.twins.wide import Wide, wide_type
 from handgrad.ops import linear
 from handgrad.parameters import Linear
 from handgrad.shapes import Array, Float
 
 LOGIT_BYTES = 1 << 31
-"""Logits that are computed at a time."""
+"""Logits that a device computes at a time."""
 
 
 class FormulaLoss:
@@ -33,13 +36,15 @@ class FormulaLoss:
 class FusedLoss:
     """The same by a kernel, which reads the logits twice, the second time from the cache."""
 
-    def __init__(self, *, interpret: bool = False):
-        self.interpret = interpret
+    def __init__(self, *, interpret: bool = False, placement: Placement = ALONE):
+        self.interpret, self.placement = interpret, placement
 
     def __call__(self, dloss: Array, logits: Array, targets: Array) -> tuple[Array, Array]:
         counted = (targets != -1).astype(jnp.float32)
         each = counted / jnp.maximum(jnp.sum(counted), 1.0)
-        losses, dlogits = kernels.cross_entropy(logits, targets, each, dloss * each, interpret=self.interpret)
+        kernel = functools.partial(kernels.cross_entropy, interpret=self.interpret)
+        run = self.placement.on_each(kernel, takes=(BATCH, BATCH, BATCH, BATCH), gives=(BATCH, BATCH))
+        losses, dlogits = run(logits, targets, each, dloss * each)
         return jnp.sum(losses), dlogits
 
 
@@ -50,8 +55,8 @@ class NextTokenLoss:
         inputs: tuple[Any, ...]
         tied: bool
 
-    def __init__(self, entropy: FormulaLoss | FusedLoss):
-        self.entropy = entropy
+    def __init__(self, entropy: FormulaLoss | FusedLoss, n_devices: int = 1):
+        self.entropy, self.n_devices = entropy, n_devices
 
     def forward(self, *inputs: Any, tied: bool = False) -> tuple[Float[Array, ""], Saved]:
         x, weight, bias, targets = inputs
@@ -61,7 +66,7 @@ class NextTokenLoss:
             logits, _ = _head_forward(x, weight, bias, tied)
             return loss + share * FormulaLoss.op.forward(logits, targets)[0], None
 
-        loss, _ = lax.scan(run, jnp.zeros((), wide_type(x)), _parts(x, targets, weight))
+        loss, _ = lax.scan(run, jnp.zeros((), wide_type(x)), self._parts(x, targets, weight))
         return loss, self.Saved(inputs, tied)
 
     def backward(self, dloss: Array | float, saved: Saved) -> tuple[Any, ...]:
@@ -81,24 +86,38 @@ class NextTokenLoss:
         nothing = jax.tree.map(
             lambda array: jnp.zeros(array.shape, wide_type(x)), (jnp.zeros(()), Linear(weight, bias))
         )
-        (loss, dhead), dx = lax.scan(run, nothing, _parts(x, targets, weight))
-        return loss, jnp.reshape(dx, x.shape), *dhead
+        (loss, dhead), dx = lax.scan(run, nothing, self._parts(x, targets, weight))
+        return loss, _joined(dx, x.shape), *dhead
+
+    def _parts(self, x: Array, targets: Array, weight: Array) -> tuple[Array, Array, Array]:
+        """The loss's parts along a first axis: x, targets, and the share of the counted targets in each."""
+        vocab_size = weight.size // x.shape[-1]
+        n_sequences, n_positions = targets.shape
+        n = n_logit_parts(n_sequences, n_positions, vocab_size * x.dtype.itemsize, self.n_devices)
+        targets = _cut(targets, n)
+        counted = jnp.sum(targets != -1, axis=1).astype(wide_type(x))
+        return _cut(x, n), targets, counted / jnp.maximum(jnp.sum(counted), 1.0)
 
 
 def _head_forward(x: Array, weight: Array, bias: Array | None, tied: bool) -> tuple[Array, Any]:
     return ops.unembedding.forward(x, weight) if tied else linear.forward(x, weight, bias)
 
 
-def n_logit_parts(n_tokens: int, vocab_size: int, itemsize: int) -> int:
-    """Into how many parts the loss cuts its tokens: of one size, `LOGIT_BYTES` at most, or of one token."""
-    least = -(-n_tokens * vocab_size * itemsize // LOGIT_BYTES)
-    return next((n for n in range(least, n_tokens) if n_tokens % n == 0), n_tokens)
+def n_logit_parts(n_sequences: int, n_positions: int, token_bytes: int, n_devices: int = 1) -> int:
+    """Into how many parts the loss cuts its tokens: of one size, of `LOGIT_BYTES` a device at most, or of one
+    position of each sequence."""
+    least = -(-n_sequences * n_positions * token_bytes // (LOGIT_BYTES * n_devices))
+    return next((n for n in range(least, n_positions) if n_positions % n == 0), n_positions)
 
 
-def _parts(x: Array, targets: Array, weight: Array) -> tuple[Array, Array, Array]:
-    """The loss's parts along a first axis: x, targets, and the share of the counted targets in each."""
-    D, n_tokens = x.shape[-1], targets.size
-    n = n_logit_parts(n_tokens, weight.size // D, x.dtype.itemsize)
-    targets = jnp.reshape(targets, (n, -1))
-    counted = jnp.sum(targets != -1, axis=1).astype(wide_type(x))
-    return jnp.reshape(x, (n, -1, D)), targets, counted / jnp.maximum(jnp.sum(counted), 1.0)
+def _cut(x: Float[Array, "B T *D"], n: int) -> Float[Array, "N M *D"]:
+    """Some positions of every sequence in each of `n` parts: where sequences are divided among devices, so is
+    each part."""
+    B, T, *rest = x.shape
+    return jnp.reshape(jnp.swapaxes(jnp.reshape(x, (B, n, T // n, *rest)), 0, 1), (n, -1, *rest))
+
+
+def _joined(parts: Float[Array, "N M D"], shape: tuple[int, ...]) -> Float[Array, "B T D"]:
+    """Undo `_cut`."""
+    by_sequence = jnp.reshape(parts, (len(parts), shape[0], -1, shape[-1]))
+    return jnp.reshape(jnp.swapaxes(by_sequence, 0, 1), shape)
