@@ -806,6 +806,5 @@ exercise.function(join, lambda gradients, counts: flat_gradient(slice(None)), (o
 # %% [markdown]
 # ## Where next
 #
-# This was the last lesson. Two things are left to do, and both are yours: give a model your own text,
-# `handgrad train book.txt`, and watch what it learns of it; and write an op of your own, derivation, forward,
-# backward and cases, and have it proved ("Write an op of your own" in the documentation).
+# Two cores share a step here. Lesson 17, "One step on many devices", divides it among as many devices as
+# there are, and counts what they have to tell each other.
