@@ -79,16 +79,20 @@ def choose(config: ModelConfig, batch_size: int, precision: str, mesh: Mesh = ON
 
 
 def numbers_of(config: ModelConfig, mesh: Mesh) -> Numbers:
-    """A device's share of the weights."""
-    sizes, weights = mesh._asdict(), shapes(config)
+    """A device's share of the weights: from one layer, since all are alike."""
+    sizes, weights = mesh._asdict(), shapes(config.replace(n_layers=1))
+    where = specs(weights)
 
     def of_device(array: Any, spec: Any) -> int:
         return array.size // math.prod(n_parts(axis, sizes) for axis in divisible(spec, array.shape, sizes))
 
-    once = weights._replace(blocks=weights.blocks[:1])
-    kept = jax.tree.map(of_device, weights, specs(weights))
-    used = jax.tree.map(lambda array, spec: of_device(array, gathered(spec)), once, specs(once))
-    return Numbers(sum(jax.tree.leaves(kept)), 0 if mesh.fsdp == 1 else sum(jax.tree.leaves(used)))
+    def all_of(tree: Any) -> int:
+        return sum(jax.tree.leaves(tree))
+
+    kept = jax.tree.map(of_device, weights, where)
+    used = jax.tree.map(lambda array, spec: of_device(array, gathered(spec)), weights, where)
+    layers = (config.n_layers - 1) * all_of(kept.blocks)
+    return Numbers(all_of(kept) + layers, 0 if mesh.fsdp == 1 else all_of(used))
 
 
 def _activations(config: ModelConfig, sequences: int, dtype: Any, layers: Layers, model: int) -> int:
