@@ -64,8 +64,7 @@ def test_a_number_that_is_none_reaches_its_row_and_no_other(rng):
 
 SCRIPT = """
 import numpy as np
-from handgrad.engines import cpu_decoding
-from handgrad.kernels import few_rows
+from handgrad.engines import cpu_writing
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
 from tests.kernels.guard import Guard
@@ -75,22 +74,24 @@ def guarded(nested):
         return guard.filled(nested, nested.dtype)
     return type(nested)(*map(guarded, nested)) if isinstance(nested, tuple) else nested
 
-empty_cache, rows = cpu_decoding._empty_cache, cpu_decoding.Rows
+def not_written(arrays):
+    return type(arrays)(*(guard.new(array.shape) for array in arrays))
+
+empty_cache, rows = cpu_writing._empty_cache, cpu_writing.Rows
 for at_end in (True, False):
     guard = Guard(at_end)
-    cpu_decoding._empty_cache = lambda config, n: guarded(empty_cache(config, n))
-    cpu_decoding.Rows = lambda *arrays: guarded(rows(*arrays))
+    cpu_writing._empty_cache = lambda config, n: not_written(empty_cache(config, n))
+    cpu_writing.Rows = lambda *arrays: guarded(rows(*arrays))
     for name, changes in {"nano": {"activation": "prelu", "gated": True}, "llama": {"n_kv_heads": 1}}.items():
         config = PRESETS[name].replace(**{"vocab_size": 33, "context_length": 9, "n_layers": 2, "n_heads": 2,
                                           "d_model": 44, "d_ff": 23, **changes})
         for precision in ("float32", "bfloat16"):
             results = []
             for guard.left in (0, 255):
-                decoding = cpu_decoding.Decoding(config, init(config, 1), precision)
-                for part in ("_layers", "_ends", "_scratch"):
+                decoding = cpu_writing.Decoding(config, init(config, 1), precision)
+                for part in ("_layers", "_ends"):
                     setattr(decoding, part, guarded(getattr(decoding, part)))
-                scratch = [guard.new(a.shape) for a in decoding._scratch]
-                decoding._scratch = type(decoding._scratch)(*scratch)
+                decoding._scratch = not_written(decoding._scratch)
                 ids = np.arange(21).reshape(3, 7)
                 results.append([decoding.read(ids), decoding.read(ids[:, :1])])
             for clean, used in zip(*results):

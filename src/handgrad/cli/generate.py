@@ -24,8 +24,8 @@ def generate(
     top_k: Annotated[int | None, typer.Option(help="Choose among the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest that sum to p.")] = None,
     engine: Annotated[
-        str, typer.Option(help='"cpu", kernels; "reference", the formulas; "xla", JAX, on a GPU too.')
-    ] = "cpu",
+        str, typer.Option(help='"reference", the formulas; "cpu", kernels, for long texts; "xla", JAX.')
+    ] = "reference",
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -43,7 +43,7 @@ def generate(
             sampling=sampling,
             seed=seed,
             engine=engine,
-            compiling=lambda kernel: status.update("compiling the kernels, once for this machine"),
+            compiling=lambda kernel: status.update(f"compiling {kernel}"),
         )
     if as_json:
         started = time.perf_counter()

@@ -92,7 +92,7 @@ def _live(console: Console, about: About) -> Iterator[Callable[[Event], None]]:
         def report(event: Event) -> None:
             nonlocal validation
             if isinstance(event, Compiling):
-                status = f"compiling the kernels, once for this machine: {event.n} {event.kernel}"
+                status = f"compiling: {event.n} {event.kernel}"
                 progress.update(task, status=status)
             elif isinstance(event, StepDone):
                 for name, value in (("loss", event.loss), ("speed", event.tokens_per_second)):

@@ -22,7 +22,7 @@ from handgrad import parameters as p
 from handgrad import tree
 from handgrad.counted import Counted
 from handgrad.engines import cpu_memory, micro_batches, parallel, reference
-from handgrad.engines.cpu_decoding import Decoding
+from handgrad.engines.cpu_writing import Decoding
 from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
 from handgrad.kernels import cache, machine, optimizer
 from handgrad.kernels import precision as precisions

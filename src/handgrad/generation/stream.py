@@ -28,7 +28,7 @@ def generate(
 ) -> str:
     """Continue `prompt` by `max_tokens` tokens; return the continuation. The same seed writes the same text.
 
-    `engine` says who computes: "reference", the formulas; "cpu", kernels, many times as fast; "xla",
+    `engine` says who computes: "reference", the formulas; "cpu", kernels, which pay for long texts; "xla",
     JAX, on a GPU where there is one.
 
     Raises `UserError` for settings that mean nothing, and for a prompt that is empty, longer than the

@@ -10,7 +10,7 @@ from handgrad.kernels.jit import inner, shared
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.products_bfloat16 import BLOCK, CONFIG, NUMBER, WORD, merge
-from handgrad.kernels.vector import transpose_block, transpose_pairs
+from handgrad.kernels.vector_moves import transpose_block, transpose_pairs
 from handgrad.kernels.vector_rows import copy_along, round_along, scale_along
 
 QUERIES = 128

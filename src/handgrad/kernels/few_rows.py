@@ -5,6 +5,7 @@ row, and every matrix comes from memory. So panels are as wide as the registers 
 columns, and what is read is float32 or bfloat16 numbers in the order of the sum.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from numba.extending import intrinsic
 
 from handgrad.kernels.jit import apart
 from handgrad.kernels.machine import LANES
+from handgrad.kernels.own_function import own_function
 from handgrad.kernels.rounding import round_rows
 from handgrad.kernels.vector import (
     VECTOR,
@@ -53,24 +55,11 @@ def packed(weight: np.ndarray, dtype: type) -> np.ndarray:
     return rounded
 
 
-def _function(module: ir.Module, n_rows: int, narrow: bool) -> ir.Function:
-    """The sums of one panel, as a function of its own in `module`, called and never inlined."""
-    name = f"sums_of_{n_rows}_rows_{'bfloat16' if narrow else 'float32'}"
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 6), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    builder = ir.IRBuilder(function.append_basic_block())
-    _emit(builder, n_rows, narrow, *function.args)
-    builder.ret_void()
-    return function
-
-
 def _emit(
-    builder: ir.IRBuilder, n_rows: int, narrow: bool, at: ir.Value, K: ir.Value, x: ir.Value,
+    n_rows: int, narrow: bool, builder: ir.IRBuilder, at: ir.Value, K: ir.Value, x: ir.Value,
     x_stride: ir.Value, out: ir.Value, out_stride: ir.Value,
 ) -> None:  # fmt: skip
+    """The sums of one panel."""
     multiply_add, step = multiply_adder(builder), WIDTH * (2 if narrow else 4)
 
     def numbers(at: ir.Value, j: int) -> ir.Value:
@@ -106,7 +95,9 @@ def _summing(n_rows: int) -> Any:
         def call(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
             _, at, K, *matrices = args
             places = [builder.extract_value(matrix, i) for matrix in matrices for i in range(2)]
-            builder.call(_function(builder.module, n_rows, narrow), [at, K, *places])
+            name = f"sums_of_{n_rows}_rows_{'bfloat16' if narrow else 'float32'}"
+            emit = functools.partial(_emit, n_rows, narrow)
+            builder.call(own_function(builder.module, name, 6, emit), [at, K, *places])
             return context.get_dummy_value()
 
         return types.void(panels, types.int64, types.int64, x, out), call

@@ -12,6 +12,7 @@ What the numbers are is a `Kind`: float32, or words of scaled integers, whose su
 of their row and that of their column when they are done. C and start are float32.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from numba.extending import intrinsic
 
 from handgrad.kernels.integer_dot import word_multiply_adder
 from handgrad.kernels.machine import LANES, MICRO_ROWS
+from handgrad.kernels.own_function import own_function
 from handgrad.kernels.vector import (
     VECTOR,
     WORDS,
@@ -141,26 +143,8 @@ def _row_addresses(
     return [row(i64(i)) for i in range(MICRO_ROWS)]
 
 
-def _function(module: ir.Module, kind: Kind, by_columns: bool, n_arguments: int) -> ir.Function:
-    """The microkernel as a function of its own in `module`, called and never inlined.
-
-    Inlined, its 24 accumulators and 12 row addresses compete for registers with the loops around it, which
-    costs 4 % of a product (docs/performance.md). Internal linkage keeps it out of other kernels' modules.
-    """
-    name = f"microkernel_of_{kind.name}_{'columns' if by_columns else 'rows'}"
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * n_arguments), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    builder = ir.IRBuilder(function.append_basic_block())
-    _emit(builder, kind, by_columns, *function.args)
-    builder.ret_void()
-    return function
-
-
 def _emit(
-    builder: ir.IRBuilder, kind: Kind, by_columns: bool, c: ir.Value, c_stride: ir.Value, start: ir.Value,
+    kind: Kind, by_columns: bool, builder: ir.IRBuilder, c: ir.Value, c_stride: ir.Value, start: ir.Value,
     start_stride: ir.Value, a: ir.Value, a_stride: ir.Value, last_row: ir.Value, b: ir.Value,
     n_steps: ir.Value, *scales: ir.Value,
 ) -> None:  # fmt: skip
@@ -193,7 +177,9 @@ def microkernel(kind: Kind, by_columns: bool) -> Any:
         for kind_of, value in zip(signature.args, args, strict=True):
             is_tuple = isinstance(kind_of, types.BaseTuple)
             numbers += cgutils.unpack_tuple(builder, value) if is_tuple else [value]
-        builder.call(_function(builder.module, kind, by_columns, len(numbers)), numbers)
+        name = f"microkernel_of_{kind.name}_{'columns' if by_columns else 'rows'}"
+        emit = functools.partial(_emit, kind, by_columns)
+        builder.call(own_function(builder.module, name, len(numbers), emit), numbers)
         return context.get_dummy_value()
 
     @intrinsic

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from handgrad.kernels.jit import kernel, reduction
+from handgrad.kernels.jit import inner, kernel, reduction
 
 
 @reduction
@@ -32,24 +32,32 @@ def weighted_sums(dy, gamma, x, mean, rstd):
     return plain, along
 
 
+@inner
+def normalize(out, row, gamma, beta, eps, centred):
+    """LayerNorm of a row where `centred`, else RMSNorm, whose mean is zero. No beta has length 0.
+
+    It returns the mean and the reciprocal of the deviation.
+    """
+    D = row.size
+    mean = total(row) / np.float32(D) if centred else np.float32(0.0)
+    variance = square_deviation(row, mean) / np.float32(D)
+    if variance == np.inf:  # the squares overflowed: as the op, NaN and not the shift alone
+        variance = np.float32(np.nan)
+    rstd = np.float32(1.0) / np.sqrt(variance + eps)
+    if beta.size:
+        for i in range(D):
+            out[i] = gamma[i] * ((row[i] - mean) * rstd) + beta[i]
+    else:
+        for i in range(D):
+            out[i] = gamma[i] * ((row[i] - mean) * rstd)
+    return mean, rstd
+
+
 @kernel
 def forward(y, means, rstds, x, gamma, beta, eps, centred):
-    """LayerNorm where `centred`, else RMSNorm, whose mean is zero. No beta has length 0."""
-    M, D = x.shape
-    for m in range(M):
-        row, out = x[m], y[m]
-        mean = total(row) / np.float32(D) if centred else np.float32(0.0)
-        variance = square_deviation(row, mean) / np.float32(D)
-        if variance == np.inf:  # the squares overflowed: as the op, NaN and not the shift alone
-            variance = np.float32(np.nan)
-        rstd = np.float32(1.0) / np.sqrt(variance + eps)
-        means[m], rstds[m] = mean, rstd
-        if beta.size:
-            for i in range(D):
-                out[i] = gamma[i] * ((row[i] - mean) * rstd) + beta[i]
-        else:
-            for i in range(D):
-                out[i] = gamma[i] * ((row[i] - mean) * rstd)
+    """Every row of x; `means` and `rstds` are what backward needs."""
+    for m in range(x.shape[0]):
+        means[m], rstds[m] = normalize(y[m], x[m], gamma, beta, eps, centred)
 
 
 @kernel

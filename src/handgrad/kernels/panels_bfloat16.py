@@ -16,7 +16,8 @@ from handgrad.kernels.amx import LINE, SIDE, WORDS
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.rounding import to_bfloat16
-from handgrad.kernels.vector import I32, at_address, row_address, same, store_transposed
+from handgrad.kernels.vector import I32, at_address, row_address, same
+from handgrad.kernels.vector_moves import store_transposed
 
 WORD = 4
 """Bytes."""

@@ -13,7 +13,8 @@ from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
 from handgrad.kernels.microkernel import FLOAT32, Matrix
-from handgrad.kernels.vector import load, move, store, transpose_block
+from handgrad.kernels.vector import load, store
+from handgrad.kernels.vector_moves import move, transpose_block
 from handgrad.kernels.walk import (
     ROOM,
     STEP,

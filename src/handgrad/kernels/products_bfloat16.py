@@ -34,7 +34,8 @@ from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.panels_bfloat16 import WORD, pack, packed_shape, slice_rows
-from handgrad.kernels.vector import bits, from_bits, load, merge_rows, prefetch, store, transpose_pairs
+from handgrad.kernels.vector import bits, from_bits, load, prefetch, store
+from handgrad.kernels.vector_moves import merge_rows, transpose_pairs
 
 __all__ = ["add_column_sums", "add_gradient", "affine", "operand_shape", "pack", "packed_shape", "slice_rows"]
 

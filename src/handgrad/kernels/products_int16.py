@@ -29,7 +29,8 @@ from handgrad.kernels.products import FLOAT
 from handgrad.kernels.quantize_columns import SCALED
 from handgrad.kernels.scaled import BLOCK, HALF_WORD, head, n_blocks, operand_shape, slice_rows
 from handgrad.kernels.scaled_panels import depth, n_scales, pack_block, pack_transposed, packed_shape
-from handgrad.kernels.vector import load, pairing
+from handgrad.kernels.vector import load
+from handgrad.kernels.vector_moves import pairing
 from handgrad.kernels.walk import ROOM, STEP, WORD, Left, Right, Size, beginning, onto, room, walking
 
 __all__ = [

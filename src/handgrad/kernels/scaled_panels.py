@@ -13,7 +13,8 @@ from handgrad.kernels.machine import LANES, MICRO_COLUMNS
 from handgrad.kernels.quantize import per_one_of_row, round_words, scale_of
 from handgrad.kernels.quantize_columns import FLOATS
 from handgrad.kernels.scaled import BLOCK, GRAIN, n_blocks, slice_rows
-from handgrad.kernels.vector import store, transpose_block
+from handgrad.kernels.vector import store
+from handgrad.kernels.vector_moves import transpose_block
 from handgrad.kernels.walk import STEP, WORD
 
 ZERO = np.uint32(0)

@@ -7,8 +7,6 @@ a layer all rows write their keys and values before any row attends: a row sees 
 The formulas are those of the ops. All layers are stacked: every array of `Layers` has them as its first axis.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from handgrad.kernels import functions as f
@@ -16,7 +14,8 @@ from handgrad.kernels.activations import CUBIC, LEAK, SLOPE
 from handgrad.kernels.few_rows import multiply
 from handgrad.kernels.functions import ONE, TWO, ZERO
 from handgrad.kernels.jit import apart, inner, kernel, reduction
-from handgrad.kernels.norms import square_deviation, total
+from handgrad.kernels.loss import exponentials
+from handgrad.kernels.norms import normalize
 
 ACTIVATIONS = (
     "sigmoid", "tanh", "relu", "leaky_relu", "relu_squared", "gelu", "gelu_tanh", "silu", "prelu",
@@ -25,124 +24,10 @@ SIGMOID, TANH, RELU, LEAKY, SQUARED, GELU, GELU_TANH, SILU, PRELU = range(9)
 """Their numbers."""
 
 
-class Norms(NamedTuple):
-    """Scale (L, D) and shift; what there is not has width 0."""
-
-    gamma: np.ndarray
-    beta: np.ndarray
-
-
-class Affine(NamedTuple):
-    """Panels (L, N / WIDTH, K, WIDTH) and biases (L, N), or (L, 0)."""
-
-    panels: np.ndarray
-    bias: np.ndarray
-
-
-class Layers(NamedTuple):
-    """All blocks."""
-
-    norm1: Norms
-    attend: Affine
-    """Queries, keys and values side by side."""
-    query_norm: Norms
-    key_norm: Norms
-    output: Affine
-    norm2: Norms
-    up: Affine
-    """With a gate, the gate stands before it."""
-    alpha: np.ndarray
-    """Slopes of the parametric ReLU: (L, 1), (L, F), or (L, 0)."""
-    down: Affine
-
-
-class Ends(NamedTuple):
-    """What stands before and after the layers."""
-
-    embedding: np.ndarray
-    """(V, D) float32."""
-    positions: np.ndarray
-    """(S, D), added to the embeddings; or (0, D)."""
-    cos: np.ndarray
-    """(S, K / 2), by which queries and keys are turned; or (0, 0)."""
-    sin: np.ndarray
-    norm: Norms
-    """Of one layer; its width is 0 where there is none."""
-    head: Affine
-    """Of one layer."""
-
-
-class Settings(NamedTuple):
-    """Numbers of the architecture."""
-
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    ff_width: int
-    scale: np.float32
-    """Of embeddings."""
-    eps: np.float32
-    centred: bool
-    """LayerNorm, else RMSNorm."""
-    before: bool
-    """Norms stand before a block's parts, else after their sums."""
-    gated: bool
-    activation: int
-
-
-class Cache(NamedTuple):
-    """Keys and values of the positions so far."""
-
-    keys: np.ndarray
-    """(L, B, G, S, K)"""
-    values: np.ndarray
-
-
-class Rows(NamedTuple):
-    """What is read."""
-
-    token_ids: np.ndarray
-    texts: np.ndarray
-    """Which text each row belongs to."""
-    positions: np.ndarray
-    last: np.ndarray
-    """The rows whose logits are asked for."""
-
-
-class Scratch(NamedTuple):
-    """Room for R rows; widths are filled up to whole panels."""
-
-    x: np.ndarray
-    """(R, D): the residual stream."""
-    h: np.ndarray
-    """(R, D)"""
-    wide: np.ndarray
-    """(R, widest): queries, keys and values; what is inside the feed-forward block."""
-    y: np.ndarray
-    """(R, D filled up): what a layer adds."""
-    scores: np.ndarray
-    """(S,)"""
-
-
-@inner
-def norm(out, x, gamma, beta, eps, centred):
-    """out = norm(x), one row; see `norms.forward`."""
-    D = np.float32(gamma.size)
-    mean = total(x[: gamma.size]) / D if centred else ZERO
-    variance = square_deviation(x[: gamma.size], mean) / D
-    if variance == np.inf:
-        variance = np.float32(np.nan)
-    rstd = ONE / np.sqrt(variance + eps)
-    for i in range(gamma.size):
-        out[i] = gamma[i] * ((x[i] - mean) * rstd)
-    for i in range(beta.size):
-        out[i] += beta[i]
-
-
 @apart
 def norm_rows(out, x, norms, layer, settings):
     for r in range(x.shape[0]):
-        norm(out[r], x[r], norms.gamma[layer], norms.beta[layer], settings.eps, settings.centred)
+        normalize(out[r], x[r], norms.gamma[layer], norms.beta[layer], settings.eps, settings.centred)
 
 
 @apart
@@ -196,7 +81,7 @@ def prepare(x, n_heads, norms, layer, position, ends, settings):
         head = x[n * K : (n + 1) * K]
         gamma = norms.gamma[layer]
         if gamma.size:
-            norm(head, head, gamma, norms.beta[layer], settings.eps, False)
+            normalize(head, head, gamma, norms.beta[layer], settings.eps, False)
         if ends.cos.size:
             turn(head, ends.cos[position], ends.sin[position])
 
@@ -206,17 +91,6 @@ def dot(x, y):
     s = ZERO
     for i in range(x.size):
         s += x[i] * y[i]
-    return s
-
-
-@reduction
-def exponentials(x, top):
-    """x becomes exp(x - top); its sum."""
-    s = ZERO
-    for i in range(x.size):
-        e = f.exp(x[i] - top)
-        x[i] = e
-        s += e
     return s
 
 

@@ -61,7 +61,7 @@ class Evaluated(NamedTuple):
 
 
 class Compiling(NamedTuple):
-    """A kernel is being compiled, once for this machine."""
+    """A kernel, or another function, is being compiled: kernels once for this machine."""
 
     kernel: str
     n: int

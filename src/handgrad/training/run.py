@@ -34,9 +34,9 @@ RECIPE_OPTIONS = {field.name for field in dataclasses.fields(Recipe)}
 
 
 def print_evaluations(event: loop.Event) -> None:
-    """Report every evaluation in a line of text, and that kernels are being compiled."""
+    """Report every evaluation in a line of text, and that something is being compiled."""
     if isinstance(event, loop.Compiling) and event.n == 1:
-        print("compiling the kernels, once for this machine ...", flush=True)
+        print("compiling ...", flush=True)
     if isinstance(event, loop.Evaluated):
         print(event, flush=True)
 

@@ -7,7 +7,7 @@ import numpy as np
 from handgrad import parameters as p
 from handgrad.kernels import few_rows, writing
 from handgrad.kernels.arena import aligned, round_up
-from handgrad.kernels.writing import Affine, Cache, Ends, Layers, Norms, Rows, Scratch, Settings
+from handgrad.kernels.writing_arrays import Affine, Cache, Ends, Layers, Norms, Rows, Scratch, Settings
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import require_weights_of
 from handgrad.model.inputs import require_as_many_texts, require_token_ids
