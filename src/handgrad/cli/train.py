@@ -1,18 +1,28 @@
 """handgrad train: a text in, a model out, and something to watch meanwhile."""
 
+import contextlib
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from handgrad.cli.training_display import display
 from handgrad.data import corpus
+from handgrad.engines import xla
+from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError
 from handgrad.model.config import PRESETS
 from handgrad.tokenizer import KINDS
 from handgrad.training import run
+from handgrad.training.loop import Event
+
+if TYPE_CHECKING:
+    from handgrad.engines.xla.processes import Joined
+
+WHERE = ("mesh", "distributed", "coordinator", "n_processes", "process")
+"""Options that say where a run is trained, and nothing of what it is."""
 
 
 def train(
@@ -49,6 +59,15 @@ def train(
     mesh: Annotated[
         str | None, typer.Option(help="Devices for xla: data=8, or fsdp=8, or data=4,model=2.")
     ] = None,
+    distributed: Annotated[
+        bool,
+        typer.Option("--distributed", help="This is one of several processes, on one machine or on many."),
+    ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(help="The first process's HOST:PORT; SLURM, Open MPI, Kubernetes tell it.")
+    ] = None,
+    n_processes: Annotated[int | None, typer.Option("--processes", help="How many, likewise.")] = None,
+    process: Annotated[int | None, typer.Option(help="This one's number from 0, likewise.")] = None,
     eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
     setting: Annotated[
         list[str] | None,
@@ -68,11 +87,14 @@ def train(
         "dropout": dropout,
     }  # fmt: skip
     options = {name: value for name, value in named.items() if value is not None} | _settings(setting or [])
-    if resume:
-        folder = _resumed(out, context)
-    else:
+    processes: Processes = ALONE
+    if distributed:
+        joined = _joined(None if resume else engine, coordinator, n_processes, process)
+        processes, mesh = joined, mesh or joined.mesh
+
+    def created() -> str:
         with Console(stderr=True).status("reading the text"):
-            folder = run.create(
+            made = run.create(
                 corpus.open_corpus(text or []),
                 preset_name=preset,
                 out=out,
@@ -84,12 +106,35 @@ def train(
                 mesh=mesh,
                 options=options,
             )
-    with display(folder, as_json, mesh) as report:
-        done = run.resume(folder, mesh=mesh, report=report)
-    if not done:
+        return str(made)
+
+    folder = _resumed(out, context) if resume else Path(processes.agreed(created))
+    shown = display(folder, as_json, mesh) if processes.leads else contextlib.nullcontext(_silent)
+    with shown as report:
+        done = run.resume(folder, mesh=mesh, processes=processes, report=report)
+    if not done and processes.leads:
         again = "" if mesh is None else f" --mesh {mesh}"
         typer.echo(f"Stopped and saved. Go on with: handgrad train --resume --out {folder}{again}", err=True)
+    if not done:
         raise typer.Exit(130)
+
+
+def _joined(
+    engine: str | None, coordinator: str | None, n_processes: int | None, process: int | None
+) -> "Joined":
+    if engine not in (None, "xla"):
+        raise UserError(
+            f"Several processes train together on the xla engine; this is {engine}. Take --engine xla, or "
+            f"leave out --distributed."
+        )
+    xla.require_jax()
+    from handgrad.engines.xla import processes
+
+    return processes.join(coordinator, n_processes, process)
+
+
+def _silent(event: Event) -> None:
+    """Of several processes only the first reports."""
 
 
 def _resumed(out: Path | None, context: typer.Context) -> Path:
@@ -97,10 +142,10 @@ def _resumed(out: Path | None, context: typer.Context) -> Path:
     given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
     if out is None:
         raise UserError("--resume goes on with a run, so it needs its folder: --resume --out runs/nano-1.")
-    if given - {"resume", "out", "mesh", "as_json"}:
+    if given - {"resume", "out", "as_json", *WHERE}:
         raise UserError(
-            "--resume goes on exactly as the run began, so it takes no text and no other option than --out "
-            "and --mesh. Leave them out, or start a new run."
+            "--resume goes on exactly as the run began, so it takes no text and no other option than --out, "
+            "and where it runs: --mesh, --distributed. Leave them out, or start a new run."
         )
     return out
 

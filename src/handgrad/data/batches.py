@@ -8,6 +8,7 @@ from handgrad.errors import UserError
 
 VALIDATION_SHARE = 0.1
 
+ALL = slice(None)
 Batch = tuple[np.ndarray, np.ndarray]
 """Token ids and targets, both (B, T). A target is the token that follows."""
 
@@ -25,9 +26,18 @@ def split(tokens: np.ndarray, context_length: int) -> tuple[np.ndarray, np.ndarr
     return tokens[:cut], tokens[cut:]
 
 
-def draw(tokens: np.ndarray, batch_size: int, context_length: int, rng: np.random.Generator) -> Batch:
-    """A batch of windows; `rng` draws where each begins."""
-    return _windows(tokens, rng.integers(len(tokens) - context_length, size=batch_size), context_length)
+def draw(
+    tokens: np.ndarray,
+    batch_size: int,
+    context_length: int,
+    rng: np.random.Generator,
+    own: slice | np.ndarray = ALL,
+) -> Batch:
+    """A batch of windows; `rng` draws where each begins. Those that are not `own` are not read, and zero."""
+    starts = rng.integers(len(tokens) - context_length, size=batch_size)
+    token_ids, targets = np.zeros((2, batch_size, context_length), np.int64)
+    token_ids[own], targets[own] = _windows(tokens, starts[own], context_length)
+    return token_ids, targets
 
 
 def spread(

@@ -165,6 +165,10 @@ class Training:
         """Where training stands, in the engine's own arrays."""
         return State(self.weights, self.moments)
 
+    def own(self, n_sequences: int) -> slice:
+        """All of them."""
+        return slice(n_sequences)
+
     def step(
         self,
         token_ids: np.ndarray,

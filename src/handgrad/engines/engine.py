@@ -75,6 +75,9 @@ class Training(Protocol):
     def state(self) -> State:
         """Where training stands. The arrays may be the engine's own: read them before the next step."""
 
+    def own(self, n_sequences: int) -> slice | np.ndarray:
+        """Which sequences of a batch this process computes: what it is handed as the others is not read."""
+
     def step(
         self,
         token_ids: np.ndarray,

@@ -13,6 +13,7 @@ import numpy as np
 from handgrad.data import batches
 from handgrad.engines import reference
 from handgrad.engines.engine import Step, Training
+from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import BEST, LAST
 from handgrad.generation import stream
@@ -27,6 +28,9 @@ SAVE_SECONDS = 300.0
 """The most time between two checkpoints where evaluations are further apart."""
 
 SAMPLE_TOKENS = 160
+
+GO_ON, SAVE, STOP = range(3)
+"""What a process wants after a step; of several, the most is done."""
 
 BATCH, DROPOUT, SAMPLE = range(3)
 """What random numbers are drawn for."""
@@ -84,37 +88,39 @@ class Run:
     validation: np.ndarray
     progress: Progress
     report: Callable[[Event], object]
+    processes: Processes = ALONE
     _recent: list[float] = field(default_factory=list)  # losses of the steps since the last evaluation
 
     def go(self) -> bool:
         """Train to the end of the recipe. False if asked to stop before: the run is saved and can go on."""
         saved_at = time.monotonic()
-        with metrics.Writer(self.folder, self.progress.step) as log, interrupt.deferred() as asked_to_stop:
+        with self._log() as log, interrupt.deferred() as asked_to_stop:
             self._recent = log.losses_since_evaluation()
             if self.progress.step == 0:
                 self._evaluate(log)
             while self.progress.step < self.recipe.steps:
                 self._step(log)
-                stop = asked_to_stop()  # once: a signal after this is heard one step later
+                late = time.monotonic() - saved_at > SAVE_SECONDS
+                wish = STOP if asked_to_stop() else SAVE if late else GO_ON
+                wish = self.processes.largest(wish)  # a signal after this is heard one step later
                 if (
                     self.progress.step % self.recipe.eval_every == 0
                     or self.progress.step == self.recipe.steps
                 ):
                     self._evaluate(log)
                     saved_at = time.monotonic()
-                elif stop or time.monotonic() - saved_at > SAVE_SECONDS:
+                elif wish != GO_ON:
                     self._save(log)
                     saved_at = time.monotonic()
-                if stop and self.progress.step < self.recipe.steps:
+                if wish == STOP and self.progress.step < self.recipe.steps:
                     return False
         return True
 
     def _step(self, log: metrics.Writer) -> None:
         recipe, progress = self.recipe, self.progress
         started = time.perf_counter()
-        token_ids, targets = batches.draw(
-            self.train, recipe.batch_size, self.training.config.context_length, self._rng(BATCH)
-        )
+        n, length = recipe.batch_size, self.training.config.context_length
+        token_ids, targets = batches.draw(self.train, n, length, self._rng(BATCH), self.training.own(n))
         learning_rate = recipe.learning_rate_at(progress.step)
         step = self.training.step(token_ids, targets, learning_rate, self._rng(DROPOUT))
         if not step.is_finite:
@@ -143,7 +149,9 @@ class Run:
         is_best = loss < progress.best_loss
         if is_best:
             progress.best_loss = loss
-            checkpoint.save_weights(self.folder / BEST, self.training.state().weights, progress)
+            weights = self.training.state().weights
+            if self.processes.leads:
+                checkpoint.save_weights(self.folder / BEST, weights, progress)
         train_loss = sum(self._recent) / len(self._recent) if self._recent else None
         self._recent.clear()
         sample = self._sample()
@@ -153,7 +161,10 @@ class Run:
 
     def _sample(self) -> str:
         """What the model writes after a line break or, knowing none, after the first validation token."""
-        decoding = reference.decoding(self.training.config, self.training.state().weights)
+        weights = self.training.state().weights
+        if not self.processes.leads:
+            return ""
+        decoding = reference.decoding(self.training.config, weights)
         try:
             start = self.tokenizer.encode("\n")
         except UserError:
@@ -163,7 +174,12 @@ class Run:
 
     def _save(self, log: metrics.Writer) -> None:
         log.flush()
-        checkpoint.save(self.folder / LAST, self.training.state(), self.progress)
+        state = self.training.state()
+        if self.processes.leads:
+            checkpoint.save(self.folder / LAST, state, self.progress)
+
+    def _log(self) -> metrics.Writer:
+        return metrics.Writer(self.folder, self.progress.step) if self.processes.leads else metrics.Nowhere()
 
     def _explain_not_finite(self, step: Step, token_ids: np.ndarray, targets: np.ndarray) -> None:
         where = diagnose.first_not_finite(

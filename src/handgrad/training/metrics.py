@@ -115,6 +115,25 @@ class Writer:
             self._file.close()
 
 
+class Nowhere(Writer):
+    """Writes nothing: the first of several processes does."""
+
+    def __init__(self) -> None:
+        pass
+
+    def losses_since_evaluation(self) -> list[float]:
+        return []
+
+    def write(self, row: Row) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def _row(table: Table) -> Row:
     step = table.whole("step")
     if "loss" in table.fields:

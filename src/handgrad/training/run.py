@@ -15,6 +15,7 @@ from handgrad.data import batches, corpus, files, token_file
 from handgrad.data.corpus import Corpus
 from handgrad.engines import fits
 from handgrad.engines.engine import State
+from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError, require_known, require_whole
 from handgrad.formats import atomic, lock, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST
@@ -127,11 +128,13 @@ def resume(
     folder: str | Path,
     *,
     mesh: str | None = None,
+    processes: Processes = ALONE,
     report: Callable[[loop.Event], object] = print_evaluations,
 ) -> bool:
     """Go on with the run in `folder` to its end. False if asked to stop (Ctrl-C) before: it is saved.
 
-    `mesh` says on which devices: others than before may go on with it.
+    `mesh` says on which devices, and `processes` which of several this is: others than before may go on with
+    it. All of them read the folder, and the first one writes it.
 
     Raises `UserError` where the folder holds no run, where a file of it is damaged, or where another process
     trains it.
@@ -139,14 +142,26 @@ def resume(
     folder = Path(folder)
     config = run_config.read(folder)
     with contextlib.ExitStack() as locked:
-        with files.readable(folder, "Check who may read it."):
-            locked.enter_context(lock.held(folder))
-        done = _train(folder, config, mesh, report)
-        _draw_curve(folder, config)
+
+        def hold() -> str:
+            with files.readable(folder, "Check who may read it."):
+                locked.enter_context(lock.held(folder))
+            return str(folder)
+
+        processes.agreed(hold)
+        done = _train(folder, config, mesh, processes, report)
+        if processes.leads:
+            _draw_curve(folder, config)
     return done
 
 
-def _train(folder: Path, config: RunConfig, mesh: str | None, report: Callable[[loop.Event], object]) -> bool:
+def _train(
+    folder: Path,
+    config: RunConfig,
+    mesh: str | None,
+    processes: Processes,
+    report: Callable[[loop.Event], object],
+) -> bool:
     """`resume` without the picture; the memory that training takes is free again when this returns."""
     model, recipe = config.model, config.recipe
     fits.require_training(model, recipe.batch_size, config.engine, config.precision, mesh)
@@ -168,7 +183,7 @@ def _train(folder: Path, config: RunConfig, mesh: str | None, report: Callable[[
     )
     del state  # copied
     return loop.Run(
-        folder, recipe, config.seed, training, tokenizer, train, validation, progress, report
+        folder, recipe, config.seed, training, tokenizer, train, validation, progress, report, processes
     ).go()
 
 

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 INSTALL = 'Install it: pip install "handgrad[xla]"; for an NVIDIA GPU also: pip install "jax[cuda13]".'
 
 
+def require_jax() -> None:
+    """Raise `UserError` where JAX is not installed."""
+    try:
+        import jax  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(f"The xla engine runs on JAX, which is not installed. {INSTALL}") from error
+
+
 class Xla(NamedTuple):
     """The engine on one device, or on the several of a mesh; then memory is that of each."""
 
@@ -31,22 +39,18 @@ class Xla(NamedTuple):
 
     def require(self, precision: str) -> None:
         """Raise `UserError` where JAX or devices are missing, and for the CPU engine's own precisions."""
-        self._require_jax(precision)
-        if self.mesh != ONE:
-            from handgrad.engines.xla import device
+        self._require_precision(precision)
+        from handgrad.engines.xla import device
 
-            device.require(self.mesh)
+        device.require(self.mesh)
 
-    def _require_jax(self, precision: str) -> None:
+    def _require_precision(self, precision: str) -> None:
         require_known("precision", precision, PRECISIONS)
         if precision not in ("auto", "float32", "bfloat16"):
             raise UserError(
                 f"The xla engine computes in float32 or bfloat16. Take --engine cpu for {precision}."
             )
-        try:
-            import jax  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise UserError(f"The xla engine runs on JAX, which is not installed. {INSTALL}") from error
+        require_jax()
 
     def describe(self, precision: str) -> str:
         """Precision, devices and JAX's version."""
@@ -57,7 +61,7 @@ class Xla(NamedTuple):
 
     def memory(self, config: ModelConfig, batch_size: int, precision: str = "auto") -> Memory:
         """What training takes on a device, the batch cut so that it fits. The devices need not be there."""
-        self._require_jax(precision)
+        self._require_precision(precision)
         require_divisible(self.mesh, config, batch_size)
         from handgrad.engines.xla import plan as plans
 

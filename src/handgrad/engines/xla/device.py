@@ -56,16 +56,26 @@ def most_separate_layers() -> int:
     return SEPARATE if jax.default_backend() == "gpu" else 0
 
 
+def prepare(n_devices: int) -> None:
+    """Have enough threads where the processor plays devices. To be called before JAX looks for them."""
+    os.environ.setdefault("PJRT_NPROC", str(max(THREADS * n_devices, os.cpu_count() or 1)))
+
+
 def require(mesh: Mesh) -> None:
-    """Raise `UserError` where there are fewer devices than `mesh` takes."""
-    # before JAX looks for devices, which is when it reads this
-    os.environ.setdefault("PJRT_NPROC", str(THREADS * mesh.n_devices))
+    """Raise `UserError` where there are fewer devices than `mesh` takes; or more, in several processes."""
+    if mesh != ONE:
+        prepare(mesh.n_devices)
     there = jax.device_count()
     if mesh.n_devices > there:
         raise UserError(
             f"--mesh {mesh} takes {mesh.n_devices} devices; JAX sees {there}: "
             f"{jax.devices()[0].device_kind}. Take a smaller mesh; or, to try this one on a processor, set "
             f"XLA_FLAGS=--xla_force_host_platform_device_count={mesh.n_devices}."
+        )
+    if mesh.n_devices < there and jax.process_count() > 1:
+        raise UserError(
+            f"Several processes train on all their devices; --mesh {mesh} takes {mesh.n_devices} of {there}. "
+            f"Take a mesh of {there}, or fewer processes."
         )
 
 

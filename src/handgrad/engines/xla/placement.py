@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -49,6 +50,14 @@ class Placement(NamedTuple):
     def of_batch(self, arrays: Any, axis: int = 0) -> Any:
         """Arrays whose `axis` counts a batch's sequences."""
         return jax.tree.map(lambda array: self._put(array, P(*[None] * axis, *BATCH)), arrays)
+
+    def own(self, array: np.ndarray, axis: int = 0) -> np.ndarray:
+        """What `of_batch` puts on this process's devices, flat."""
+        if self.devices is None:
+            return array.ravel()
+        place = NamedSharding(self.devices, P(*[None] * axis, *BATCH))
+        parts = place.addressable_devices_indices_map(array.shape).values()
+        return np.concatenate([array[part].ravel() for part in parts])
 
     def whole(self, arrays: Any) -> Any:
         """Arrays that every device has whole."""

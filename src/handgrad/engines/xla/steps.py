@@ -67,6 +67,11 @@ class Training:
         flat_mean, flat_square = tree.pack(mean)[0], tree.pack(square)[0]
         return State(weights, adamw.State(flat_mean, flat_square, int(self.carried.step)))
 
+    def own(self, n_sequences: int) -> np.ndarray:
+        """The numbers of those sequences of a batch that this process's devices compute."""
+        numbers = self.placement.own(self._parts(np.arange(n_sequences)[:, None], -1), axis=1)
+        return np.unique(numbers[numbers >= 0])
+
     def step(
         self,
         token_ids: np.ndarray,

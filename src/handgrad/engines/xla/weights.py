@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from handgrad import parameters as p
 from handgrad import tree
@@ -31,13 +32,19 @@ def to_device(
 
 
 def to_host(weights: Any) -> p.Transformer:
-    """Undo `to_device`: NumPy arrays, copied from the device."""
-    weights = jax.tree.map(np.array, weights)
+    """Undo `to_device`: NumPy arrays, copied from all devices, one after the other."""
+    weights = jax.tree.map(_fetched, weights)
     if not is_stacked(weights):
         return weights
     n_layers = len(jax.tree.leaves(weights.blocks)[0])
     blocks = tuple(tree.map(lambda w, n=n: w[n], weights.blocks) for n in range(n_layers))
     return weights._replace(blocks=blocks)
+
+
+def _fetched(array: Any) -> np.ndarray:
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        array = multihost_utils.process_allgather(array, tiled=True)
+    return np.array(array)
 
 
 def decay(config: ModelConfig, weight_decay: float, *, stacked: bool) -> Any:

@@ -1,0 +1,32 @@
+"""The processes that train one model together. The first writes the run's folder; mostly it is alone."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Processes(Protocol):
+    """What one of them knows of all. Every process makes the same calls, in the same order."""
+
+    leads: bool
+    """Whether it is the first: that one writes and prints."""
+
+    def agreed(self, make: Callable[[], str]) -> str:
+        """What the first process makes, or the `UserError` that it raises, in every process."""
+
+    def largest(self, number: int) -> int:
+        """The largest of all processes' numbers."""
+
+
+class Alone:
+    """A single process."""
+
+    leads = True
+
+    def agreed(self, make: Callable[[], str]) -> str:
+        return make()
+
+    def largest(self, number: int) -> int:
+        return number
+
+
+ALONE = Alone()

@@ -1,0 +1,73 @@
+"""Several processes, on one machine or on many, that `jax.distributed` joins.
+
+Each has devices of its own; a mesh is made of all of them. A process places only its own part of an array,
+and reads only its own part of a batch.
+"""
+
+import json
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from handgrad.engines.xla import device
+from handgrad.errors import UserError
+
+LOCAL_DEVICES = 8
+"""As many may a processor play in each process."""
+
+
+class Joined:
+    """This process, and how it learns what the others say."""
+
+    def __init__(self) -> None:
+        self.leads = jax.process_index() == 0
+
+    @property
+    def mesh(self) -> str:
+        """All devices, each with a part of the batch."""
+        return f"data={jax.device_count()}"
+
+    def agreed(self, make: Callable[[], str]) -> str:
+        """What the first process makes, or the `UserError` that it raises, in every process."""
+        said = b""
+        if self.leads:
+            try:
+                said = json.dumps({"made": make()}).encode()
+            except UserError as error:
+                said = json.dumps({"error": str(error)}).encode()
+        length = int(multihost_utils.broadcast_one_to_all(np.int32(len(said))))
+        letters = np.frombuffer(said.ljust(length), np.uint8)[:length]
+        heard = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(letters))))
+        if "error" in heard:
+            raise UserError(heard["error"])
+        return heard["made"]
+
+    def largest(self, number: int) -> int:
+        """The largest of all processes' numbers."""
+        return int(multihost_utils.process_allgather(np.int32(number)).max())
+
+
+def join(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> Joined:
+    """Join the others, once in a process and before JAX computes anything.
+
+    `coordinator` is the address of the first process, `index` the number of this one from 0, of `count`. What
+    is not given is found where SLURM, Open MPI or Kubernetes started the processes.
+    """
+    device.prepare(LOCAL_DEVICES)
+    try:
+        jax.distributed.initialize(coordinator, count, index)
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise UserError(
+            f"Processes that train together know the first one's address, how many they are, and each its "
+            f"number. Given are {_given(coordinator, count, index)}; JAX says: {str(error).splitlines()[0]} "
+            f"Give --coordinator HOST:PORT --processes N --process K, or start them by SLURM, Open MPI or "
+            f"Kubernetes."
+        ) from error
+    return Joined()
+
+
+def _given(coordinator: str | None, count: int | None, index: int | None) -> str:
+    given = {"coordinator": coordinator, "processes": count, "process": index}
+    return ", ".join(f"{name}={value}" for name, value in given.items() if value is not None) or "none"
