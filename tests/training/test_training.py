@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 import handgrad
 from handgrad import tree
+from handgrad.data import corpus
 from handgrad.errors import UserError
 from handgrad.formats import atomic, tensors
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
@@ -251,6 +252,22 @@ def test_a_folder_in_use_is_left_alone(text_file, tmp_path, small):
         handgrad.train(text_file, out=text_file, **small)
     with pytest.raises(UserError, match="a file, not a folder"):
         handgrad.train(text_file, out=text_file / "run", **small)
+
+
+def test_the_same_command_is_known_again_and_another_one_is_not(text_file, tmp_path, small):
+    asked = {"preset_name": "nano", "seed": 1337, "engine": "cpu", "precision": "auto", "options": small}
+    text = corpus.open_corpus([text_file])
+    assert not run.begun(tmp_path / "run", text, **asked)
+    folder = handgrad.train(text_file, out=tmp_path / "run", **small)
+    assert run.begun(folder, text, **asked)
+    others = [
+        ("seed", {"seed": 1}),
+        ("recipe", {"options": small | {"steps": 77}}),
+        ("model", {"options": {}}),
+    ]
+    for name, other in others:
+        with pytest.raises(UserError, match=f"another run: its {name} "):
+            run.begun(folder, text, **(asked | other))
 
 
 def test_an_empty_folder_may_be_taken(text_file, tmp_path, small):

@@ -93,19 +93,14 @@ def train(
         processes, mesh = joined, mesh or joined.mesh
 
     def created() -> str:
+        texts = corpus.open_corpus(text or [])
+        asked: dict[str, Any] = {
+            "preset_name": preset, "seed": seed, "engine": engine, "precision": precision, "options": options,
+        }  # fmt: skip
+        if distributed and out and run.begun(out, texts, **asked):
+            return str(out)  # a scheduler starts the same command again
         with Console(stderr=True).status("reading the text"):
-            made = run.create(
-                corpus.open_corpus(text or []),
-                preset_name=preset,
-                out=out,
-                seed=seed,
-                tokenizer=tokenizer,
-                vocab_size=vocab_size,
-                engine=engine,
-                precision=precision,
-                mesh=mesh,
-                options=options,
-            )
+            made = run.create(texts, out=out, tokenizer=tokenizer, vocab_size=vocab_size, mesh=mesh, **asked)
         return str(made)
 
     folder = _resumed(out, context) if resume else Path(processes.agreed(created))

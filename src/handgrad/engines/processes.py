@@ -1,5 +1,6 @@
 """The processes that train one model together. The first writes the run's folder; mostly it is alone."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +17,10 @@ class Processes(Protocol):
     def largest(self, number: int) -> int:
         """The largest of all processes' numbers."""
 
+    def watched(self, again: str) -> contextlib.AbstractContextManager[object]:
+        """Within, this process ends where another one died or stands still, and names it; `again` says how
+        to go on."""
+
 
 class Alone:
     """A single process."""
@@ -27,6 +32,9 @@ class Alone:
 
     def largest(self, number: int) -> int:
         return number
+
+    def watched(self, again: str) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext()
 
 
 ALONE = Alone()

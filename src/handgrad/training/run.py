@@ -124,6 +124,39 @@ def create(
     return folder
 
 
+def begun(
+    folder: Path,
+    text: Corpus,
+    *,
+    preset_name: str,
+    seed: int,
+    engine: str,
+    precision: str,
+    options: dict[str, Any],
+) -> bool:
+    """Whether `folder` holds the run that these would make; `UserError` where it holds another."""
+    if not files.exists(folder / CONFIG):
+        return False
+    there = run_config.read(folder)
+    model, recipe = _configured(preset_name, options)
+    asked = {
+        "model": model.replace(vocab_size=there.model.vocab_size),
+        "recipe": recipe,
+        "preset": preset_name,
+        "seed": seed,
+        "engine": engine,
+        "precision": precision,
+        "text": text.name,
+    }
+    for name, value in asked.items():
+        if value != getattr(there, name):
+            raise UserError(
+                f"{folder} holds another run: its {name} is not what this command asks for. Go on with it: "
+                f"--resume --out {folder}. Or choose another --out."
+            )
+    return True
+
+
 def resume(
     folder: str | Path,
     *,
@@ -149,7 +182,8 @@ def resume(
             return str(folder)
 
         processes.agreed(hold)
-        done = _train(folder, config, mesh, processes, report)
+        with processes.watched(f"Go on from the last checkpoint: --resume --out {folder}."):
+            done = _train(folder, config, mesh, processes, report)
         if processes.leads:
             _draw_curve(folder, config)
     return done

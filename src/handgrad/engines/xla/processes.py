@@ -4,15 +4,21 @@ Each has devices of its own; a mesh is made of all of them. A process places onl
 and reads only its own part of a batch.
 """
 
+import contextlib
 import json
 from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax._src.distributed import global_state  # the coordination service has no public name
 from jax.experimental import multihost_utils
 
 from handgrad.engines.xla import device
+from handgrad.engines.xla.watch import Watch
 from handgrad.errors import UserError
+
+FAREWELL = 30
+"""Seconds that a process waits for the others when it ends."""
 
 LOCAL_DEVICES = 8
 """As many may a processor play in each process."""
@@ -48,6 +54,13 @@ class Joined:
         """The largest of all processes' numbers."""
         return int(multihost_utils.process_allgather(np.int32(number)).max())
 
+    def watched(self, again: str) -> contextlib.AbstractContextManager[object]:
+        """Within, this process ends where another one died or stands still, and names it."""
+        if jax.process_count() == 1:
+            return contextlib.nullcontext()
+        address = global_state.coordinator_address
+        return Watch(global_state.client, jax.process_index(), jax.process_count(), address, again)
+
 
 def join(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> Joined:
     """Join the others, once in a process and before JAX computes anything.
@@ -57,7 +70,7 @@ def join(coordinator: str | None = None, count: int | None = None, index: int | 
     """
     device.prepare(LOCAL_DEVICES)
     try:
-        jax.distributed.initialize(coordinator, count, index)
+        jax.distributed.initialize(coordinator, count, index, shutdown_timeout_seconds=FAREWELL)
     except (ValueError, RuntimeError, IndexError) as error:
         raise UserError(
             f"Processes that train together know the first one's address, how many they are, and each its "
