@@ -14,14 +14,16 @@ from handgrad import engines, ops, tree
 from handgrad.api import loss_and_gradients
 from handgrad.counted import Counted
 from handgrad.engines import micro_batches, reference
-from handgrad.engines.engine import OptimizerSettings, State
+from handgrad.engines.engine import OptimizerSettings, State, Step
 from handgrad.errors import UserError
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
 from handgrad.model.ops import Ops
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.optim import adamw, clip
+from handgrad.training import metrics
 from handgrad.training.loop import Compiling
+from handgrad.training.metrics import StepRow
 from handgrad.training.run import about
 
 jax = pytest.importorskip("jax", reason="the xla engine runs on JAX: install the extra [xla]")
@@ -451,6 +453,43 @@ def test_a_run_is_trained_resumed_and_written_with(tmp_path):
     assert about(run).steps_done == 3
     assert about(run).config.engine == "xla"
     assert len(handgrad.generate(handgrad.load(run), "the ", max_tokens=5)) == 5
+
+
+def test_a_step_that_is_begun_before_the_last_one_is_read_changes_no_loss(tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat. " * 60)
+    size = {
+        "steps": 6,
+        "eval_every": 4,
+        "eval_batches": 1,
+        "context_length": 8,
+        "batch_size": 4,
+        "dropout": 0.1,
+    }
+    small = {"d_model": 16, "n_layers": 1, "n_heads": 2}
+    rows = []
+    for ahead in (0, 1):
+        monkeypatch.setattr(device, "steps_ahead", lambda ahead=ahead: ahead)
+        run = handgrad.train(text, out=tmp_path / str(ahead), engine="xla", report=print, **size, **small)
+        rows.append([row[:3] if isinstance(row, StepRow) else row[:2] for row in metrics.read(run)])
+    assert [row[0] for row in rows[0]] == [0, 1, 2, 3, 4, 4, 5, 6, 6]
+    assert rows[0] == rows[1]
+
+
+def test_a_loss_that_is_not_finite_is_said_of_its_own_step(tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat. " * 60)
+    monkeypatch.setattr(device, "steps_ahead", lambda: 1)
+    begin, n = steps.Training.begin, itertools.count(1)
+
+    def broken(training, *arguments):
+        result = begin(training, *arguments)
+        return (lambda: Step(np.nan, 1.0)) if next(n) == 2 else result
+
+    monkeypatch.setattr(steps.Training, "begin", broken)
+    size = {"steps": 6, "eval_batches": 1, "context_length": 8, "batch_size": 4}
+    with pytest.raises(UserError, match="stopped at step 2: the loss is nan"):
+        handgrad.train(text, out=tmp_path / "run", engine="xla", d_model=16, n_layers=1, n_heads=2, **size)
 
 
 def test_the_gpu_benchmark_runs_where_there_is_no_gpu():

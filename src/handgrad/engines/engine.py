@@ -68,6 +68,8 @@ class Training(Protocol):
     """A model in training. Token ids and targets are integers (B, T); a target of -1 does not count."""
 
     config: ModelConfig
+    steps_ahead: int
+    """Steps to begin before the loss of an earlier one is asked for: more than 0 keep a device busy."""
 
     def load(self, state: State) -> None:
         """Go on from `state`: its arrays are copied."""
@@ -86,6 +88,15 @@ class Training(Protocol):
         rng: np.random.Generator | None = None,
     ) -> Step:
         """One step of AdamW on one batch. Where loss or gradient are not finite, nothing is changed."""
+
+    def begin(
+        self,
+        token_ids: np.ndarray,
+        targets: np.ndarray,
+        learning_rate: float,
+        rng: np.random.Generator | None = None,
+    ) -> Callable[[], Step]:
+        """A step that may still be computed: call what is returned for its loss and norm."""
 
     def loss_and_gradients(
         self, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator | None = None

@@ -85,6 +85,8 @@ def training(
 class Training:
     """Weights, gradient and moments, each one flat float32 buffer, and the steps that change them."""
 
+    steps_ahead = 0
+
     def __init__(self, config: ModelConfig, state: State, settings: OptimizerSettings):
         allocator.keep_freed()
         self.config, self.settings = config, settings
@@ -126,6 +128,17 @@ class Training:
         if step.is_finite:
             self._update(clipped, learning_rate)
         return step
+
+    def begin(
+        self,
+        token_ids: np.ndarray,
+        targets: np.ndarray,
+        learning_rate: float,
+        rng: np.random.Generator | None = None,
+    ) -> Callable[[], Step]:
+        """A step that is done."""
+        step = self.step(token_ids, targets, learning_rate, rng)
+        return lambda: step
 
     def loss_and_gradients(
         self, token_ids: np.ndarray, targets: np.ndarray, rng: np.random.Generator | None = None

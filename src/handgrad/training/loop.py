@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,16 @@ class Compiling(NamedTuple):
 Event = Compiling | StepDone | Evaluated
 
 
+class Begun(NamedTuple):
+    """A step that the engine may still compute."""
+
+    step: int
+    token_ids: np.ndarray
+    targets: np.ndarray
+    learning_rate: float
+    result: Callable[[], Step]
+
+
 @dataclass
 class Run:
     """A run that is training: its folder, model, texts, recipe and progress."""
@@ -90,6 +101,8 @@ class Run:
     report: Callable[[Event], object]
     processes: Processes = ALONE
     _recent: list[float] = field(default_factory=list)  # losses of the steps since the last evaluation
+    _begun: deque[Begun] = field(default_factory=deque)
+    _clock: float = 0.0  # when the last step was finished
 
     def go(self) -> bool:
         """Train to the end of the recipe. False if asked to stop before: the run is saved and can go on."""
@@ -117,27 +130,41 @@ class Run:
         return True
 
     def _step(self, log: metrics.Writer) -> None:
-        recipe, progress = self.recipe, self.progress
-        started = time.perf_counter()
-        n, length = recipe.batch_size, self.training.config.context_length
+        self._begin()
+        self._finish(log, self.training.steps_ahead)
+
+    def _begin(self) -> None:
+        """Have the engine make a step, which it may still compute when this returns."""
+        if not self._begun:
+            self._clock = time.perf_counter()
+        n, length = self.recipe.batch_size, self.training.config.context_length
         token_ids, targets = batches.draw(self.train, n, length, self._rng(BATCH), self.training.own(n))
-        learning_rate = recipe.learning_rate_at(progress.step)
-        step = self.training.step(token_ids, targets, learning_rate, self._rng(DROPOUT))
-        if not step.is_finite:
-            self._explain_not_finite(step, token_ids, targets)
-        seconds = time.perf_counter() - started
-        progress.step += 1
-        progress.seconds += seconds
-        self._recent.append(step.loss)
-        speed = token_ids.size / seconds
-        log.write(StepRow(progress.step, step.loss, learning_rate, step.gradient_norm, speed))
-        self.report(StepDone(progress.step, step.loss, speed))
+        learning_rate = self.recipe.learning_rate_at(self.progress.step)
+        result = self.training.begin(token_ids, targets, learning_rate, self._rng(DROPOUT))
+        self.progress.step += 1
+        self._begun.append(Begun(self.progress.step, token_ids, targets, learning_rate, result))
+
+    def _finish(self, log: metrics.Writer, ahead: int = 0) -> None:
+        """Wait for the steps that were begun, but for the last `ahead`, and report what they measured."""
+        while len(self._begun) > ahead:
+            begun = self._begun.popleft()
+            step = begun.result()
+            if not step.is_finite:
+                self._explain_not_finite(begun, step)
+            now = time.perf_counter()
+            seconds, self._clock = now - self._clock, now
+            self.progress.seconds += seconds
+            self._recent.append(step.loss)
+            speed = begun.token_ids.size / seconds
+            log.write(StepRow(begun.step, step.loss, begun.learning_rate, step.gradient_norm, speed))
+            self.report(StepDone(begun.step, step.loss, speed))
 
     def _rng(self, purpose: int) -> np.random.Generator:
         """Random numbers for this step: they follow from seed and step, so there is no state to keep."""
         return np.random.default_rng((self.seed, self.progress.step, purpose))
 
     def _evaluate(self, log: metrics.Writer) -> None:
+        self._finish(log)
         recipe, progress = self.recipe, self.progress
         started = time.perf_counter()
         is_final = progress.step == recipe.steps
@@ -173,6 +200,7 @@ class Run:
         return self.tokenizer.decode(list(itertools.islice(written, SAMPLE_TOKENS)))
 
     def _save(self, log: metrics.Writer) -> None:
+        self._finish(log)
         log.flush()
         state = self.training.state()
         if self.processes.leads:
@@ -181,13 +209,13 @@ class Run:
     def _log(self) -> metrics.Writer:
         return metrics.Writer(self.folder, self.progress.step) if self.processes.leads else metrics.Nowhere()
 
-    def _explain_not_finite(self, step: Step, token_ids: np.ndarray, targets: np.ndarray) -> None:
+    def _explain_not_finite(self, begun: Begun, step: Step) -> None:
         where = diagnose.first_not_finite(
-            self.training.config, self.training.state().weights, token_ids, targets
+            self.training.config, self.training.state().weights, begun.token_ids, begun.targets
         )
         raise UserError(
-            f"Training stopped at step {self.progress.step + 1}: the loss is {step.loss:.4g}, its gradient's "
-            f"norm {step.gradient_norm:.4g}; the first number that is not finite came up in {where}. "
+            f"Training stopped at step {begun.step}: the loss is {step.loss:.4g}, its gradient's norm "
+            f"{step.gradient_norm:.4g}; the first number that is not finite came up in {where}. "
             f"{self._kept()}"
         )
 

@@ -37,6 +37,7 @@ class Training:
         """`plan` says in how many parts a batch is computed, by default in one; `compiling` is told what is
         about to be compiled."""
         self.config, self.plan = config, plan or Plan()
+        self.steps_ahead = device.steps_ahead()
         self._compiling = compiling
         dtype = device.dtype(precision)
         self.mesh, self.placement = mesh, placement.on(mesh)
@@ -89,10 +90,7 @@ class Training:
         learning_rate: float,
         rng: np.random.Generator | None = None,
     ) -> Callable[[], Step]:
-        """A step that the device may still be computing: call what is returned for its loss and norm.
-
-        Who asks one step late keeps the device busy while the next step is prepared.
-        """
+        """A step that the device may still compute: call what is returned for its loss and norm."""
         batch = self._batch(token_ids, targets, rng)
         step = self._call("training step", self._step, token_ids.shape)
         self.carried, numbers = step(self.carried, batch, np.float32(learning_rate))
