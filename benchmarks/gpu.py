@@ -6,9 +6,9 @@
 Both train the same model on the same batches in bfloat16, with weights and AdamW in float32: PyTorch
 compiled, with its fused attention, its fused AdamW and autocast. Each is a process that waits for its turn;
 in each of five rounds each makes the same number of steps. Neither waits for a step before it prepares the
-next; the line "loss read each step" waits, as `handgrad train` does. Operations are those of `model.count`,
-so attention counts as if nothing were masked. They are divided by what a large product in bfloat16 reaches in
-this run.
+next, as `handgrad train` does not; the line "loss read each step" waits. Operations are those of
+`model.count`, so attention counts as if nothing were masked. They are divided by what a large product in
+bfloat16 reaches in this run.
 """
 
 import argparse

@@ -89,6 +89,17 @@ def test_data_parallel_devices_sum_gradients_and_gather_nothing():
     assert (96, 32) in found["all-reduce"]
 
 
+def test_a_compiled_step_sends_what_the_formula_says():
+    scaling = pytest.importorskip("scaling")
+    config = CONFIG.replace(dropout=0.0)
+    formula = scaling.sent(config, parse("data=8"), tokens=24, itemsize=4)
+    embedding = 2 * 7 / 8 * 4 * 96 * 32
+    found = scaling.traffic(trained("data=8", *MESHES["data=8"])[2].as_text())
+    # the embedding's gradient is summed as the head's as well; and losses, counts, norms, which are small
+    assert found == pytest.approx(sum(formula) + embedding, rel=0.01)
+    assert scaling.sent(config, parse("fsdp=8"), 24, 4).weights == pytest.approx(formula.gradients)
+
+
 def test_devices_that_share_weights_gather_them_a_layer_at_a_time():
     found = collectives("fsdp=8")
     assert found.keys() == {"all-gather", "all-reduce"}  # on a GPU the sums are reduce-scatter

@@ -57,7 +57,7 @@ def most_separate_layers() -> int:
 
 
 def steps_ahead() -> int:
-    """A GPU has its next step waiting while the loss of the last one is read: some 8 % faster."""
+    """A GPU has its next step waiting while the loss of the last one is read: an eighth faster."""
     return 0 if jax.default_backend() == "cpu" else 1
 
 

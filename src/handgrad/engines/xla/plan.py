@@ -107,7 +107,9 @@ def _activations(config: ModelConfig, sequences: int, dtype: Any, layers: Layers
     logits = (
         n_tokens // n_logit_parts(sequences, config.context_length, vocab_size * dtype.itemsize) * vocab_size
     )
-    return kept + max(one, (4 + 2 * dtype.itemsize) * logits) + 4 * stream
+    in_place = model == 1 and device.fused(config, dtype) is not None  # `twins.FusedLoss`
+    each = dtype.itemsize if in_place else 4 + 2 * dtype.itemsize
+    return kept + max(one, each * logits) + 4 * stream
 
 
 def layer_bytes(config: ModelConfig, sequences: int, dtype: Any, model: int = 1) -> int:
