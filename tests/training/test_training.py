@@ -164,7 +164,7 @@ def test_a_loss_that_breaks_is_traced_to_the_layer_where_it_began(text_file, tmp
 
     monkeypatch.setattr(loop.evaluate, "loss", lambda *_: 3.0)
     monkeypatch.setattr(feed_forward, "forward", broken)
-    monkeypatch.setattr(loop.Run, "_sample", lambda _: "")
+    monkeypatch.setattr(loop.Run, "_sample", lambda run, weights: "")
     with pytest.raises(UserError, match=r"loss is nan.*the forward pass at blocks\.1\.feed_forward\.down\.x"):
         handgrad.train(text_file, out=tmp_path / "run", engine="reference", **small)
 

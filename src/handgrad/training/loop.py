@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from handgrad import parameters as p
 from handgrad.data import batches
 from handgrad.engines import reference
-from handgrad.engines.engine import Step, Training
+from handgrad.engines.engine import State, Step, Training
 from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import BEST, LAST
@@ -123,7 +124,8 @@ class Run:
                     self._evaluate(log)
                     saved_at = time.monotonic()
                 elif wish != GO_ON:
-                    self._save(log)
+                    self._finish(log)
+                    self._save(log, self.training.state())
                     saved_at = time.monotonic()
                 if wish == STOP and self.progress.step < self.recipe.steps:
                     return False
@@ -173,24 +175,21 @@ class Run:
         if not math.isfinite(loss):
             raise UserError(f"The validation loss is {loss} after step {progress.step}. {self._kept()}")
         progress.seconds += time.perf_counter() - started
+        state = self.training.state()
         is_best = loss < progress.best_loss
         if is_best:
             progress.best_loss = loss
-            weights = self.training.state().weights
             if self.processes.leads:
-                checkpoint.save_weights(self.folder / BEST, weights, progress)
+                checkpoint.save_weights(self.folder / BEST, state.weights, progress)
         train_loss = sum(self._recent) / len(self._recent) if self._recent else None
         self._recent.clear()
-        sample = self._sample()
+        sample = self._sample(state.weights) if self.processes.leads else ""
         log.write(EvaluationRow(progress.step, loss, train_loss, progress.seconds, sample))
-        self._save(log)
+        self._save(log, state)
         self.report(Evaluated(progress.step, train_loss, loss, is_best, is_final, progress.seconds, sample))
 
-    def _sample(self) -> str:
+    def _sample(self, weights: p.Transformer) -> str:
         """What the model writes after a line break or, knowing none, after the first validation token."""
-        weights = self.training.state().weights
-        if not self.processes.leads:
-            return ""
         decoding = reference.decoding(self.training.config, weights)
         try:
             start = self.tokenizer.encode("\n")
@@ -199,10 +198,8 @@ class Run:
         written = stream.tokens(decoding, start, Sampling(), self._rng(SAMPLE))
         return self.tokenizer.decode(list(itertools.islice(written, SAMPLE_TOKENS)))
 
-    def _save(self, log: metrics.Writer) -> None:
-        self._finish(log)
+    def _save(self, log: metrics.Writer, state: State) -> None:
         log.flush()
-        state = self.training.state()
         if self.processes.leads:
             checkpoint.save(self.folder / LAST, state, self.progress)
 

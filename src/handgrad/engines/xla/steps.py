@@ -53,7 +53,7 @@ class Training:
     def load(self, state: State) -> None:
         """Go on from `state`: its arrays are copied to the device."""
         require_weights_of(self.config, state.weights)
-        like = np.broadcast_to(np.float32(0.0), (tree.size(shapes(self.config)),))
+        like = stacking.nothing((tree.size(shapes(self.config)),))
         moments = adamw.copied(state.moments, like=like)
         mean, square = (tree.views(moment, state.weights) for moment in (moments.mean, moments.square))
         weights, mean, square = (
@@ -63,10 +63,9 @@ class Training:
         self.carried = Carried(weights, mean, square, self.placement.whole(jax.numpy.int32(moments.step)))
 
     def state(self) -> State:
-        """Where training stands, copied from the device."""
+        """Where training stands, copied from the devices to the first process (`weights.to_host`)."""
         weights, mean, square = map(stacking.to_host, self.carried[:3])
-        flat_mean, flat_square = tree.pack(mean)[0], tree.pack(square)[0]
-        return State(weights, adamw.State(flat_mean, flat_square, int(self.carried.step)))
+        return State(weights, adamw.State(_flat(mean), _flat(square), int(self.carried.step)))
 
     def own(self, n_sequences: int) -> np.ndarray:
         """The numbers of those sequences of a batch that this process's devices compute."""
@@ -143,3 +142,7 @@ class Training:
             self._called.add((name, shape))
             self._compiling(name)
         return function
+
+
+def _flat(moment: Any) -> np.ndarray:
+    return tree.pack(moment)[0] if jax.process_index() == 0 else stacking.nothing((tree.size(moment),))

@@ -32,7 +32,11 @@ def to_device(
 
 
 def to_host(weights: Any) -> p.Transformer:
-    """Undo `to_device`: NumPy arrays, copied from all devices, one after the other."""
+    """Undo `to_device`: NumPy arrays, copied from all devices, one after the other.
+
+    Of several processes only the first has them: the others help to gather each, and get zeros that take no
+    memory.
+    """
     weights = jax.tree.map(_fetched, weights)
     if not is_stacked(weights):
         return weights
@@ -44,7 +48,14 @@ def to_host(weights: Any) -> p.Transformer:
 def _fetched(array: Any) -> np.ndarray:
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         array = multihost_utils.process_allgather(array, tiled=True)
+        if jax.process_index() > 0:
+            return nothing(array.shape)
     return np.array(array)
+
+
+def nothing(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros that take no memory."""
+    return np.broadcast_to(np.float32(0.0), shape)
 
 
 def decay(config: ModelConfig, weight_decay: float, *, stacked: bool) -> Any:
