@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LESSONS = sorted((ROOT / "lessons").glob("*.py"))
-BLOCKED = ("numba", "llvmlite", "tokenizers", "safetensors", "torch", "jax")
+BLOCKED = ("numba", "llvmlite", "tokenizers", "safetensors", "torch", "jax", "jaxtyping")
 ABOUT_KERNELS = "16_speed.py"
 
 PROGRAM = f"""

@@ -12,9 +12,20 @@ r"""Axis letters, array types, and changes of layout that several formulas share
 (https://data-apis.org/array-api), such as a NumPy array, or a JAX array on an accelerator.
 """
 
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
-from jaxtyping import Bool, Float, Int
+if TYPE_CHECKING or sys.modules.get("jaxtyping"):  # the tests import it first, and check every call by it
+    from jaxtyping import Bool, Float, Int
+else:
+
+    class Shaped:
+        """`Float[Array, "B T"]` where nothing checks it: an array, and its shape in words."""
+
+        def __class_getitem__(cls, what):
+            return Annotated[what]
+
+    Bool = Float = Int = Shaped
 
 Array: TypeAlias = Any
 """Any array of the array API; the dimension string beside it says the shape."""

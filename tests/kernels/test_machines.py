@@ -121,6 +121,34 @@ def test_loops_run_in_vectors_of_as_many_numbers_as_products(lanes, whole, tmp_p
     assert result.stdout == f"{whole}\n"
 
 
+LOADED = """
+import sys
+import numpy as np
+from handgrad.kernels import cache, elementwise
+x = np.ones(3, np.float32)
+elementwise.add_to(x, x)
+prepared = "numba.np.arraymath" in sys.modules
+elementwise.multiply(x, x, x)
+print(*x, prepared)
+"""
+
+
+def test_a_kernel_that_is_loaded_needs_no_compiler_and_one_that_is_not_finds_it(tmp_path):
+    add_only = LOADED.replace("elementwise.multiply(x, x, x)", "x *= x")
+    runs = [python(script, tmp_path) for script in (add_only, LOADED, add_only)]
+    assert [run.stdout.split() for run in runs] == [
+        ["4.0", "4.0", "4.0", "True"],  # compiled
+        ["4.0", "4.0", "4.0", "False"],  # one is loaded, then one is compiled
+        ["4.0", "4.0", "4.0", "False"],
+    ], [run.stderr[-500:] for run in runs]
+
+
+def test_code_of_a_version_of_numba_that_is_not_known_is_loaded_as_numba_does(tmp_path):
+    unknown = LOADED.replace("x = np", "cache.KNOWN = (0, 0)\nx = np")
+    runs = [python(unknown, tmp_path) for _ in range(2)]
+    assert [run.stdout.split()[-1] for run in runs] == ["True", "True"]
+
+
 NOTHING_KEPT = """
 import numpy as np
 from handgrad.kernels import cache, elementwise

@@ -15,8 +15,8 @@ from handgrad.kernels.twins.next_token_loss import logit_rows
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count, matrix_shapes
 
-PROCESS = 195_000_000
-"""Bytes of a training process besides its arrays, as measured: Python, NumPy, Numba, matplotlib, kernels."""
+PROCESS = 150_000_000
+"""Bytes of a training process besides its arrays, as measured: Python, NumPy, Numba, kernels."""
 
 
 class Sizes:

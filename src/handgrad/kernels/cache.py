@@ -19,14 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite import binding as llvm
 from numba import config
 from numba.core import event
 from numba.core.caching import FunctionCache
+from numba.core.runtime import _nrt_python
 
 from handgrad.kernels import machine
 
 MOST_FOLDERS = 8
 """Folders that are kept: those of other versions, and of other vectors, that were used last."""
+
+KNOWN = (0, 68)
+"""The last version of Numba whose compiled code was seen to need no more than `_name_runtime`."""
 
 
 @functools.cache
@@ -76,12 +81,30 @@ def _remove_all_but_the_latest(chosen: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def _version() -> tuple[int, ...]:
+    return tuple(int(part) for part in numba.__version__.split(".")[:2])
+
+
+@functools.cache
+def _name_runtime() -> None:
+    """Tell LLVM where the functions of Numba's runtime are: compiled code calls them by name."""
+    for name, address in _nrt_python.c_helpers.items():
+        llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
+
+
 class _Kept(FunctionCache):
     """Numba's cache of one function; what it cannot read is compiled, what it cannot write is not kept."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Numba's own first prepares to compile, with all it knows: 50 MB and a quarter of a second, for
+        nothing where code is only loaded."""
+        if KNOWN >= _version():
+            _name_runtime()
+        else:
+            target_context.refresh()
         try:
-            return super().load_overload(sig, target_context)
+            with self._guard_against_spurious_io_errors():
+                return self._load_overload(sig, target_context)
         except OSError:
             return None
         except (EOFError, pickle.UnpicklingError):

@@ -43,12 +43,10 @@ def init(config: ModelConfig, seed: int | np.random.Generator = 0, dtype: type =
 
 
 def blank(config: ModelConfig) -> p.Transformer:
-    """Weights for `config` to read a checkpoint into: nothing is drawn."""
-
-    def zeros(_: float, *shape: int) -> np.ndarray:
-        return np.zeros(shape, np.float32)
-
-    return _build(config, zeros, zeros)
+    """Weights for `config` to read a checkpoint into: nothing is drawn. They are views of one buffer, which
+    goes back to the system whole."""
+    like = shapes(config)
+    return tree.views(np.zeros(tree.size(like), np.float32), like)
 
 
 def shapes(config: ModelConfig) -> p.Transformer:
