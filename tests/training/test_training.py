@@ -255,12 +255,16 @@ def test_a_folder_in_use_is_left_alone(text_file, tmp_path, small):
 
 
 def test_the_same_command_is_known_again_and_another_one_is_not(text_file, tmp_path, small):
-    asked = {"preset_name": "nano", "seed": 1337, "engine": "cpu", "precision": "auto", "options": small}
+    asked = {
+        "preset_name": "nano", "seed": 1337, "tokenizer": "bytes", "vocab_size": 1024, "engine": "cpu",
+        "precision": "auto", "options": small,
+    }  # fmt: skip
     text = corpus.open_corpus([text_file])
     assert not run.begun(tmp_path / "run", text, **asked)
-    folder = handgrad.train(text_file, out=tmp_path / "run", **small)
+    folder = handgrad.train(text_file, out=tmp_path / "run", tokenizer="bytes", **small)
     assert run.begun(folder, text, **asked)
     others = [
+        ("tokenizer", {"tokenizer": "characters"}),
         ("seed", {"seed": 1}),
         ("recipe", {"options": small | {"steps": 77}}),
         ("model", {"options": {}}),

@@ -95,12 +95,13 @@ def train(
     def created() -> str:
         texts = corpus.open_corpus(text or [])
         asked: dict[str, Any] = {
-            "preset_name": preset, "seed": seed, "engine": engine, "precision": precision, "options": options,
+            "preset_name": preset, "seed": seed, "tokenizer": tokenizer, "vocab_size": vocab_size,
+            "engine": engine, "precision": precision, "options": options,
         }  # fmt: skip
         if distributed and out and run.begun(out, texts, **asked):
             return str(out)  # a scheduler starts the same command again
         with Console(stderr=True).status("reading the text"):
-            made = run.create(texts, out=out, tokenizer=tokenizer, vocab_size=vocab_size, mesh=mesh, **asked)
+            made = run.create(texts, out=out, mesh=mesh, **asked)
         return str(made)
 
     folder = _resumed(out, context) if resume else Path(processes.agreed(created))

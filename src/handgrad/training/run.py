@@ -130,6 +130,8 @@ def begun(
     *,
     preset_name: str,
     seed: int,
+    tokenizer: str,
+    vocab_size: int,
     engine: str,
     precision: str,
     options: dict[str, Any],
@@ -138,18 +140,22 @@ def begun(
     if not files.exists(folder / CONFIG):
         return False
     there = run_config.read(folder)
+    made = model_folder.read_tokenizer(folder, there.model)
     model, recipe = _configured(preset_name, options)
-    asked = {
-        "model": model.replace(vocab_size=there.model.vocab_size),
-        "recipe": recipe,
-        "preset": preset_name,
-        "seed": seed,
-        "engine": engine,
-        "precision": precision,
-        "text": text.name,
+    most = vocab_size if tokenizer == "bpe" else made.vocab_size
+    asked_and_there = {
+        "model": (model.replace(vocab_size=made.vocab_size), there.model),
+        "recipe": (recipe, there.recipe),
+        "preset": (preset_name, there.preset),
+        "seed": (seed, there.seed),
+        "tokenizer": (tokenizer, made.kind),
+        "vocabulary": (min(made.vocab_size, most), made.vocab_size),  # a short text has fewer than asked for
+        "engine": (engine, there.engine),
+        "precision": (precision, there.precision),
+        "text": (text.name, there.text),
     }
-    for name, value in asked.items():
-        if value != getattr(there, name):
+    for name, (asked, found) in asked_and_there.items():
+        if asked != found:
             raise UserError(
                 f"{folder} holds another run: its {name} is not what this command asks for. Go on with it: "
                 f"--resume --out {folder}. Or choose another --out."

@@ -37,15 +37,19 @@ class Joined:
 
     def agreed(self, make: Callable[[], str]) -> str:
         """What the first process makes, or the `UserError` that it raises, in every process."""
-        said = b""
+        said, failure = b"", None
         if self.leads:
             try:
                 said = json.dumps({"made": make()}).encode()
-            except UserError as error:
-                said = json.dumps({"error": str(error)}).encode()
+            except Exception as error:  # the others wait to be told
+                failure = error
+                why = str(error) if isinstance(error, UserError) else f"The first process failed: {error!r}."
+                said = json.dumps({"error": why}).encode()
         length = int(multihost_utils.broadcast_one_to_all(np.int32(len(said))))
         letters = np.frombuffer(said.ljust(length), np.uint8)[:length]
         heard = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(letters))))
+        if failure is not None:
+            raise failure
         if "error" in heard:
             raise UserError(heard["error"])
         return heard["made"]
