@@ -1,6 +1,6 @@
 """Processes that train together, one of which is killed or stopped: how the others end, and what is left.
 
-    python benchmarks/failures.py --kills 10 --stops 5          # a quarter of an hour on two cores
+    python benchmarks/failures.py --kills 10 --stops 5          # some ten minutes on two cores
 
 Two processes on this machine train a small model, with a checkpoint now and then. A random one of them gets
 the signal after a random time; the time until the other ends is measured, and what it says is looked for the
@@ -27,10 +27,10 @@ from handgrad.training.run import about
 
 LIMIT = 60.0
 """Seconds in which the others are to end."""
-STEPS = 1500
+STEPS = 400
 COMMAND = [
     sys.executable, "-m", "handgrad", "train", "--engine", "xla", "--steps", str(STEPS),
-    "--eval-every", "250", "--batch-size", "4", "--n-layers", "1", "--d-model", "16", "--n-heads", "2",
+    "--eval-every", "100", "--batch-size", "4", "--n-layers", "1", "--d-model", "16", "--n-heads", "2",
     "--context-length", "8", "--dropout", "0.1", "--set", "eval_batches=1",
 ]  # fmt: skip
 CHECKPOINTS = ("best.safetensors", "last.safetensors")
