@@ -57,7 +57,7 @@ def disturbed(
     try:
         while not (out / "last.safetensors").exists():
             time.sleep(0.2)
-        time.sleep(random.uniform(0.0, seconds_of_training))
+        time.sleep(random.uniform(0.0, 0.7 * seconds_of_training))  # before it is done
         victim = random.randrange(2)
         processes[victim].send_signal(kind)
         began = time.monotonic()
