@@ -44,8 +44,8 @@ def started(out: Path, log: Path) -> list[subprocess.Popen[bytes]]:
     processes = []
     for number in range(2):
         with (log / f"{number}.txt").open("wb") as printed:
-            both = {"stdout": printed, "stderr": subprocess.STDOUT}
-            processes.append(subprocess.Popen([*COMMAND, *joined, str(number)], **both))  # type: ignore[call-overload]
+            command = [*COMMAND, *joined, str(number)]
+            processes.append(subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT))
     return processes
 
 
