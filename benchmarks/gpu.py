@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from handgrad.benchmark import workload
 from handgrad.benchmark.worker import Worker
 from handgrad.model.config import ModelConfig, preset
@@ -54,7 +56,7 @@ def main() -> None:
     rates = measured(given, tokens)
     operations = count(config).training_flops_per_token
     print(f"{given.preset}, {count(config).parameters:,} parameters, batches of {given.batch} x ", end="")
-    print(f"{config.context_length}, bfloat16; peak {peak / 1e12:.3g} TFLOP/s\n")
+    print(f"{config.context_length}, dropout {given.dropout:g}, bfloat16; peak {peak / 1e12:.3g} TFLOP/s\n")
     print("| | tokens/s | ms a step | of the peak |\n|---|---|---|---|")
     for name, each in rates.items():
         rate = statistics.median(each)
@@ -91,6 +93,7 @@ def arguments() -> argparse.Namespace:
     options.add_argument("--preset", default="gpt2")
     options.add_argument("--batch", type=int, default=16)
     options.add_argument("--context", type=int, help="by default the preset's")
+    options.add_argument("--dropout", type=float, default=0.0)
     options.add_argument("--steps", type=int, default=20, help="of a round")
     options.add_argument("--size", type=int, default=8192, help="of the product that measures the peak")
     options.add_argument("--alone", action="store_true", help="without PyTorch")
@@ -99,7 +102,7 @@ def arguments() -> argparse.Namespace:
 
 
 def configured(given: argparse.Namespace) -> ModelConfig:
-    config = preset(given.preset).replace(dropout=0.0)
+    config = preset(given.preset).replace(dropout=given.dropout)
     if given.preset == "gpt2":
         config = config.replace(vocab_size=VOCABULARY)
     return config.replace(context_length=given.context or config.context_length)
@@ -129,8 +132,8 @@ def xla(given: argparse.Namespace) -> tuple[Callable[[], Any], Callable[[Any], A
     config = configured(given)
     state, settings = State(init(config, workload.SEED)), OptimizerSettings()
     training = engine.training(config, state, settings, precision="bfloat16", batch_size=given.batch)
-    batches = workload.batches(config, given.batch)
-    return lambda: training.begin(*next(batches), workload.LEARNING_RATE), lambda begun: begun()
+    batches, rng = workload.batches(config, given.batch), np.random.default_rng(workload.SEED)
+    return lambda: training.begin(*next(batches), workload.LEARNING_RATE, rng), lambda begun: begun()
 
 
 def torch(given: argparse.Namespace) -> tuple[Callable[[], Any], Callable[[Any], Any]]:

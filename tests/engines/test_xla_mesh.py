@@ -29,9 +29,10 @@ os.environ["PJRT_NPROC"] = "64"  # see `device.THREADS`
 
 from jax.sharding import PartitionSpec as P  # noqa: E402
 
-from handgrad.engines.xla import device, placement, plan, steps  # noqa: E402
+from handgrad.engines.xla import device, placement, plan, random, steps  # noqa: E402
 from handgrad.engines.xla.placement import divisible  # noqa: E402
 from handgrad.engines.xla.twins import Fused, Twins  # noqa: E402
+from handgrad.engines.xla.twins.attention import DroppingAttention  # noqa: E402
 from handgrad.engines.xla.twins.next_token_loss import FormulaLoss, FusedLoss  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -119,6 +120,22 @@ def test_no_device_computes_what_is_of_the_whole_batch(mesh):
     part = 16 // MESHES[mesh].n_parts
     assert f"[{part // parse(mesh).batch_parts},12,32]" in text
     assert f"[{part},12,32]" not in text  # nor a mask of dropout
+
+
+def test_every_device_drops_what_its_sequences_and_heads_drop_on_one(rng):
+    q, dy = rng.normal(size=(2, 4, 16, 4, 16)).astype(np.float32)
+    k, v = rng.normal(size=(2, 4, 16, 2, 16)).astype(np.float32)
+    keys = rng.integers(1 << 32, size=(1, 2)).astype(np.uint32)
+
+    @functools.partial(jax.jit, static_argnames="mesh")
+    def run(q, k, v, dy, mesh):
+        op = DroppingAttention(interpret=True, placement=placement.on(parse(mesh)))
+        y, saved = op.forward(q, k, v, dropout=0.4, rng=random.Keyed(jax.numpy.asarray(keys)))
+        return y, *op.backward(dy, saved)
+
+    divided, expected = (run(q, k, v, dy, mesh=mesh) for mesh in ("data=2,fsdp=2,model=2", "data=1"))
+    for ours, theirs in zip(divided, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_every_device_runs_kernels_on_its_part_of_the_batch(rng):

@@ -31,11 +31,16 @@ class Keyed:
 
     def random(self, size: tuple[int, ...]) -> Array:
         """The next draw's uniform numbers in [0, 1)."""
-        low, high = self.keys[self._next]
-        self._next += 1
+        low, high = self.key()
         x = _mix(_places(size) * np.uint32(GOLDEN) + low)
         bits = _mix(x ^ high) >> np.uint32(8)
         return bits.astype(float) * UNIT
+
+    def key(self) -> Array:
+        """The next draw's key, for a kernel that draws by itself."""
+        key = self.keys[self._next]
+        self._next += 1
+        return key
 
     def of_layers(self, n_layers: int) -> Array:
         """The keys of all layers (L, 3, 2): nothing draws after them."""

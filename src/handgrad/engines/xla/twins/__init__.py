@@ -45,6 +45,7 @@ class Twins:
             self.rms_norm = FusedNorm(centred=False, interpret=fused.interpret, placement=placement)
             if placement.size("model") == 1:  # the kernel reads whole rows of logits
                 entropy = FusedLoss(interpret=fused.interpret, placement=placement)
-            attention = FusedAttention(fused.attention) if fused.attention else attention
+            if fused.attention:
+                attention = FusedAttention(fused.attention, interpret=fused.interpret, placement=placement)
         self.next_token_loss = NextTokenLoss(entropy, placement.n_devices)
         self.multi_head_attention = MultiHeadAttention(attention)
