@@ -238,7 +238,7 @@ pictures.by_distance(habits, heads=[f"{layer}.{head}" for layer, head in heads])
 
 # %%
 def rows(head):
-    return slice(head * config.d_head, (head + 1) * config.d_head)
+    return slice(head * config.head_width, (head + 1) * config.head_width)
 
 
 def with_block(layer, **changed):

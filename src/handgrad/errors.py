@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+MOST = (1 << 31) - 1
+"""The largest number that a model's description may have; anything larger is taken for a mistake."""
+
 
 class UserError(Exception):
     """An error that the user can correct. The text is the whole message: no traceback is needed.
@@ -30,6 +33,24 @@ def require_number(name: str, value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise UserError(f"{name} must be a number; got {shown(value)}.")
     return int(value) if isinstance(value, int | np.integer) else float(value)
+
+
+def require_count(name: str, value: Any) -> int:
+    """`value`, of any integer type, as an int; `UserError` unless it can be a count of something."""
+    whole = as_whole(value)
+    if whole is None or not 1 <= whole <= MOST:
+        raise UserError(
+            f"{name} counts something, so it must be a whole number from 1 to {MOST}; got {shown(value)}."
+        )
+    return whole
+
+
+def require_finite(name: str, value: Any) -> float:
+    """`value`, of any number's type, as a finite float; `UserError` where it is none."""
+    number = require_number(name, value)
+    if not abs(number) < MOST:  # False for NaN
+        raise UserError(f"{name} must be finite, and below {MOST}; got {shown(value)}.")
+    return float(number)
 
 
 def require_whole(name: str, value: Any, least: int = 0) -> int:

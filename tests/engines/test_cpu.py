@@ -25,6 +25,7 @@ from handgrad.model.config import CHOICES, PRESETS, ModelConfig
 from handgrad.model.count import matrix_shapes
 from handgrad.model.init import init
 from handgrad.model.transformer import Transformer
+from handgrad.ops.rope import RopeScaling
 from handgrad.optim import adamw
 from tests.rounding import round_what_is_multiplied
 from tests.rounding import rounded as rounded_numbers
@@ -37,7 +38,12 @@ VARIANTS = {
     "grouped, normalized": {"preset": "llama", "qk_norm": True, "dropout": 0.1, "bias": True},
     "one key-value head": {"preset": "nano", "n_kv_heads": 1, "activation": "relu_squared"},
     "untied, post-norm": {"preset": "baby", "tied": False, "norm_placement": "post", "norm": "rms_norm"},
-}
+    "wide heads, their bias, scaled rope": {
+        "preset": "llama", "d_head": 10, "qk_norm": True, "qkv_bias": True,
+        "rope_scaling": RopeScaling("llama3", 8.0, original_context_length=60),
+    },
+    "narrow heads": {"preset": "nano", "d_head": 7, "qkv_bias": True},
+}  # fmt: skip
 
 INSTALLED = [name for name in engines.ENGINES if name != "xla" or importlib.util.find_spec("jax")]
 
@@ -105,7 +111,7 @@ def test_any_batch_and_any_length(shape, rng):
     assert_gradients_close(found, gradients, 2e-5)
 
 
-@pytest.mark.parametrize("variant", ["nano", "paper", "llama", "gpt2"])
+@pytest.mark.parametrize("variant", ["nano", "paper", "wide heads, their bias, scaled rope", "gpt2"])
 def test_bfloat16_is_the_formulas_with_rounded_operands(variant, rng, monkeypatch):
     emulate_what_is_missing(monkeypatch)
     config = small(variant).replace(dropout=0.0)
@@ -384,7 +390,7 @@ def test_what_a_decoding_cannot_read_is_refused(name, token_ids, words):
     assert decoding.n_tokens == 0
 
 
-FEW = ["paper", "nano", "grouped, normalized", "untied, post-norm"]
+FEW = ["paper", "nano", "untied, post-norm", "wide heads, their bias, scaled rope"]
 READ = [(name, variant) for name in INSTALLED for variant in (VARIANTS if name == "cpu" else FEW)]
 
 

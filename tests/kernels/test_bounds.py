@@ -46,7 +46,7 @@ for at_end in (True, False):
     assert guard.works()
     for name, changes in {
         "paper": {}, "nano": {"activation": "prelu", "gated": True, "n_heads": 1}, "gpt2": {"tied": False},
-        "llama": {"qk_norm": True, "dropout": 0.1, "n_kv_heads": 1},
+        "llama": {"qk_norm": True, "dropout": 0.1, "n_kv_heads": 1, "d_head": 6, "qkv_bias": True},
     }.items():
         for B, T, width, vocabulary in ((1, 1, 4, 2), (3, 50, 20, 65), (2, 17, 44, 33)):
             config = PRESETS[name].replace(**{"vocab_size": vocabulary, "context_length": 50, "n_layers": 1,

@@ -82,7 +82,8 @@ for at_end in (True, False):
     guard = Guard(at_end)
     cpu_writing._empty_cache = lambda config, n: not_written(empty_cache(config, n))
     cpu_writing.Rows = lambda *arrays: guarded(rows(*arrays))
-    for name, changes in {"nano": {"activation": "prelu", "gated": True}, "llama": {"n_kv_heads": 1}}.items():
+    kinds = {"nano": {"activation": "prelu", "gated": True}, "llama": {"n_kv_heads": 1, "d_head": 10}}
+    for name, changes in kinds.items():
         config = PRESETS[name].replace(**{"vocab_size": 33, "context_length": 9, "n_layers": 2, "n_heads": 2,
                                           "d_model": 44, "d_ff": 23, **changes})
         for precision in ("float32", "bfloat16"):

@@ -11,6 +11,7 @@ from handgrad.errors import UserError
 from handgrad.model.config import CHOICES, PRESETS, ModelConfig, preset
 from handgrad.model.count import count
 from handgrad.model.init import init
+from handgrad.ops.rope import RopeScaling
 
 
 def test_nano_and_gpt2_have_the_parameters_their_papers_count():
@@ -25,6 +26,8 @@ VARIANTS = [
 ] + [
     {"gated": True}, {"bias": False}, {"tied": False}, {"n_kv_heads": 2}, {"qk_norm": True}, {"d_ff": 5},
     {"tied": False, "bias": False, "norm": "rms_norm", "norm_placement": "post", "gated": True},
+    {"d_head": 5, "n_kv_heads": 2, "qk_norm": True}, {"d_head": 1, "qkv_bias": False},
+    {"qkv_bias": True, "bias": False, "n_kv_heads": 1},
 ]  # fmt: skip
 
 
@@ -39,7 +42,25 @@ def test_counting_agrees_with_what_is_allocated(changes):
     [
         ({"d_model": 10, "n_heads": 4}, "Try d_model=12"),
         ({"n_heads": 4, "n_kv_heads": 3}, "Try n_kv_heads=1 or 4"),
-        ({"position": "rope", "d_model": 12, "n_heads": 4}, "must be even; got 3"),
+        ({"position": "rope", "d_model": 12, "n_heads": 4}, "must be even; got 3. Try d_model=16"),
+        ({"position": "rope", "d_head": 7}, "must be even; got 7. Try d_head=8"),
+        ({"d_head": 0}, "d_head counts something"),
+        ({"qkv_bias": 1}, "qkv_bias is either true or false"),
+        ({"rope_scaling": {"kind": "linear", "factor": 2}}, "got position=learned. Take position=rope"),
+        ({"rope_scaling": "llama3"}, "rope_scaling is a table such as"),
+        ({"rope_scaling": {"factor": 2}}, "needs a kind and a factor"),
+        ({"rope_scaling": {"kind": "yarn", "factor": 2}}, "no kind of rope_scaling 'yarn'.* linear, llama3"),
+        ({"rope_scaling": {"kind": ["linear"], "factor": 2}}, "no kind of rope_scaling"),
+        ({"rope_scaling": {"kind": "linear", "faktor": 2}}, "Did you mean factor"),
+        ({"rope_scaling": {"kind": "linear", "factor": 0.5}}, "at least 1; got 0.5"),
+        ({"rope_scaling": {"kind": "linear", "factor": float("nan")}}, "factor must be finite"),
+        ({"rope_scaling": {"kind": "linear", "factor": "2"}}, "factor must be a number"),
+        ({"rope_scaling": {"kind": "llama3", "factor": 2, "low_frequency_factor": 4}}, "got 4.0 and 4.0"),
+        ({"rope_scaling": {"kind": "llama3", "factor": 2, "low_frequency_factor": 0}}, "above zero"),
+        (
+            {"rope_scaling": {"kind": "llama3", "factor": 2, "original_context_length": 2.5}},
+            "original_context_length counts something",
+        ),
         ({"n_layers": 0}, "n_layers counts something"),
         ({"context_length": True}, "context_length counts something"),
         ({"d_ff": 2.5}, "d_ff counts something"),
@@ -77,6 +98,27 @@ def test_numbers_of_numpy_are_taken_as_what_they_are():
     assert config == ModelConfig(d_model=64, n_kv_heads=2, dropout=0.5, rope_base=100.0, gated=True)
     assert {type(config.d_model), type(config.n_kv_heads), type(config.dropout)} == {int, float}
     assert json.loads(json.dumps(dataclasses.asdict(config))) == dataclasses.asdict(config)
+
+
+def test_heads_biases_and_rope_are_as_they_are_asked_for():
+    config = ModelConfig(d_model=10, n_heads=4, d_head=6, position="rope", qkv_bias=True, bias=False)
+    assert config.head_width == 6  # and 4 need not divide 10
+    block = init(config).blocks[0].attention
+    assert block.query.weight.shape == (10, 24)
+    assert block.output.weight.shape == (24, 10)
+    assert [p.bias is not None for p in block[:4]] == [True, True, True, False]
+    plain = ModelConfig(bias=True)
+    assert (plain.head_width, plain.has_qkv_bias) == (32, True)
+    assert not plain.replace(qkv_bias=False).has_qkv_bias
+
+
+def test_a_table_of_rope_scaling_is_taken_as_what_it_says():
+    table = {"kind": "llama3", "factor": np.float32(8), "original_context_length": np.int64(64)}
+    config = ModelConfig(position="rope", rope_scaling=table)
+    assert config.rope_scaling == RopeScaling("llama3", 8.0, original_context_length=64)
+    again = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert ModelConfig(**again) == config
+    assert hash(ModelConfig(**again)) == hash(config)
 
 
 def test_an_unknown_preset_or_option_is_answered_with_the_nearest():

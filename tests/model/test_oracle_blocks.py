@@ -1,6 +1,7 @@
 """Every kind of block against the same one written with torch: value and all gradients in float64 to 1e-9."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -36,18 +37,33 @@ def dropout(x, config, rng):
     return x * torch.tensor(rng.random(tuple(x.shape)) >= config.dropout) / (1 - config.dropout)
 
 
-def rotated(x, base):
+def rotated(x, config):
     """RoPE as a product of complex numbers: each pair of components is one, turned by its angle."""
     T, K = x.shape[-2:]
-    angle = torch.arange(T).double()[:, None] / base ** (torch.arange(0, K, 2).double() / K)
+    frequency = [slowed(config.rope_base ** (-2 * i / K), config.rope_scaling) for i in range(K // 2)]
+    angle = torch.outer(torch.arange(T).double(), torch.tensor(frequency, dtype=torch.float64))
     pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], K // 2, 2))
     return torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).reshape(x.shape)
 
 
+def slowed(frequency, scaling):
+    """As Meta published it for Llama 3.1: by wavelengths, case by case."""
+    if scaling is None:
+        return frequency
+    wavelength, length = 2 * math.pi / frequency, scaling.original_context_length
+    if wavelength < length / scaling.high_frequency_factor:
+        return frequency
+    if wavelength > length / scaling.low_frequency_factor:
+        return frequency / scaling.factor
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    smooth = (length / wavelength - low) / (high - low)
+    return (1 - smooth) * frequency / scaling.factor + smooth * frequency
+
+
 def attention(x, weights, config, rng):
-    B, T, D = x.shape
+    B, T, _ = x.shape
     q, k, v = (
-        linear(x, part).view(B, T, -1, config.d_head).transpose(1, 2)
+        linear(x, part).view(B, T, -1, config.head_width).transpose(1, 2)
         for part in (weights.query, weights.key, weights.value)
     )
     if config.qk_norm:
@@ -56,15 +72,15 @@ def attention(x, weights, config, rng):
             for t, scale in ((q, weights.query_norm), (k, weights.key_norm))
         )
     if config.position == "rope":
-        q, k = rotated(q, config.rope_base), rotated(k, config.rope_base)
+        q, k = rotated(q, config), rotated(k, config)
     k, v = (t.repeat_interleave(config.n_heads // config.kv_heads, dim=1) for t in (k, v))
-    scores = (q @ k.transpose(-1, -2) / config.d_head**0.5).masked_fill(
+    scores = (q @ k.transpose(-1, -2) / config.head_width**0.5).masked_fill(
         torch.ones(T, T, dtype=torch.bool).triu(1), -torch.inf
     )
     probs = torch.softmax(scores, dim=-1)
     grouped = probs.view(B, config.kv_heads, -1, T, T)  # the order in which the masks are drawn
     y = dropout(grouped, config, rng).view(probs.shape) @ v
-    return linear(y.transpose(1, 2).reshape(B, T, D), weights.output)
+    return linear(y.transpose(1, 2).reshape(B, T, -1), weights.output)
 
 
 def feed_forward(x, weights, config):

@@ -142,14 +142,14 @@ def test_llama_is_llama_of_transformers(rng):
         layer.input_layernorm, layer.post_attention_layernorm = exact_norm(config), exact_norm(config)
     model.model.norm = exact_norm(config)
     angle = torch.arange(T)[:, None] / config.rope_base ** (
-        torch.arange(0, config.d_head, 2).double() / config.d_head
+        torch.arange(0, config.head_width, 2).double() / config.head_width
     )
     angle = torch.cat([angle, angle], dim=-1)[None].double()
     model.model.rotary_emb.forward = lambda *_, **__: (angle.cos(), angle.sin())
 
     def halves_to_pairs(n_heads):
         """transformers turns component i with i + K/2; we turn neighbours: the same in another order."""
-        K = config.d_head
+        K = config.head_width
         order = np.concatenate([h * K + np.arange(K).reshape(2, K // 2).T.ravel() for h in range(n_heads)])
         return lambda array: array[order].T
 

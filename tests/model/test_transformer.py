@@ -10,6 +10,7 @@ from handgrad.model.cases import BLOCKS, SMALL
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
 from handgrad.model.transformer import LanguageModel, Transformer
+from handgrad.ops.rope import RopeScaling
 from handgrad.proof import results
 
 KINDS = {
@@ -20,7 +21,11 @@ KINDS = {
     "rope, grouped": ModelConfig(
         **SMALL, position="rope", n_kv_heads=1, qk_norm=True, gated=True, tied=False
     ),
-}
+    "rope, scaled, wide heads": ModelConfig(
+        **SMALL, position="rope", d_head=6, bias=False, qkv_bias=True,
+        rope_scaling=RopeScaling("llama3", 4.0, original_context_length=20),
+    ),
+}  # fmt: skip
 
 
 @pytest.fixture(params=KINDS)

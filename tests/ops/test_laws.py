@@ -32,6 +32,7 @@ from handgrad.ops import (
     softmax_cross_entropy,
     tanh,
 )
+from handgrad.ops.rope import RopeScaling
 from handgrad.parameters import Linear, RMSNorm
 
 EPS = float(np.finfo(np.float64).eps)
@@ -294,6 +295,23 @@ def test_rope_sees_the_distance(rng):
     q, k = rng.normal(size=(2, 1, 8))
     here, there = (np.sum(rope.forward(q, offset=i)[0] * k) for i in (3, 4))
     assert abs(here - there) > 1e-3
+
+
+def test_scaled_by_f_linearly_position_f_times_p_is_unscaled_position_p(rng):
+    x = rng.normal(size=(1, 8))
+    scaled, _ = rope.forward(x, offset=12, scaling=RopeScaling("linear", 4.0))
+    np.testing.assert_allclose(scaled, rope.forward(x, offset=3)[0], rtol=16 * EPS)
+
+
+@given(st.floats(1.0, 1e6), st.floats(0.1, 10.0), st.floats(0.1, 10.0), st.integers(1, 100_000))
+def test_llama3_scaling_keeps_fast_pairs_divides_slow_ones_and_keeps_their_order(factor, low, width, length):
+    scaling = RopeScaling("llama3", factor, low, low + width, length)
+    omega, scaled = rope.frequencies(128, 500_000.0), rope.frequencies(128, 500_000.0, scaling)
+    turns = length * omega / (2 * np.pi)
+    np.testing.assert_array_equal(scaled[turns >= low + width], omega[turns >= low + width])
+    np.testing.assert_allclose(scaled[turns <= low], omega[turns <= low] / factor, rtol=4 * EPS)
+    assert np.all(np.diff(scaled) < 0)
+    assert np.all(scaled <= omega * (1 + 4 * EPS))
 
 
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 300), st.integers(1, 300))

@@ -86,10 +86,28 @@ def linear_stack(x: Any, layers: Any, *, activation: str = "tanh", activate_last
     return activate(x, name=activation) if activate_last else x
 
 
-def rope(x: Any, *, offset: int = 0, base: float = 10_000.0) -> Any:
+def slowed(frequency: Any, scaling: Any) -> Any:
+    """As transformers does it: wavelengths are compared, and each case has its formula."""
+    if scaling is None:
+        return frequency
+    divided = frequency / scaling.factor
+    if scaling.kind == "linear":
+        return divided
+    length, low, high = (
+        scaling.original_context_length, scaling.low_frequency_factor, scaling.high_frequency_factor
+    )  # fmt: skip
+    wavelength = 2 * math.pi / frequency
+    smooth = (length / wavelength - low) / (high - low)
+    between = (1 - smooth) * divided + smooth * frequency
+    lowered = torch.where(wavelength > length / low, divided, frequency)
+    is_between = (wavelength <= length / low) & (wavelength >= length / high)
+    return torch.where(is_between, between, lowered)
+
+
+def rope(x: Any, *, offset: int = 0, base: float = 10_000.0, scaling: Any = None) -> Any:
     """As Llama's own code does it: a pair of components is a complex number, a turn is a product."""
     T, K = x.shape[-2:]
-    frequency = base ** (-torch.arange(0, K, 2, dtype=torch.float64) / K)
+    frequency = slowed(base ** (-torch.arange(0, K, 2, dtype=torch.float64) / K), scaling)
     angle = torch.outer(torch.arange(offset, offset + T, dtype=torch.float64), frequency)
     pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], K // 2, 2))
     return torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
@@ -117,6 +135,7 @@ def multi_head_attention(
     n_heads: int,
     n_kv_heads: int,
     rope_base: float | None = None,
+    rope_scaling: Any = None,
     norm_eps: float = 1e-5,
     causal: bool = True,
     mask: Any = None,
@@ -130,7 +149,7 @@ def multi_head_attention(
     def placed(h: Any, norm: RMSNorm | None) -> Any:
         if norm is not None:
             h = F.rms_norm(h, norm.gamma.shape, norm.gamma, norm_eps)
-        return h if rope_base is None else rope(h, offset=n_past, base=rope_base)
+        return h if rope_base is None else rope(h, offset=n_past, base=rope_base, scaling=rope_scaling)
 
     n_past = 0 if past is None else past[0].shape[2]
     q, k = placed(heads(query, n_heads), query_norm), placed(heads(key, n_kv_heads), key_norm)

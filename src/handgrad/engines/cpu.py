@@ -91,7 +91,7 @@ def compile_kernels(config: ModelConfig, precision: str, report: Callable[[str],
     """
     small = config.replace(
         vocab_size=2, context_length=2, n_layers=1, d_model=2 * config.n_heads, d_ff=2,
-        n_kv_heads=config.kv_heads,
+        n_kv_heads=config.kv_heads, d_head=None,
     )  # fmt: skip
     token_ids = np.zeros((1, 2), np.int64)
     with cache.listening(report):

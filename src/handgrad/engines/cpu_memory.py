@@ -25,9 +25,9 @@ class Sizes:
     def __init__(self, config: ModelConfig, n_tokens: int, kernels: Kernels):
         self.n, self.products, self.attention = n_tokens, kernels.products, kernels.attention
         self.stream = self.float32(config.d_model)
-        self.keys = self.float32(config.kv_heads * config.d_head)
-        self.inside = self.float32(config.ff_width)
-        self.widths = config.d_model, config.kv_heads * config.d_head, config.ff_width
+        heads, keys = (n * config.head_width for n in (config.n_heads, config.kv_heads))
+        self.queries, self.keys, self.inside = map(self.float32, (heads, keys, config.ff_width))
+        self.widths = config.d_model, heads, keys, config.ff_width
 
     def float32(self, width: int) -> int:
         return padded(self.n * width)
@@ -59,19 +59,19 @@ class Sizes:
 def arena_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
     """float32 numbers that a micro-batch's activations take, and the gradients that find no other place."""
     sizes = Sizes(config, n_tokens, kernels)
-    D, kv, F = sizes.widths
-    stream, H, G = sizes.stream, config.n_heads, config.kv_heads
+    D, q, kv, F = sizes.widths
+    stream, queries, H, G = sizes.stream, sizes.queries, config.n_heads, config.kv_heads
     pre = config.norm_placement == "pre"
     norm = 2 * sizes.float32(1) + (sizes.operand(D) if pre else stream + sizes.rounds * sizes.operand(D))
 
     block = 2 * norm
-    block += sizes.heads(D) + 2 * sizes.heads(kv)  # queries, keys, values
+    block += sizes.heads(q) + 2 * sizes.heads(kv)  # queries, keys, values
     if config.qk_norm:
-        block += stream + 2 * sizes.float32(H) + sizes.keys + 2 * sizes.float32(G)
-        block += (stream + 2 * sizes.keys) if sizes.rounds_heads else 0  # what the norms were given
+        block += queries + 2 * sizes.float32(H) + sizes.keys + 2 * sizes.float32(G)
+        block += (queries + 2 * sizes.keys) if sizes.rounds_heads else 0  # what the norms were given
     if config.position == "rope" and not sizes.rounds_heads:
-        block += stream + sizes.keys  # turned
-    block += sizes.operand(D) + sizes.float32(2 * H) + stream  # attention, sums of scores, the projection
+        block += queries + sizes.keys  # turned
+    block += sizes.operand(q) + sizes.float32(2 * H) + stream  # attention, sums of scores, the projection
     block += sizes.slopes(F) + sizes.operand(F) + stream  # up, or its slopes, and activation; down
     if config.gated:
         block += 3 * sizes.inside - sizes.slopes(F)  # up, gate and its activation, in full
@@ -87,11 +87,12 @@ def passing_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
     """float32 numbers that one forward or one backward of a twin takes on its way, at most."""
     sizes = Sizes(config, n_tokens, kernels)
     rounded = sizes.operand if sizes.rounds else lambda width: 0
-    D, kv, F = sizes.widths
-    heads = sizes.stream + 2 * sizes.keys
-    turned = (sizes.stream + sizes.keys) if config.position == "rope" else 0
+    D, q, kv, F = sizes.widths
+    heads = sizes.queries + 2 * sizes.keys
+    turned = (sizes.queries + sizes.keys) if config.position == "rope" else 0
 
-    attention = 2 * sizes.stream + 2 * rounded(D) + 2 * rounded(kv) + turned  # dy, dx, operands
+    attention = sizes.queries + sizes.stream + turned  # dy, dx
+    attention += rounded(D) + rounded(q) + 2 * rounded(kv)
     attention += heads if sizes.rounds_heads else 0
     feed_forward = sizes.inside + sizes.stream + rounded(D) + (2 if config.gated else 1) * rounded(F)
     n_logits = logit_rows(n_tokens, config.vocab_size)
@@ -107,9 +108,9 @@ def entering_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
 def scratch_size(config: ModelConfig, kernels: Kernels) -> int:
     """float32 numbers that the largest kernel wants to work in."""
     vocabulary = config.vocab_size
-    widths = (config.d_model, config.ff_width, vocabulary)
+    widths = (config.d_model, config.n_heads * config.head_width, config.ff_width, vocabulary)
     return max(
-        kernels.attention.scratch_size(config.context_length, config.d_head),
+        kernels.attention.scratch_size(config.context_length, config.head_width),
         *(kernels.products.scratch_size(width) for width in widths),
     )
 

@@ -90,14 +90,14 @@ def _layers(config: ModelConfig, weights: p.Transformer, dtype: type) -> Layers:
 
 
 def _ends(config: ModelConfig, weights: p.Transformer, dtype: type) -> Ends:
-    S, K = config.context_length, config.d_head
+    S, K = config.context_length, config.head_width
     positions, cos, sin = NONE, NONE, NONE
     if config.position == "learned":
         positions = _float32(weights.positions)
     elif config.position == "sinusoidal":
         positions = _float32(sinusoidal_position.table(S, config.d_model))
     else:
-        _, turned = rope.forward(np.zeros((S, K)), base=config.rope_base)
+        _, turned = rope.forward(np.zeros((S, K)), base=config.rope_base, scaling=config.rope_scaling)
         cos, sin = _float32(turned.cos), _float32(turned.sin)
     head = p.Linear(weights.embedding.T) if weights.head is None else weights.head
     norm = _norms([weights.norm])
@@ -108,7 +108,7 @@ def _settings(config: ModelConfig) -> Settings:
     return Settings(
         n_heads=config.n_heads,
         n_kv_heads=config.kv_heads,
-        d_head=config.d_head,
+        d_head=config.head_width,
         ff_width=config.ff_width,
         scale=np.float32(config.d_model**0.5 if config.scale_embedding else 1.0),
         eps=np.float32(config.norm_eps),
@@ -121,14 +121,15 @@ def _settings(config: ModelConfig) -> Settings:
 
 def _scratch(config: ModelConfig) -> Scratch:
     D, inside = config.d_model, (2 if config.gated else 1) * config.ff_width
-    widest = max(D + 2 * config.kv_heads * config.d_head, inside)
-    widths = D, D, round_up(widest, few_rows.WIDTH), round_up(D, few_rows.WIDTH)
-    x, h, wide, y = (aligned(MOST_ROWS * width).reshape(MOST_ROWS, width) for width in widths)
-    return Scratch(x, h, wide, y, aligned(config.context_length))
+    heads, keys = (n * config.head_width for n in (config.n_heads, config.kv_heads))
+    widest = max(heads + 2 * keys, inside)
+    widths = D, D, heads, round_up(widest, few_rows.WIDTH), round_up(D, few_rows.WIDTH)
+    x, h, attended, wide, y = (aligned(MOST_ROWS * width).reshape(MOST_ROWS, width) for width in widths)
+    return Scratch(x, h, attended, wide, y, aligned(config.context_length))
 
 
 def _empty_cache(config: ModelConfig, n_texts: int) -> Cache:
-    shape = config.n_layers, n_texts, config.kv_heads, config.context_length, config.d_head
+    shape = config.n_layers, n_texts, config.kv_heads, config.context_length, config.head_width
     return Cache(np.empty(shape, np.float32), np.empty(shape, np.float32))
 
 

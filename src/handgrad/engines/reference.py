@@ -63,9 +63,10 @@ def available() -> int | None:
 
 def numbers_a_token(config: ModelConfig) -> int:
     """Numbers that forward and backward hold at their peak for each token of a sequence of full length."""
-    kv_width, probs = config.kv_heads * config.d_head, config.n_heads * config.context_length
+    heads, kv_width = config.n_heads * config.head_width, config.kv_heads * config.head_width
+    probs = config.n_heads * config.context_length
     kept = (3 if config.dropout else 1) * probs  # with dropout, the mask and what is left
-    block = 10 * config.d_model + 4 * kv_width + (6 if config.gated else 4) * config.ff_width + kept
+    block = 6 * config.d_model + 4 * (heads + kv_width) + (6 if config.gated else 4) * config.ff_width + kept
     return config.n_layers * block + 5 * config.vocab_size + 5 * probs  # while one layer's are made
 
 

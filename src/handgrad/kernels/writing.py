@@ -111,7 +111,7 @@ def attend(out, q, keys, values, scores, scale):
 
 @apart
 def attention(out, qkv, cache, layer, rows, ends, layers, scratch, settings):
-    """out (R, D) = every head of every row; the rows' keys and values enter the cache."""
+    """out (R, H K) = every head of every row; the rows' keys and values enter the cache."""
     H, G, K = settings.n_heads, settings.n_kv_heads, settings.d_head
     R, scale = out.shape[0], np.float32(ONE / np.sqrt(np.float32(K)))
     for r in range(R):
@@ -158,6 +158,7 @@ def read(logits, rows, cache, layers, ends, scratch, settings):
     """logits (rows.last, V filled up) of what follows; `cache` grows by the rows."""
     R, D = rows.token_ids.size, ends.embedding.shape[1]
     x, h, y, wide = scratch.x[:R], scratch.h[:R], scratch.y[:R], scratch.wide[:R]
+    attended = scratch.attended[:R]
     for r in range(R):
         row, known = x[r], ends.embedding[rows.token_ids[r]]
         for i in range(D):
@@ -172,8 +173,8 @@ def read(logits, rows, cache, layers, ends, scratch, settings):
             norm_rows(h, x, layers.norm1, layer, settings)
             seen = h
         multiply(wide, seen, layers.attend.panels[layer], layers.attend.bias[layer])
-        attention(h, wide, cache, layer, rows, ends, layers, scratch, settings)
-        multiply(y, h, layers.output.panels[layer], layers.output.bias[layer])
+        attention(attended, wide, cache, layer, rows, ends, layers, scratch, settings)
+        multiply(y, attended, layers.output.panels[layer], layers.output.bias[layer])
         add(x, y)
         if settings.before:
             norm_rows(h, x, layers.norm2, layer, settings)

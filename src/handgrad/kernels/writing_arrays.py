@@ -96,6 +96,8 @@ class Scratch(NamedTuple):
     """(R, D): the residual stream."""
     h: np.ndarray
     """(R, D)"""
+    attended: np.ndarray
+    """(R, H K): what the heads found, side by side."""
     wide: np.ndarray
     """(R, widest): queries, keys and values; what is inside the feed-forward block."""
     y: np.ndarray

@@ -129,6 +129,7 @@ class Block:
             n_heads=config.n_heads,
             n_kv_heads=config.kv_heads,
             rope_base=config.rope_base if config.position == "rope" else None,
+            rope_scaling=config.rope_scaling,
             norm_eps=config.norm_eps,
             past=past,
             dropout=config.dropout,

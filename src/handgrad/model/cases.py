@@ -12,6 +12,7 @@ from handgrad.model.block import Block
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
 from handgrad.model.transformer import LanguageModel, Transformer
+from handgrad.ops.rope import RopeScaling
 
 SMALL = {"vocab_size": 7, "context_length": 5, "n_layers": 2, "n_heads": 2, "d_model": 8, "d_ff": 12}
 """The size at which blocks and presets are proved: the same code, few enough numbers to measure each."""
@@ -28,6 +29,19 @@ BLOCKS: dict[str, dict[str, Any]] = {
         "activation": "silu",
         "gated": True,
         "bias": False,
+    },
+    "block_wide_heads": {
+        "d_head": 6,
+        "n_kv_heads": 1,
+        "position": "rope",
+        "qk_norm": True,
+        "norm": "rms_norm",
+    },
+    "block_qkv_bias": {"qkv_bias": True, "bias": False, "norm_placement": "post", "d_head": 3},
+    "block_scaled_rope": {
+        "position": "rope",
+        "rope_scaling": RopeScaling("llama3", 4.0, original_context_length=20),
+        "rope_base": 30.0,
     },
 }
 

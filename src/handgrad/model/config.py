@@ -6,8 +6,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from handgrad.errors import UserError, as_whole, require_known, require_number, shown
+from handgrad.errors import UserError, require_count, require_finite, require_known, shown
 from handgrad.ops.activation import Elementwise as Activation
+from handgrad.ops.rope import RopeScaling
 
 Position = Literal["sinusoidal", "learned", "rope"]
 Norm = Literal["layer_norm", "rms_norm"]
@@ -18,28 +19,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "norm_placement": get_args(NormPlacement),
     "activation": get_args(Activation),
 }
-
-
-MOST = (1 << 31) - 1
-"""The largest number accepted; anything larger is taken for a mistake."""
-
-
-def _count(name: str, value: Any) -> int:
-    """`value`, of any integer type, as a whole number from 1."""
-    whole = as_whole(value)
-    if whole is None or not 1 <= whole <= MOST:
-        raise UserError(
-            f"{name} counts something, so it must be a whole number from 1 to {MOST}; got {shown(value)}."
-        )
-    return whole
-
-
-def _number(name: str, value: Any) -> float:
-    """`value`, of any number's type, as a finite float."""
-    number = require_number(name, value)
-    if not abs(number) < MOST:  # False for NaN
-        raise UserError(f"{name} must be finite, and below {MOST}; got {shown(value)}.")
-    return float(number)
+OPTIONAL = ("n_kv_heads", "d_ff", "d_head")
+"""Counts that may be None: then they follow from others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +42,8 @@ class ModelConfig:
     """Key-value heads, shared by groups of query heads; by default as many as `n_heads`."""
     d_model: int = 128
     """Width of the residual stream."""
+    d_head: int | None = None
+    """Width of one head; by default d_model / n_heads."""
     d_ff: int | None = None
     """Width inside the feed-forward block; by default 4 d_model; gated, 8/3 of it, rounded up to 32."""
     position: Position = "learned"
@@ -79,40 +62,41 @@ class ModelConfig:
     """Whether the output head is the embedding, transposed."""
     bias: bool = True
     """Whether affine layers and layer norms have a bias."""
+    qkv_bias: bool | None = None
+    """Whether queries, keys and values have a bias; by default as the other layers do."""
     dropout: float = 0.0
     """Share of activations that training sets to zero."""
     scale_embedding: bool = False
     """Whether embeddings are multiplied by sqrt(d_model), as in the original transformer."""
     rope_base: float = 10_000.0
     """The slowest pair of a head turns about once in 2 pi `rope_base` positions."""
+    rope_scaling: RopeScaling | None = None
+    """How pairs are slowed down for a longer context than was learned; a table of its fields will do."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "context_length", "n_layers", "n_heads", "d_model", "n_kv_heads", "d_ff"):
-            if getattr(self, name) is not None or name not in ("n_kv_heads", "d_ff"):
-                object.__setattr__(self, name, _count(name, getattr(self, name)))
-        for name, choices in CHOICES.items():
-            require_known(name, getattr(self, name), choices)
-        for name in ("gated", "qk_norm", "tied", "bias", "scale_embedding"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise UserError(f"{name} is either true or false; got {shown(getattr(self, name))}.")
-            object.__setattr__(self, name, bool(getattr(self, name)))
-        for name in ("dropout", "norm_eps", "rope_base"):
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
-        if self.d_model % self.n_heads:
+        self._require_kinds()
+        if self.d_head is None and self.d_model % self.n_heads:
             better = -(-self.d_model // self.n_heads) * self.n_heads
             raise UserError(
                 f"d_model must be a multiple of n_heads; got d_model={self.d_model}, "
-                f"n_heads={self.n_heads}. Try d_model={better}."
+                f"n_heads={self.n_heads}. Try d_model={better}, or name the width of a head: d_head=64."
             )
         if self.n_heads % self.kv_heads:
             raise UserError(
                 f"n_heads must be a multiple of n_kv_heads, so that heads can share evenly; got "
                 f"n_heads={self.n_heads}, n_kv_heads={self.n_kv_heads}. Try n_kv_heads=1 or {self.n_heads}."
             )
-        if self.position == "rope" and self.d_head % 2:
+        if self.position == "rope" and self.head_width % 2:
+            wider = self.head_width + 1
+            remedy = f"d_model={self.n_heads * wider}" if self.d_head is None else f"d_head={wider}"
             raise UserError(
-                f"Rotary positions turn pairs, so d_model / n_heads must be even; got {self.d_head}. "
-                f"Try d_model={self.n_heads * (self.d_head + 1)}."
+                f"Rotary positions turn pairs, so the width of a head must be even; got {self.head_width}. "
+                f"Try {remedy}."
+            )
+        if self.rope_scaling is not None and self.position != "rope":
+            raise UserError(
+                f"rope_scaling slows rotary positions down; got position={self.position}. "
+                f"Take position=rope, or leave rope_scaling out."
             )
         if not 0.0 <= self.dropout < 1.0:
             raise UserError(f"dropout is a share, at least 0 and below 1; got {self.dropout}. Try 0.1.")
@@ -121,10 +105,34 @@ class ModelConfig:
         if not self.rope_base > 1.0:
             raise UserError(f"rope_base must be above one; got {self.rope_base}. Try 10000.")
 
+    def _require_kinds(self) -> None:
+        """Every field becomes what it is annotated as; `UserError` where that cannot be."""
+        counts = "vocab_size", "context_length", "n_layers", "n_heads", "d_model", *OPTIONAL
+        for name in counts:
+            if getattr(self, name) is not None or name not in OPTIONAL:
+                object.__setattr__(self, name, require_count(name, getattr(self, name)))
+        for name, choices in CHOICES.items():
+            require_known(name, getattr(self, name), choices)
+        for name in ("gated", "qk_norm", "tied", "bias", "qkv_bias", "scale_embedding"):
+            value = getattr(self, name)
+            if value is None and name == "qkv_bias":
+                continue
+            if not isinstance(value, bool | np.bool_):
+                raise UserError(f"{name} is either true or false; got {shown(value)}.")
+            object.__setattr__(self, name, bool(value))
+        for name in ("dropout", "norm_eps", "rope_base"):
+            object.__setattr__(self, name, require_finite(name, getattr(self, name)))
+        object.__setattr__(self, "rope_scaling", RopeScaling.of(self.rope_scaling))
+
     @property
-    def d_head(self) -> int:
+    def head_width(self) -> int:
         """Width of one head."""
-        return self.d_model // self.n_heads
+        return self.d_head or self.d_model // self.n_heads
+
+    @property
+    def has_qkv_bias(self) -> bool:
+        """Whether queries, keys and values have a bias."""
+        return self.bias if self.qkv_bias is None else self.qkv_bias
 
     @property
     def kv_heads(self) -> int:

@@ -3,8 +3,8 @@ r"""What a configuration costs: parameters, floating-point operations, bytes.
 A product of a row with an (m, n) matrix is m n multiplications and as many additions, $2mn$ operations.
 Forward, each token meets every matrix once (a tied embedding is the head's matrix; looking a row up is no
 product), and attention multiplies each query with the keys and the probabilities with the values:
-$2\cdot2\,T\,d$ a layer, as if nothing were masked, which is how such figures are usually quoted. Backward
-does each product twice, once for the input and once for the weight.
+$2\cdot2\,T\,H d_{head}$ a layer, as if nothing were masked, which is how such figures are usually quoted.
+Backward does each product twice, once for the input and once for the weight.
 
 Source of the accounting: Chowdhery et al., PaLM (2022), arXiv:2204.02311, appendix B.
 """
@@ -33,23 +33,24 @@ class Count:
 
 def matrix_shapes(config: ModelConfig) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Shapes (d_in, d_out) of the matrices that tokens are multiplied with: of a block, and of the head."""
-    D, F, kv_width = config.d_model, config.ff_width, config.kv_heads * config.d_head
-    attention = [(D, D), (D, kv_width), (D, kv_width), (D, D)]
+    D, F, K = config.d_model, config.ff_width, config.head_width
+    H, G = config.n_heads, config.kv_heads
+    attention = [(D, H * K), (D, G * K), (D, G * K), (H * K, D)]
     feed_forward = [(D, F), (F, D), *([(D, F)] if config.gated else [])]
     return attention + feed_forward, [(D, config.vocab_size)]
 
 
 def count(config: ModelConfig) -> Count:
     """Count what `config` costs, from its numbers alone: nothing is allocated."""
-    D, F, L = config.d_model, config.ff_width, config.n_layers
-    bias = int(config.bias)
+    D, F, L, K = config.d_model, config.ff_width, config.n_layers, config.head_width
+    bias, qkv_width = int(config.bias), (config.n_heads + 2 * config.kv_heads) * K
     norm = D * (2 if config.norm == "layer_norm" and config.bias else 1)
 
     block, _ = matrix_shapes(config)
     block_matrices = sum(m * n for m, n in block)
-    block_biases = bias * sum(n for _, n in block)
+    block_biases = bias * sum(n for _, n in block) + (config.has_qkv_bias - bias) * qkv_width
     slopes = F if config.activation == "prelu" else 0
-    head_norms = 2 * config.d_head if config.qk_norm else 0
+    head_norms = 2 * K if config.qk_norm else 0
     blocks = L * (block_matrices + block_biases + 2 * norm + slopes + head_norms)
 
     embedding = config.vocab_size * D
@@ -59,7 +60,7 @@ def count(config: ModelConfig) -> Count:
     parameters = embedding + positions + blocks + final_norm + head
 
     matrices = L * block_matrices + embedding
-    forward_flops = 2 * matrices + L * 4 * config.context_length * D
+    forward_flops = 2 * matrices + L * 4 * config.context_length * config.n_heads * K
     return Count(
         parameters=parameters,
         matrix_parameters=matrices,
@@ -67,5 +68,5 @@ def count(config: ModelConfig) -> Count:
         training_flops_per_token=3 * forward_flops,
         weight_bytes=4 * parameters,
         training_bytes=16 * parameters,
-        kv_cache_bytes_per_token=2 * 4 * L * config.kv_heads * config.d_head,
+        kv_cache_bytes_per_token=2 * 4 * L * config.kv_heads * K,
     )

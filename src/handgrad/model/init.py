@@ -93,8 +93,8 @@ def _build(config: ModelConfig, normal: Maker, constant: Maker) -> p.Transformer
     deviation = DEVIATION * math.sqrt(WIDTH / D)
     into_stream = deviation / math.sqrt(2 * L)
 
-    def linear(m: int, n: int, deviation: float = deviation) -> p.Linear:
-        return p.Linear(normal(deviation, m, n), constant(0.0, n) if config.bias else None)
+    def linear(m: int, n: int, deviation: float = deviation, bias: bool = config.bias) -> p.Linear:
+        return p.Linear(normal(deviation, m, n), constant(0.0, n) if bias else None)
 
     def norm() -> p.LayerNorm | p.RMSNorm:
         if config.norm == "rms_norm":
@@ -102,11 +102,11 @@ def _build(config: ModelConfig, normal: Maker, constant: Maker) -> p.Transformer
         return p.LayerNorm(constant(1.0, D), constant(0.0, D) if config.bias else None)
 
     def block() -> p.Block:
-        kv_width = config.kv_heads * config.d_head
-        head_norms = [p.RMSNorm(constant(1.0, config.d_head)) for _ in range(2)] if config.qk_norm else []
-        attention = p.MultiHeadAttention(
-            linear(D, D), linear(D, kv_width), linear(D, kv_width), linear(D, D, into_stream), *head_norms
-        )
+        K, H, G = config.head_width, config.n_heads, config.kv_heads
+        head_norms = [p.RMSNorm(constant(1.0, K)) for _ in range(2)] if config.qk_norm else []
+        query, key, value = (linear(D, n * K, bias=config.has_qkv_bias) for n in (H, G, G))
+        output = linear(H * K, D, into_stream)
+        attention = p.MultiHeadAttention(query, key, value, output, *head_norms)
         feed_forward = p.FeedForward(
             linear(D, F),
             linear(F, D, into_stream),

@@ -3,9 +3,9 @@ r"""Multi-head self-attention: attentions side by side, each on its own projecti
 $$Q = XW_Q,\quad K = XW_K,\quad V = XW_V,\qquad Y = \operatorname{concat}\big(\operatorname{head}_1,\dots,
 \operatorname{head}_H\big)\,W_O,\quad \operatorname{head}_h = \operatorname{attention}(Q_h, K_h, V_h)$$
 
-$Q_h$ is the $h$-th slice of `d_head` columns. Optionally each head's queries and keys are normalized
-(RMSNorm), and then rotated by their position (RoPE). `past` holds the keys and values of earlier positions,
-which are constants here.
+$Q_h$ is the $h$-th slice of `d_head` columns; side by side, the heads need not be as wide as $X$. Optionally
+each head's queries and keys are normalized (RMSNorm), and then rotated by their position (RoPE). `past` holds
+the keys and values of earlier positions, which are constants here.
 
 Backward: the same steps in reverse, each by its own backward. Concatenation only moves numbers, and so does
 its backward. $X$ feeds three projections, so its gradient is a sum of three:
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from handgrad.ops import attention, linear, rms_norm, rope
+from handgrad.ops.rope import RopeScaling
 from handgrad.parameters import Linear, RMSNorm
 from handgrad.shapes import Array, Float, UniformSource, merge_heads, split_heads
 
@@ -48,6 +49,7 @@ def forward(
     n_heads: int,
     n_kv_heads: int,
     rope_base: float | None = None,
+    rope_scaling: RopeScaling | None = None,
     norm_eps: float = 1e-5,
     causal: bool = True,
     mask: Array | None = None,
@@ -66,8 +68,8 @@ def forward(
         k, k_norm = rms_norm.forward(k, *key_norm, eps=norm_eps)
     if rope_base is not None:
         offset = 0 if past is None else past[0].shape[2]
-        q, q_turn = rope.forward(q, offset=offset, base=rope_base)
-        k, k_turn = rope.forward(k, offset=offset, base=rope_base)
+        q, q_turn = rope.forward(q, offset=offset, base=rope_base, scaling=rope_scaling)
+        k, k_turn = rope.forward(k, offset=offset, base=rope_base, scaling=rope_scaling)
     if past is not None:
         xp = x.__array_namespace__()
         k, v = xp.concat([past[0], k], axis=2), xp.concat([past[1], v], axis=2)
@@ -120,3 +122,6 @@ def cases(rng: Any) -> Iterator[dict[str, Any]]:
     yield {**inputs(G, bias=False), **norms, "norm_eps": 0.1, "rope_base": 100.0, **dropped}
     past = (rng.normal(size=(2, G, 3, K)), rng.normal(size=(2, G, 3, K)))
     yield {**inputs(G, bias=False), "rope_base": 100.0, "past": past}
+    scaling = RopeScaling("llama3", 4.0, original_context_length=20)
+    biased = {**inputs(G, bias=True), "output": projection(H * K, D, bias=False)}
+    yield {**biased, "rope_base": 30.0, "rope_scaling": scaling}

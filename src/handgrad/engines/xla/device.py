@@ -47,7 +47,7 @@ def fused(config: ModelConfig, dtype: Any) -> Fused | None:
     """The kernels to compute with, on a GPU, in bfloat16; cuDNN's attention where it takes such heads."""
     if jax.default_backend() != "gpu" or dtype != jnp.bfloat16:
         return None
-    fits_cudnn = config.d_head % 8 == 0 and config.d_head <= WIDEST_HEAD
+    fits_cudnn = config.head_width % 8 == 0 and config.head_width <= WIDEST_HEAD
     return Fused("cudnn" if fits_cudnn else None)
 
 

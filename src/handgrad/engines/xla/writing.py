@@ -76,7 +76,7 @@ class Decoding:
 
     def _empty(self, n_texts: int) -> Cache:
         config = self.config
-        shape = config.n_layers, n_texts, config.kv_heads, config.context_length, config.d_head
+        shape = config.n_layers, n_texts, config.kv_heads, config.context_length, config.head_width
         return Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
 
     def _logits(

@@ -12,6 +12,7 @@ from handgrad.kernels.twins.linear import LinearTwin
 from handgrad.kernels.twins.rms_norm import RMSNormTwin
 from handgrad.kernels.workspace import Workspace, rows
 from handgrad.ops import rope
+from handgrad.ops.rope import RopeScaling
 from handgrad.parameters import Linear, RMSNorm
 
 Angles = tuple[np.ndarray, np.ndarray]
@@ -48,6 +49,7 @@ class MultiHeadAttentionTwin:
         n_kv_heads: int,
         norm_eps: float = 1e-5,
         rope_base: float | None = None,
+        rope_scaling: RopeScaling | None = None,
         causal: bool = True,
         past: tuple[np.ndarray, np.ndarray] | None = None,
         dropout: float = 0.0,
@@ -65,7 +67,7 @@ class MultiHeadAttentionTwin:
             k, k_norm = self._norm_heads(k, key_norm, n_kv_heads, norm_eps)
         if rope_base is not None:
             offset = 0 if past is None else past[0].shape[2]
-            angles = _angles(x.shape[-2], q.shape[-1] // n_heads, offset, rope_base)
+            angles = _angles(x.shape[-2], q.shape[-1] // n_heads, offset, rope_base, rope_scaling)
             q, k = (
                 self._turned(self.workspace.unrounded_heads(*x.shape), x, angles, heads, 1)
                 for x, heads in ((q, n_heads), (k, n_kv_heads))
@@ -149,6 +151,6 @@ class MultiHeadAttentionTwin:
 
 
 @functools.lru_cache(maxsize=4)
-def _angles(T: int, K: int, offset: int, base: float) -> Angles:
-    _, saved = rope.forward(np.zeros((T, K), np.float32), offset=offset, base=base)
+def _angles(T: int, K: int, offset: int, base: float, scaling: RopeScaling | None) -> Angles:
+    _, saved = rope.forward(np.zeros((T, K), np.float32), offset=offset, base=base, scaling=scaling)
     return saved.cos, saved.sin

@@ -113,7 +113,7 @@ def flops(config: ModelConfig, contexts: Sequence[float] | Float[np.ndarray, " n
     """
     n = weights_by_kind(config)
     T = np.asarray(contexts, dtype=float)
-    width = config.n_heads * config.d_head
+    width = config.n_heads * config.head_width
     parts = {
         "output head": 6.0 * (n["head"] or n["embedding"]) + 0 * T,
         "feed-forward": 6.0 * n["feed-forward"] + 0 * T,

@@ -11,6 +11,7 @@ from handgrad.engines.xla.twins.multi_head_attention import heads, merged
 from handgrad.engines.xla.twins.wide import Wide
 from handgrad.model.block import Past
 from handgrad.ops import linear, rope
+from handgrad.ops.rope import RopeScaling
 from handgrad.parameters import Linear, RMSNorm
 from handgrad.shapes import Array, Float
 
@@ -40,6 +41,7 @@ class CachedAttention:
         n_kv_heads: int,
         past: Past,
         rope_base: float | None = None,
+        rope_scaling: RopeScaling | None = None,
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         rng: None = None,
@@ -52,7 +54,7 @@ class CachedAttention:
             k, _ = self.rms_norm.forward(k, *key_norm, eps=norm_eps)
         T, S = q.shape[2], keys.shape[2]
         if rope_base is not None:
-            turns = [from_row(a, start, T) for a in _angles(S, q.shape[3], rope_base)]
+            turns = [from_row(a, start, T) for a in _angles(S, q.shape[3], rope_base, rope_scaling)]
             q, k = (rope.turn(a, *(turn.astype(a.dtype) for turn in turns)) for a in (q, k))
         keys, values = (
             lax.dynamic_update_slice_in_dim(whole, new.astype(whole.dtype), start, axis=2)
@@ -69,7 +71,7 @@ def from_row(table: Any, start: Array, n: int) -> Array:
     return lax.dynamic_slice_in_dim(jnp.asarray(table), start, n, axis=0)
 
 
-def _angles(S: int, K: int, base: float) -> tuple[np.ndarray, np.ndarray]:
+def _angles(S: int, K: int, base: float, scaling: RopeScaling | None) -> tuple[np.ndarray, np.ndarray]:
     """Cosines and sines (S, K / 2) of all positions."""
-    _, saved = rope.forward(np.zeros((S, K)), base=base)
+    _, saved = rope.forward(np.zeros((S, K)), base=base, scaling=scaling)
     return np.asarray(saved.cos), np.asarray(saved.sin)

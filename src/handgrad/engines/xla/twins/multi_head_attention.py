@@ -9,6 +9,7 @@ from handgrad.engines.xla.twins.attention import swapped
 from handgrad.engines.xla.twins.wide import Wide
 from handgrad.gradcheck import Op
 from handgrad.ops import linear
+from handgrad.ops.rope import RopeScaling
 from handgrad.parameters import Linear, RMSNorm
 from handgrad.shapes import Array, Float, UniformSource
 
@@ -44,6 +45,7 @@ class MultiHeadAttention:
         n_heads: int,
         n_kv_heads: int,
         rope_base: float | None = None,
+        rope_scaling: RopeScaling | None = None,
         norm_eps: float = 1e-5,
         past: None = None,
         dropout: float = 0.0,
@@ -59,8 +61,8 @@ class MultiHeadAttention:
             q, q_norm = self.rms_norm.forward(q, *query_norm, eps=norm_eps)
             k, k_norm = self.rms_norm.forward(k, *key_norm, eps=norm_eps)
         if rope_base is not None:
-            q, q_turn = self.rope.forward(swapped(q), base=rope_base)
-            k, k_turn = self.rope.forward(swapped(k), base=rope_base)
+            q, q_turn = self.rope.forward(swapped(q), base=rope_base, scaling=rope_scaling)
+            k, k_turn = self.rope.forward(swapped(k), base=rope_base, scaling=rope_scaling)
             q, k = swapped(q), swapped(k)
         y, saved_a = self.attention.forward(q, k, v, dropout=dropout, rng=rng)
         y, saved_o = linear.forward(merged(y), *output)
