@@ -153,6 +153,16 @@ def test_a_saved_model_needs_no_run(handgrad_, trained, tmp_path):
     assert "needs a tokenizer" in err
 
 
+def test_info_lists_what_a_model_scales(handgrad_, tmp_path):
+    scaling = {"kind": "linear", "factor": 4}
+    config = PRESETS["llama"].replace(n_layers=1, context_length=8, d_head=16, rope_scaling=scaling)
+    folder = handgrad.save(Model(config, init(config)), tmp_path / "model")
+    out = " ".join(handgrad_("info", folder)[1].split())
+    assert "d_head 16," in out
+    assert "rope_scaling (kind linear, factor 4.0, " in out
+    assert "qkv_bias" not in out  # nothing is said of what follows from others
+
+
 def test_info_knows_presets(handgrad_):
     _, out, _ = handgrad_("info", "gpt2")
     assert "124,439,808" in out

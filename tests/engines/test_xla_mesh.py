@@ -37,7 +37,7 @@ from handgrad.engines.xla.twins.next_token_loss import FormulaLoss, FusedLoss  #
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 CONFIG = PRESETS["gpt2"].replace(
-    vocab_size=96, context_length=12, n_layers=2, n_heads=4, d_model=32, d_ff=64, dropout=0.2
+    vocab_size=96, context_length=12, n_layers=2, n_heads=4, d_head=12, d_model=32, d_ff=64, dropout=0.2
 )
 MESHES = {
     "data=8": plan.Plan(1, "separate"),
@@ -104,7 +104,7 @@ def test_a_compiled_step_sends_what_the_formula_says():
 def test_devices_that_share_weights_gather_them_a_layer_at_a_time():
     found = collectives("fsdp=8")
     assert found.keys() == {"all-gather", "all-reduce"}  # on a GPU the sums are reduce-scatter
-    layer = {(1, 32, 32), (1, 32, 64), (1, 64, 32)}
+    layer = {(1, 32, 48), (1, 48, 32), (1, 32, 64), (1, 64, 32)}
     assert set(found["all-gather"]) == {*layer, (96, 32), (12, 32)}  # the embedding, and the positions
 
 

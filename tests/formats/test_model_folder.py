@@ -1,5 +1,6 @@
 """A model is saved whole, comes back as it was, and is not loaded where it does not fit."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,6 +15,7 @@ from handgrad.formats.model_folder import CONFIG, MODEL, TOKENIZER, Model
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import count
 from handgrad.model.init import init
+from handgrad.ops.rope import RopeScaling
 from handgrad.tokenizer import BPETokenizer, ByteTokenizer, CharacterTokenizer
 
 ALPHABET = CharacterTokenizer("\n abcßä")
@@ -51,6 +53,16 @@ def test_every_tokenizer_comes_back(tokenizer, tmp_path):
     config = CONFIG_7.replace(vocab_size=tokenizer.vocab_size)
     again = handgrad.load(handgrad.save(Model(config, init(config), tokenizer), tmp_path / "model"))
     np.testing.assert_array_equal(again.tokenizer.encode("abc ä"), tokenizer.encode("abc ä"))
+
+
+def test_what_a_configuration_may_leave_open_is_written_and_read(tmp_path):
+    scaling = RopeScaling("llama3", 8.0, original_context_length=64)
+    config = CONFIG_7.replace(d_head=6, position="rope", qkv_bias=True, bias=False, rope_scaling=scaling)
+    for number, each in enumerate((config, CONFIG_7)):
+        folder = handgrad.save(Model(each, init(each)), tmp_path / str(number))
+        written = json.loads((folder / CONFIG).read_text())["model"]
+        assert written.keys() == {field.name for field in dataclasses.fields(ModelConfig)}
+        assert handgrad.load(folder).config == each
 
 
 def test_a_model_is_saved_whole_or_not_at_all(model, tmp_path, monkeypatch):

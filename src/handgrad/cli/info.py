@@ -146,4 +146,8 @@ def _megabytes(size: int, digits: int = 0) -> str:
 
 
 def _listed(options: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in options.items() if value is not None)
+    """Names and values on one line; a table in a table stands in brackets."""
+    texts = {
+        name: f"({_listed(value)})" if isinstance(value, dict) else value for name, value in options.items()
+    }
+    return ", ".join(f"{name} {text}" for name, text in texts.items() if text is not None)
