@@ -7,6 +7,8 @@ does not have.
 
 from typing import NamedTuple
 
+import numpy as np
+
 from handgrad.shapes import Array, Float
 
 
@@ -15,6 +17,15 @@ class Linear(NamedTuple):
 
     weight: Float[Array, "M N"]
     bias: Float[Array, " N"] | None = None
+
+
+class Blocks(NamedTuple):
+    """A matrix as a quantized GGUF holds it: a row an output, in blocks of numbers with their own scales."""
+
+    kind: str
+    """Such as "Q4_1"."""
+    data: np.ndarray
+    """(n_out, bytes a row) uint8."""
 
 
 class LayerNorm(NamedTuple):

@@ -97,6 +97,31 @@ def test_what_load_would_refuse_is_not_saved(model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_how_texts_start_and_end_comes_back(model, tmp_path):
+    made = dataclasses.replace(model, starts=(1,), ends=(6, 2), chat_template="{{ messages }}")
+    again = handgrad.load(handgrad.save(made, tmp_path / "model"))
+    assert (again.starts, again.ends, again.chat_template) == ((1,), (6, 2), "{{ messages }}")
+
+
+@pytest.mark.parametrize("name", ["starts", "ends"])
+@pytest.mark.parametrize("ids", [(7,), (-1,), (True,), 3, ("a",)])
+def test_ids_that_the_model_does_not_have_start_and_end_no_text(name, ids, model, tmp_path):
+    with pytest.raises(UserError, match=name):
+        handgrad.save(dataclasses.replace(model, **{name: ids}), tmp_path / "model")
+    folder = handgrad.save(model, tmp_path / "model")
+    data = json.loads((folder / CONFIG).read_text())
+    data["writing"][name] = ids
+    (folder / CONFIG).write_text(json.dumps(data))
+    with pytest.raises(UserError, match=name):
+        handgrad.load(folder)
+
+
+def test_a_model_may_have_more_rows_than_its_tokenizer_has_tokens(model, tmp_path):
+    made = dataclasses.replace(model, tokenizer=CharacterTokenizer("abc"))
+    again = handgrad.load(handgrad.save(made, tmp_path / "model"))
+    assert (again.tokenizer.vocab_size, again.config.vocab_size) == (3, 7)
+
+
 def test_a_folder_without_weights_is_said(model, tmp_path):
     folder = handgrad.save(model, tmp_path / "model")
     (folder / MODEL).unlink()

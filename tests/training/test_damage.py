@@ -288,8 +288,11 @@ def test_moments_that_cannot_be_are_refused(tiny_run):
     [
         ("null", "tokenizer.json"),
         ('{"kind": "characters", "characters": 5}', "tokenizer.json"),
-        ('{"kind": "characters", "characters": "ab"}', "as many tokens as the model; it has 2, the model 18"),
-        ('{"kind": "bytes"}', "as many tokens as the model; it has 256, the model 18"),
+        (
+            '{"kind": "characters", "characters": "ab"}',
+            "must have as many tokens as the model; it has 2, the model 18",
+        ),
+        ('{"kind": "bytes"}', "must have as many tokens as the model; it has 256, the model 18"),
         ("x" * (2 << 20), "must have at most .* bytes"),
     ],
     ids=range(5),

@@ -5,6 +5,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from handgrad import parameters as p
 from handgrad import tokenizer as tokenizers
 from handgrad.data import files
 from handgrad.engines import fits
-from handgrad.errors import UserError
+from handgrad.errors import UserError, require_whole, shown
 from handgrad.formats import atomic, tensors
 from handgrad.formats.tables import Table
 from handgrad.model.config import ModelConfig
@@ -28,6 +29,9 @@ MODEL, BEST, LAST = "model.safetensors", "best.safetensors", "last.safetensors"
 MOMENTS = ("adam.mean", "adam.square")
 """What last.safetensors holds besides weights."""
 
+WRITING, RECIPE = "writing", "recipe"
+"""Where config.json says how texts start and end; where that of a run says how it is trained."""
+
 LONGEST_CONFIG = 1 << 20
 TOKEN_BYTES = 256
 """Bytes a token may take in tokenizer.json, on average."""
@@ -39,7 +43,16 @@ class Model:
 
     config: ModelConfig
     weights: p.Transformer
+    """float32; of a quantized file the numbers that its blocks stand for."""
     tokenizer: Tokenizer | None = None
+    starts: tuple[int, ...] = ()
+    """Ids that stand before every text (BOS)."""
+    ends: tuple[int, ...] = ()
+    """Ids after which a text is over (EOS), its tokenizer's own first."""
+    chat_template: str | None = None
+    """Source in Jinja2: how a conversation is written as one text."""
+    blocks: Mapping[str, p.Blocks] | None = None
+    """By the weights' dotted names, the matrices of a quantized GGUF as they are there."""
 
 
 def load(folder: str | Path, checkpoint: str | None = None) -> Model:
@@ -48,21 +61,26 @@ def load(folder: str | Path, checkpoint: str | None = None) -> Model:
     Raises `UserError` where the folder holds no model, or where what it holds is damaged.
     """
     folder = Path(folder)
-    config = model_config(read_config(folder))
+    table = read_config(folder)
+    config = model_config(table)
     path = folder / (checkpoint or _best(folder))
     fits.require(count(config).weight_bytes, f"The model in {folder}")
     require_parameters(path, config)
-    tokenizer = read_tokenizer(folder, config) if files.exists(folder / TOKENIZER) else None
+    trained_here = RECIPE in table.fields  # then the model was made for its tokenizer
+    tokenizer = None
+    if files.exists(folder / TOKENIZER):
+        tokenizer = read_tokenizer(folder, config, exactly=trained_here)
     weights = blank(config)
     tensors.read_into(tensors.by_name(weights), path, also=MOMENTS)
-    return Model(config, weights, tokenizer)
+    return Model(config, weights, tokenizer, *_read_writing(table, config))
 
 
 def save(model: Model, folder: str | Path) -> Path:
     """Write `model` into the new folder `folder`, whole or not at all; `load` reads it. Returns the folder.
 
     Raises `UserError` where the folder holds something already, and for what `load` would refuse: weights of
-    another configuration or that are not finite, a tokenizer of another size.
+    another configuration or that are not finite, a tokenizer with more tokens than the model. What quantized
+    blocks stand for is in the weights; the blocks themselves are not kept.
     """
     folder = Path(folder)
     require_weights_of(model.config, model.weights)
@@ -70,8 +88,9 @@ def save(model: Model, folder: str | Path) -> Path:
         with np.errstate(over="ignore"):  # infinite then, and refused
             tensors.require_finite(np.asarray(array, np.float32), name)
     require_fitting(model.tokenizer, model.config, "The tokenizer")
+    config = {"model": dataclasses.asdict(model.config), WRITING: _writing(model)}
     with atomic.new_folder(folder) as partial:
-        write_description(partial, {"model": dataclasses.asdict(model.config)}, model.tokenizer)
+        write_description(partial, config, model.tokenizer)
         tensors.write(partial / MODEL, tensors.by_name(model.weights))
     return folder
 
@@ -99,25 +118,69 @@ def model_config(config: Table) -> ModelConfig:
     return config.table("model").make(ModelConfig)
 
 
-def read_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
-    """The tokenizer in `folder`, which has as many tokens as the model."""
+def read_tokenizer(folder: Path, config: ModelConfig, *, exactly: bool = False) -> Tokenizer:
+    """The tokenizer in `folder`, with at most as many tokens as the model, or `exactly` as many."""
     path = folder / TOKENIZER
     text = files.read_text(path, LONGEST_CONFIG + TOKEN_BYTES * config.vocab_size)
     try:
         tokenizer = tokenizers.from_json(text)
     except UserError as error:
         raise UserError(f"{path}: {error} {files.COPY}") from error
-    require_fitting(tokenizer, config, str(path))
+    require_fitting(tokenizer, config, str(path), exactly=exactly)
     return tokenizer
 
 
-def require_fitting(tokenizer: Tokenizer | None, config: ModelConfig, name: str) -> None:
-    """Raise `UserError` unless the tokenizer has as many tokens as the model."""
-    if tokenizer is not None and tokenizer.vocab_size != config.vocab_size:
+def require_fitting(
+    tokenizer: Tokenizer | None, config: ModelConfig, name: str, *, exactly: bool = False
+) -> None:
+    """Raise `UserError` where the tokenizer has more tokens than the model or, with `exactly`, fewer.
+
+    Published models have fewer: their embeddings are padded to a round number of rows.
+    """
+    n = config.vocab_size if tokenizer is None else tokenizer.vocab_size
+    if n > config.vocab_size or (exactly and n < config.vocab_size):
         raise UserError(
-            f"{name} must have as many tokens as the model; it has {tokenizer.vocab_size}, the model "
-            f"{config.vocab_size}. Take the tokenizer that the model was trained with."
+            f"{name} must have {'' if exactly else 'at most '}as many tokens as the model; it has {n}, the "
+            f"model {config.vocab_size}. Take the tokenizer that the model was trained with."
         )
+
+
+def require_ids(name: str, ids: Sequence[int], config: ModelConfig) -> tuple[int, ...]:
+    """`ids` as whole numbers; `UserError` unless the model has each of them."""
+    if not isinstance(ids, list | tuple):
+        raise UserError(f"{name} lists token ids; got {shown(ids)}. Give a list, such as [0].")
+    whole = tuple(require_whole(f"An id of {name}", token_id) for token_id in ids)
+    if beyond := [token_id for token_id in whole if token_id >= config.vocab_size]:
+        raise UserError(
+            f"{name} lists ids of the model, below {config.vocab_size}; got {beyond[0]}. Take the tokenizer "
+            f"that the model was trained with."
+        )
+    return whole
+
+
+def _writing(model: Model) -> dict[str, Any]:
+    """What config.json says of texts: how they start and end, and how a conversation is one."""
+    return {
+        "starts": require_ids("starts", model.starts, model.config),
+        "ends": require_ids("ends", model.ends, model.config),
+        "chat_template": model.chat_template,
+    }
+
+
+def _read_writing(config: Table, model: ModelConfig) -> tuple[tuple[int, ...], tuple[int, ...], str | None]:
+    """Starts, ends and chat template; a run that was trained here has none."""
+    if WRITING not in config.fields:
+        return (), (), None
+    table = config.table(WRITING)
+    try:
+        starts, ends = (require_ids(name, table.fields.get(name, ()), model) for name in ("starts", "ends"))
+    except UserError as error:
+        raise table.error(str(error)) from error
+    return (
+        starts,
+        ends,
+        table.text("chat_template") if table.fields.get("chat_template") is not None else None,
+    )
 
 
 def require_parameters(path: Path, config: ModelConfig) -> None:

@@ -15,11 +15,22 @@ import numpy as np
 from handgrad.errors import UserError, require_known
 from handgrad.tokenizer.bpe import BPETokenizer
 from handgrad.tokenizer.characters import CharacterTokenizer
+from handgrad.tokenizer.pretrained import PretrainedTokenizer
 from handgrad.tokenizer.utf8 import ByteTokenizer
 
-__all__ = ["KINDS", "BPETokenizer", "ByteTokenizer", "CharacterTokenizer", "Tokenizer", "from_json", "train"]
+__all__ = [
+    "KINDS",
+    "BPETokenizer",
+    "ByteTokenizer",
+    "CharacterTokenizer",
+    "PretrainedTokenizer",
+    "Tokenizer",
+    "from_json",
+    "train",
+]
 
 KINDS = ("characters", "bytes", "bpe")
+"""What can be made for a text; a pretrained one comes with a model."""
 
 
 class Tokenizer(Protocol):
@@ -43,8 +54,12 @@ class Tokenizer(Protocol):
         Raises `UserError` for ids that no token has.
         """
 
-    def stream(self) -> Callable[[int], str]:
-        """A function from one id after the other to the text it completes, which may be none yet."""
+    def stream(self, *, begins: bool = False) -> Callable[[int], str]:
+        """A function from one id after the other to the text it completes, which may be none yet.
+
+        With `begins` these are a text's first ids, and not what follows a prompt: some tokenizers put a blank
+        before every text, and take it away again.
+        """
 
     def to_json(self) -> dict[str, Any]:
         """All there is to keep, as JSON; `from_json` reads it."""
@@ -75,6 +90,8 @@ def from_json(content: str) -> Tokenizer:
             return ByteTokenizer()
         if kind == "bpe":
             return BPETokenizer.from_string(json.dumps(data["tokenizer"]))
+        if kind == "pretrained":
+            return PretrainedTokenizer.from_string(json.dumps(data["tokenizer"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"This is no tokenizer that handgrad wrote ({str(error)[:200]}).") from error
     raise UserError(f"This tokenizer is of a kind handgrad does not know: {reprlib.repr(kind)}.")

@@ -134,7 +134,7 @@ class BPETokenizer:
     def decode(self, token_ids: Sequence[int] | np.ndarray) -> str:
         return self._tokenizer.decode(listed(token_ids, self.vocab_size), skip_special_tokens=False)
 
-    def stream(self) -> Callable[[int], str]:
+    def stream(self, *, begins: bool = False) -> Callable[[int], str]:
         from tokenizers import decoders
 
         decode = decoders.DecodeStream(skip_special_tokens=False)

@@ -52,7 +52,7 @@ class CharacterTokenizer:
     def decode(self, token_ids: Sequence[int] | np.ndarray) -> str:
         return "".join(self.characters[i] for i in listed(token_ids, self.vocab_size))
 
-    def stream(self) -> Callable[[int], str]:
+    def stream(self, *, begins: bool = False) -> Callable[[int], str]:
         return lambda token_id: self.decode([token_id])
 
     def to_json(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class ByteTokenizer:
     def decode(self, token_ids: Sequence[int] | np.ndarray) -> str:
         return bytes(listed(token_ids, self.vocab_size)).decode("utf-8", errors="replace")
 
-    def stream(self) -> Callable[[int], str]:
+    def stream(self, *, begins: bool = False) -> Callable[[int], str]:
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         return lambda token_id: decoder.decode(bytes(listed([token_id], self.vocab_size)))
 

@@ -140,7 +140,7 @@ def begun(
     if not files.exists(folder / CONFIG):
         return False
     there = run_config.read(folder)
-    made = model_folder.read_tokenizer(folder, there.model)
+    made = model_folder.read_tokenizer(folder, there.model, exactly=True)
     model, recipe = _configured(preset_name, options)
     most = vocab_size if tokenizer == "bpe" else made.vocab_size
     asked_and_there = {
@@ -206,7 +206,7 @@ def _train(
     model, recipe = config.model, config.recipe
     fits.require_training(model, recipe.batch_size, config.engine, config.precision, mesh)
     model_folder.require_parameters(folder / LAST, model)
-    tokenizer = model_folder.read_tokenizer(folder, model)
+    tokenizer = model_folder.read_tokenizer(folder, model, exactly=True)
     tokens = token_file.read(folder / TOKENS, model.vocab_size, config.n_tokens)
     train, validation = batches.split(tokens, model.context_length)
     n_compiling = itertools.count(1)

@@ -1,0 +1,106 @@
+"""A tokenizer that came with a model: whatever the `tokenizers` library reads from a tokenizer.json.
+
+Byte-level BPE with any split into words (GPT-2, Llama 3, Qwen, SmolLM), and SentencePiece's pieces (Llama 2,
+Mistral): blanks are "▁", and what has no piece is spelled in bytes, as "<0x41>". Unlike our own kinds it may
+lose text: some normalize it first. What the library adds around a text is not encoded: see `starts`.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from handgrad.tokenizer.boundary import listed, valid
+
+if TYPE_CHECKING:  # imported when first needed: a browser's Python has no such library
+    import tokenizers
+
+MOST_TOKENS = 1 << 22
+"""More than any model has."""
+MOST_ADDED = 16
+"""Tokens that a post-processor may put before a text."""
+PROBE = "a"
+
+
+class PretrainedTokenizer:
+    """A tokenizer of the `tokenizers` library. A special token's name in a text is encoded as that token."""
+
+    kind = "pretrained"
+
+    def __init__(self, tokenizer: "tokenizers.Tokenizer"):
+        self._tokenizer = tokenizer
+        self._ids = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @classmethod
+    def from_string(cls, content: str) -> Self:
+        """Read a tokenizer.json; `ValueError` where it is none, or does not encode.
+
+        Its own limit of length is taken off.
+        """
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_str(content)
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            made = cls(tokenizer)
+            _require_usable(made)
+        except BaseException as error:
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":  # the library's own
+                raise ValueError(str(error)) from error
+            raise
+        return made
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id; a few below it may be no token's."""
+        return self._ids
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The ids that the library's post-processor puts before a text."""
+        plain = self._tokenizer.encode(PROBE, add_special_tokens=False).ids
+        whole = self._tokenizer.encode(PROBE, add_special_tokens=True).ids
+        for first in range(min(len(whole) - len(plain), MOST_ADDED) + 1):
+            if whole[first : first + len(plain)] == plain:
+                return tuple(whole[:first])
+        return ()
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token by its name, such as "<|im_end|>"; None where there is none."""
+        return self._tokenizer.token_to_id(token)
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.array(self._tokenizer.encode(valid(text), add_special_tokens=False).ids, dtype=np.int64)
+
+    def encode_iterable(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
+        """The text is encoded as a whole, in memory: where it may be cut, each tokenizer has its own rule."""
+        text = "".join(pieces)
+        if text:
+            yield self.encode(text)
+
+    def decode(self, token_ids: Sequence[int] | np.ndarray) -> str:
+        """The text of `token_ids`, special tokens by their names. An id that no token has is left out."""
+        return self._tokenizer.decode(listed(token_ids, self.vocab_size), skip_special_tokens=False)
+
+    def stream(self, *, begins: bool = False) -> Callable[[int], str]:
+        from tokenizers import decoders
+
+        before = [] if begins else self._tokenizer.encode(PROBE, add_special_tokens=False).ids
+        decode = decoders.DecodeStream(ids=before, skip_special_tokens=False)
+        return lambda token_id: decode.step(self._tokenizer, listed([token_id], self.vocab_size)[0]) or ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "tokenizer": json.loads(self._tokenizer.to_str())}
+
+
+def _require_usable(tokenizer: PretrainedTokenizer) -> None:
+    """Raise `ValueError` unless it has tokens, of a number that a model may have, and encodes a text."""
+    if not 0 < tokenizer.vocab_size <= MOST_TOKENS:
+        raise ValueError(f"its ids must be below {MOST_TOKENS:,}; they go to {tokenizer.vocab_size - 1:,}")
+    token_ids = tokenizer.encode(PROBE)
+    tokenizer.decode(token_ids)
+    model = tokenizer.to_json()["tokenizer"]["model"]
+    if model.get("dropout"):
+        raise ValueError("it encodes at random: its dropout is not zero")
