@@ -349,9 +349,9 @@ pictures.entropy_along(shown, expected[0, window], surprise[0, window])
 exact = tree.map(lambda weight: weight.astype(np.float64), model.weights)
 whole, _ = transformer.forward(exact, token_ids[:1])
 decoding = reference.Decoding(model.config, exact)
-one_by_one = np.array([decoding.read(token_ids[0, t : t + 1]) for t in range(token_ids.shape[1])])
+one_by_one = np.array([decoding.read([token_ids[0, t : t + 1]])[0] for t in range(token_ids.shape[1])])
 print(f"largest difference of any logit: {np.max(np.abs(one_by_one - whole[0])):.0e}")
-per_token = sum(k.nbytes + v.nbytes for k, v in decoding.past) // decoding.n_tokens
+per_token = sum(k.nbytes + v.nbytes for k, v in decoding.past[0]) // decoding.lengths[0]
 print(f"bytes for a token: {per_token:,} here; {count(model.config).kv_cache_bytes_per_token:,} in float32")
 
 source.show(reference.Decoding.read, stream.tokens)
@@ -382,7 +382,7 @@ print(f"M = {M:,}; counted: {sum(prod(w.shape) for w in matrices) - model.weight
 n, begun = token_ids.shape[1], time.perf_counter()
 decoding = reference.Decoding(model.config, model.weights)
 for t in range(n):
-    decoding.read(token_ids[0, t : t + 1])
+    decoding.read([token_ids[0, t : t + 1]])
 with_cache, begun = time.perf_counter() - begun, time.perf_counter()
 for t in range(n):
     transformer.forward(model.weights, token_ids[:1, : t + 1])

@@ -386,8 +386,8 @@ def test_what_a_decoding_cannot_read_is_refused(name, token_ids, words):
     config = small("nano")
     decoding = engines.get(name).decoding(config, init(config))
     with pytest.raises(UserError, match=words):
-        decoding.read(np.array(token_ids))
-    assert decoding.n_tokens == 0
+        decoding.read([np.array(token_ids)])
+    assert decoding.lengths[0] == 0
 
 
 FEW = ["paper", "nano", "untied, post-norm", "wide heads, their bias, scaled rope"]
@@ -399,16 +399,71 @@ def test_texts_read_in_pieces_side_by_side_have_the_logits_of_whole_ones(name, v
     config = small(variant)
     weights, token_ids = lively(config, rng), rng.integers(67, size=(3, 21))
     expected, _ = Transformer(config).forward(weights, token_ids)
-    decoding, alone = (engines.get(name).decoding(config, weights) for _ in range(2))
+    decoding = engines.get(name).decoding(config, weights, n_texts=3)
     for piece in (slice(0, 9), slice(9, 10), slice(10, 21)):
         logits = decoding.read(token_ids[:, piece])
         np.testing.assert_allclose(logits, expected[:, piece][:, -1], rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(alone.read(token_ids[1, piece]), logits[1], rtol=1e-4, atol=1e-4)
-    decoding.forget()
-    assert decoding.n_tokens == 0
+    decoding.cut(0, 0)
+    assert decoding.lengths.tolist() == [0, 21, 21]
     np.testing.assert_allclose(decoding.read(token_ids[:1, :2]), expected[:1, 1], rtol=1e-4, atol=1e-4)
-    with pytest.raises(UserError, match="holds 1 texts, and 3 are to be read"):
-        decoding.read(token_ids[:, :2])
+
+
+@pytest.mark.parametrize(("name", "variant"), [(name, FEW[i]) for i, name in enumerate(INSTALLED)])
+def test_texts_of_different_lengths_are_read_together_and_cut_without_a_trace(name, variant, rng):
+    config = small(variant)
+    weights, token_ids = lively(config, rng), rng.integers(67, size=(3, 21))
+    expected, _ = Transformer(config).forward(weights, token_ids)
+    decoding = engines.get(name).decoding(config, weights, n_texts=4, capacity=20)
+
+    def assert_close(found, *rows):
+        np.testing.assert_allclose(found, np.concatenate(rows), rtol=1e-4, atol=1e-4)
+
+    found = decoding.read([token_ids[0, :5], token_ids[1, :6], token_ids[2, :7]], [3, 0, 1], every=True)
+    assert_close(found, expected[0, :5], expected[1, :6], expected[2, :7])
+    decoding.cut(1, 4)
+    found = decoding.read([token_ids[2, 4:8], token_ids[0, 5:8]], [1, 3])
+    assert_close(found, expected[2, 7:8], expected[0, 7:8])
+    assert decoding.lengths.tolist() == [6, 8, 0, 8]
+
+
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        (lambda texts: texts.read([np.array([1])] * 3), "numbered 0 to 1, each at most once"),
+        (lambda texts: texts.read([np.array([1])] * 2, [1, 1]), "each at most once"),
+        (lambda texts: texts.read([np.array([1])], [0, 1]), "got 1 pieces for 2 texts"),
+        (lambda texts: texts.read([]), "got 0 pieces"),
+        (lambda texts: texts.read(np.array([1, 2])), r"For one text: read\(\[token_ids\]\)"),
+        (lambda texts: texts.read([np.array([], int)]), "at least one"),
+        (lambda texts: texts.read([np.array([0.5])]), "integers; got float64"),
+        (lambda texts: texts.read([np.arange(10)]), "room for 9 tokens a text; got 10"),
+        (lambda texts: texts.cut(2, 0), "numbered 0 to 1"),
+        (lambda texts: texts.cut(0, 1), "Text 0 has 0 tokens; it cannot be cut to 1"),
+    ],
+)
+def test_texts_that_are_not_there_are_neither_read_nor_cut(read, words):
+    config = small("nano")
+    for name in INSTALLED:
+        texts = engines.get(name).decoding(config, init(config), n_texts=2, capacity=9)
+        with pytest.raises(UserError, match=words):
+            read(texts)
+        assert texts.lengths.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"n_texts": 0}, "n_texts must be a whole number from 1"),
+        ({"capacity": 0}, "capacity must be a whole number from 1"),
+        ({"capacity": 22}, "at most the model's context of 21 tokens; got 22"),
+        ({"precision": "int4"}, "precision 'int4'"),
+    ],
+)
+def test_room_that_cannot_be_made_is_refused(settings, words):
+    config = small("nano")
+    for name in INSTALLED:
+        with pytest.raises(UserError, match=words):
+            engines.get(name).decoding(config, init(config), **settings)
 
 
 @pytest.mark.parametrize("activation", CHOICES["activation"])
@@ -416,29 +471,34 @@ def test_every_activation_is_known_to_what_writes(activation, rng):
     config = small("nano").replace(activation=activation, n_layers=1)
     weights, token_ids = lively(config, rng), rng.integers(67, size=5)
     found, expected = (engines.get(name).decoding(config, weights) for name in ("cpu", "reference"))
-    np.testing.assert_allclose(found.read(token_ids), expected.read(token_ids), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.read([token_ids]), expected.read([token_ids]), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_text_has_the_same_bits_alone_and_among_others_at_once_and_in_pieces(precision, rng):
     config = small("llama").replace(context_length=90)
     weights, token_ids = lively(config, rng), rng.integers(67, size=(3, 80))  # more than is read in one call
-    together, alone, slowly = (cpu.Decoding(config, weights, precision) for _ in range(3))
+    together = cpu.decoding(config, weights, n_texts=3, precision=precision)
+    alone, slowly = (cpu.decoding(config, weights, precision=precision) for _ in range(2))
     logits = together.read(token_ids)
-    np.testing.assert_array_equal(alone.read(token_ids[2]), logits[2])
-    pieces = [slowly.read(token_ids[2, first : first + 9]) for first in range(0, 80, 9)]
-    np.testing.assert_array_equal(pieces[-1], logits[2])
+    np.testing.assert_array_equal(alone.read(token_ids[2:])[0], logits[2])
+    pieces = [slowly.read(token_ids[2:, first : first + 9], every=True) for first in range(0, 80, 9)]
+    np.testing.assert_array_equal(pieces[-1][-1], logits[2])
+    together.cut(0, 0)
+    together.cut(1, 70)
+    mixed = together.read([token_ids[2], token_ids[1, 70:71]], [0, 1], every=True)  # of other lengths
+    np.testing.assert_array_equal(mixed[:80], np.concatenate(pieces))
 
 
 def test_weights_in_bfloat16_move_the_logits_by_their_rounding(rng):
     config = small("nano")
     weights, token_ids = lively(config, rng), rng.integers(67, size=9)
-    narrow = cpu.Decoding(config, weights, "bfloat16")
+    narrow = cpu.decoding(config, weights, precision="bfloat16")
     rounded = tree.map(lambda w: rounded_numbers(w) if w.ndim == 2 else w, weights)
     tables = rounded._replace(embedding=weights.embedding, positions=weights.positions)
     expected, _ = Transformer(config).hidden(tables, token_ids[None])
     logits = expected[0, -1] @ rounded.embedding.T  # looked up as it is, multiplied rounded
-    np.testing.assert_allclose(narrow.read(token_ids), logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(narrow.read([token_ids])[0], logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", INSTALLED)

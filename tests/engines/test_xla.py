@@ -235,7 +235,9 @@ def test_attention_with_dropout_is_the_formulas_with_the_same_mask(T, K, takes, 
 def test_texts_in_bfloat16_are_those_of_float32_to_its_roundings(rng):
     config = small("llama")
     weights, token_ids = lively(config, rng, np.float32), batch_of(config, rng)[0]
-    wide, narrow = (writing.Decoding(config, weights, precision) for precision in ("float32", "bfloat16"))
+    wide, narrow = (
+        writing.Decoding(config, weights, precision, len(token_ids)) for precision in ("float32", "bfloat16")
+    )
     for piece in (slice(0, 5), slice(5, 6)):
         expected, logits = wide.read(token_ids[:, piece]), narrow.read(token_ids[:, piece])
         assert np.abs(logits - expected).max() < 2**-4 * np.abs(expected).max()  # some 16 roundings of 2^-8

@@ -99,11 +99,12 @@ def test_numbers_of_numpy_are_taken_as_what_they_are(model):
 def test_the_cache_changes_nothing(model, rng):
     token_ids = rng.integers(model.config.vocab_size, size=8)
     decoding = Decoding(model.config, model.weights)
-    cached = [decoding.read(token_ids[:3]), *(decoding.read(token_ids[i : i + 1]) for i in range(3, 8))]
+    pieces = token_ids[:3], *(token_ids[i : i + 1] for i in range(3, 8))
+    cached = [decoding.read([piece])[0] for piece in pieces]
     uncached, _ = Transformer(model.config).forward(model.weights, token_ids[None])
     # the same sums, in products of other shapes: a few roundings of float32 apart
     np.testing.assert_allclose(cached, uncached[0, 2:], rtol=1e-4, atol=1e-5)
-    assert decoding.n_tokens == 8
+    assert decoding.lengths[0] == 8
 
 
 @pytest.mark.parametrize("engine", ["cpu", "xla"])
@@ -143,7 +144,7 @@ def test_pieces_make_up_the_text(model):
 
 
 def test_greedy_writing_ignores_the_seed(model):
-    assert generate(model, "a", temperature=0.0, seed=1) == generate(model, "a", temperature=0.0, seed=2)
+    assert len({generate(model, "a", max_tokens=20, temperature=0.0, seed=seed) for seed in (1, 2)}) == 1
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def not_written(arrays):
 empty_cache, rows = cpu_writing._empty_cache, cpu_writing.Rows
 for at_end in (True, False):
     guard = Guard(at_end)
-    cpu_writing._empty_cache = lambda config, n: not_written(empty_cache(config, n))
+    cpu_writing._empty_cache = lambda *sizes: not_written(empty_cache(*sizes))
     cpu_writing.Rows = lambda *arrays: guarded(rows(*arrays))
     kinds = {"nano": {"activation": "prelu", "gated": True}, "llama": {"n_kv_heads": 1, "d_head": 10}}
     for name, changes in kinds.items():
@@ -89,7 +89,7 @@ for at_end in (True, False):
         for precision in ("float32", "bfloat16"):
             results = []
             for guard.left in (0, 255):
-                decoding = cpu_writing.Decoding(config, init(config, 1), precision)
+                decoding = cpu_writing.Decoding(config, init(config, 1), precision, 3)
                 for part in ("_layers", "_ends"):
                     setattr(decoding, part, guarded(getattr(decoding, part)))
                 decoding._scratch = not_written(decoding._scratch)

@@ -12,7 +12,7 @@ same number of workers.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from handgrad.counted import Counted
 from handgrad.engines import cpu_memory, micro_batches, parallel, reference
 from handgrad.engines.cpu_writing import Decoding
 from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
+from handgrad.errors import require_known
 from handgrad.kernels import cache, machine, optimizer
 from handgrad.kernels import precision as precisions
 from handgrad.kernels.arena import Arena, aligned, padded
@@ -74,14 +75,21 @@ def decoding(
     config: ModelConfig,
     weights: p.Transformer,
     *,
+    n_texts: int = 1,
+    capacity: int | None = None,
+    precision: str = "auto",
+    blocks: Mapping[str, p.Blocks] | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Decoding:
-    """Empty texts, in float32, on kernels that are compiled once: `compiling` is told their names."""
-    texts = Decoding(config, weights)
+    """Empty texts, in float32 or bfloat16, on kernels that are compiled once."""
+    require_known("precision", precision, ("auto", "float32", "bfloat16"))
+    decoding = Decoding(
+        config, weights, "bfloat16" if precision == "bfloat16" else "float32", n_texts, capacity
+    )
     with cache.listening(compiling):
-        texts.read(np.zeros(1, np.int64))
-    texts.forget()
-    return texts
+        decoding.read([np.zeros(1, np.int64)], [0])
+    decoding.cut(0, 0)
+    return decoding
 
 
 def compile_kernels(config: ModelConfig, precision: str, report: Callable[[str], object]) -> None:

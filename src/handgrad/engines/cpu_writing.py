@@ -1,16 +1,17 @@
 """Writing on the kernels: texts in progress, one compiled call for what is read at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from handgrad import parameters as p
+from handgrad.engines import texts as in_progress
 from handgrad.kernels import few_rows, writing
 from handgrad.kernels.arena import aligned, round_up
 from handgrad.kernels.writing_arrays import Affine, Cache, Ends, Layers, Norms, Rows, Scratch, Settings
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import require_weights_of
-from handgrad.model.inputs import require_as_many_texts, require_token_ids
 from handgrad.ops import rope, sinusoidal_position
 
 MOST_ROWS = 64
@@ -25,50 +26,59 @@ class Decoding:
     rounded to 8 bits.
     """
 
-    def __init__(self, config: ModelConfig, weights: p.Transformer, precision: str = "float32"):
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: p.Transformer,
+        precision: str = "float32",
+        n_texts: int = 1,
+        capacity: int | None = None,
+    ):
         require_weights_of(config, weights)
+        n_texts, self.capacity = in_progress.require_room(config, n_texts, capacity)
         self.config = config
+        self.lengths = np.zeros(n_texts, np.int64)
         dtype: type = np.uint16 if precision == "bfloat16" else np.float32
         self._layers = _layers(config, weights, dtype)
         self._ends = _ends(config, weights, dtype)
         self._settings = _settings(config)
         self._scratch = _scratch(config)
-        self.forget()
+        self._cache = _empty_cache(config, n_texts, self.capacity)
 
-    def forget(self) -> None:
-        """Empty the cache."""
-        self.n_tokens = 0
-        self._cache: Cache | None = None
+    def read(
+        self, pieces: Sequence[np.ndarray], texts: Sequence[int] | None = None, *, every: bool = False
+    ) -> np.ndarray:
+        """Read each piece at the end of its text; return the logits (n, V) of what follows, as `Decoding` in
+        `engine` has it."""
+        pieces, numbers = in_progress.require_pieces(self.config, pieces, texts, self.lengths, self.capacity)
+        sizes = np.array([len(piece) for piece in pieces])
+        ends = np.cumsum(sizes)
+        positions = np.arange(ends[-1]) + np.repeat(self.lengths[numbers] - ends + sizes, sizes)
+        asked = np.arange(ends[-1]) if every else ends - 1
+        token_ids = np.concatenate(pieces).astype(np.int64)
+        logits = self._read_rows(token_ids, np.repeat(numbers, sizes), positions, asked)
+        self.lengths[numbers] += sizes
+        return logits
 
-    def read(self, token_ids: np.ndarray) -> np.ndarray:
-        """Read more tokens (T,), or (B, T) of B texts; return the logits (V,) or (B, V) of what is next."""
-        texts = token_ids[None] if token_ids.ndim == 1 else token_ids
-        require_token_ids(self.config, texts, self.n_tokens)
-        require_as_many_texts(len(texts), self._cache.keys.shape[1] if self._cache else None)
-        if self._cache is None:
-            self._cache = _empty_cache(self.config, len(texts))
-        logits = np.empty((len(texts), round_up(self.config.vocab_size, few_rows.WIDTH)), np.float32)
-        for first in range(0, texts.shape[1], MOST_ROWS):
-            self._read_columns(logits, self._cache, texts[:, first : first + MOST_ROWS])
-        return logits[:, : self.config.vocab_size].reshape(*token_ids.shape[:-1], -1)
+    def cut(self, text: int, length: int) -> None:
+        """Keep the first `length` tokens of a text."""
+        in_progress.require_cut(self.lengths, text, length)
+        self.lengths[text] = length
 
-    def _read_columns(self, logits: np.ndarray, cache: Cache, token_ids: np.ndarray) -> None:
-        """The next tokens of all texts, as many texts at once as there is room for."""
-        B, T = token_ids.shape
-        at_once = max(1, MOST_ROWS // T)
-        positions = np.arange(self.n_tokens, self.n_tokens + T)
-        for first in range(0, B, at_once):
-            part = token_ids[first : first + at_once]
-            n = len(part)
-            rows = Rows(
-                np.ascontiguousarray(part, np.int64).reshape(-1),
-                np.repeat(np.arange(first, first + n), T),
-                np.tile(positions, n),
-                np.arange(T - 1, n * T, T),
+    def _read_rows(
+        self, token_ids: np.ndarray, texts: np.ndarray, positions: np.ndarray, asked: np.ndarray
+    ) -> np.ndarray:
+        """The logits of the rows `asked` for, as many rows at once as there is room for."""
+        V = self.config.vocab_size
+        logits = np.empty((len(asked), round_up(V, few_rows.WIDTH)), np.float32)
+        for first in range(0, len(token_ids), MOST_ROWS):
+            part = slice(first, first + MOST_ROWS)
+            low, high = np.searchsorted(asked, (part.start, part.stop))
+            rows = Rows(token_ids[part], texts[part], positions[part], asked[low:high] - first)
+            writing.read(
+                logits[low:high], rows, self._cache, self._layers, self._ends, self._scratch, self._settings
             )
-            out = logits[first : first + n]
-            writing.read(out, rows, cache, self._layers, self._ends, self._scratch, self._settings)
-        self.n_tokens += T
+        return logits[:, :V]
 
 
 def _layers(config: ModelConfig, weights: p.Transformer, dtype: type) -> Layers:
@@ -128,8 +138,8 @@ def _scratch(config: ModelConfig) -> Scratch:
     return Scratch(x, h, attended, wide, y, aligned(config.context_length))
 
 
-def _empty_cache(config: ModelConfig, n_texts: int) -> Cache:
-    shape = config.n_layers, n_texts, config.kv_heads, config.context_length, config.head_width
+def _empty_cache(config: ModelConfig, n_texts: int, capacity: int) -> Cache:
+    shape = config.n_layers, n_texts, config.kv_heads, capacity, config.head_width
     return Cache(np.empty(shape, np.float32), np.empty(shape, np.float32))
 
 

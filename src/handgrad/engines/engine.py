@@ -5,7 +5,7 @@ come in are checked at this door, before anything is computed (`model.inputs`). 
 NumPy's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -114,19 +114,23 @@ class Training(Protocol):
 
 
 class Decoding(Protocol):
-    """A text in progress, or several of one length, with their tokens' keys and values: the KV cache."""
+    """Texts in progress, each with its tokens' keys and values: the KV cache."""
 
     config: ModelConfig
+    lengths: np.ndarray
+    """(n_texts,) tokens in each text's cache."""
 
-    @property
-    def n_tokens(self) -> int:
-        """Tokens in the cache."""
+    def read(
+        self, pieces: Sequence[np.ndarray], texts: Sequence[int] | None = None, *, every: bool = False
+    ) -> np.ndarray:
+        """Read the ids pieces[i] (T_i,) at the end of text texts[i], by default i.
 
-    def read(self, token_ids: np.ndarray) -> np.ndarray:
-        """Read more tokens (T,), or (B, T) of B texts; return the logits (V,) or (B, V) of what is next."""
+        Returns the logits (len(pieces), V) of what follows each piece; with `every`, of what follows each of
+        its tokens, one piece after the other: (sum of T_i, V).
+        """
 
-    def forget(self) -> None:
-        """Empty the cache."""
+    def cut(self, text: int, length: int) -> None:
+        """Keep the first `length` tokens of a text; 0 empties it."""
 
 
 class Engine(Protocol):
@@ -164,9 +168,15 @@ class Engine(Protocol):
         config: ModelConfig,
         weights: p.Transformer,
         *,
+        n_texts: int = 1,
+        capacity: int | None = None,
+        precision: str = "auto",
+        blocks: Mapping[str, p.Blocks] | None = None,
         compiling: Callable[[str], object] = lambda kernel: None,
     ) -> Decoding:
-        """Empty texts: how many is said by what is read first.
+        """`n_texts` empty texts, each with room for `capacity` tokens, by default the model's whole context.
 
-        `compiling` is told the name of every kernel that has to be compiled.
+        `precision` is that of weights and products. `blocks` are matrices as a quantized file holds them, by
+        the dotted names of the weights, for engines that multiply with them as they are. `compiling` is told
+        the name of every kernel that has to be compiled.
         """

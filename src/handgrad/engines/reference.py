@@ -6,7 +6,7 @@ grow with the batch, and the number of cores does not change the result. The opt
 in slices in the same way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,13 +14,15 @@ from handgrad import parameters as p
 from handgrad import tree
 from handgrad.counted import Counted
 from handgrad.engines import allocator, fits, micro_batches, parallel
+from handgrad.engines import texts as in_progress
 from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
 from handgrad.errors import UserError, require_known
 from handgrad.kernels import PRECISIONS
+from handgrad.model.block import Past
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
 from handgrad.model.init import require_weights_of, shapes
-from handgrad.model.inputs import require_as_many_texts, require_batch, require_token_ids
+from handgrad.model.inputs import require_batch, require_token_ids
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.optim import adamw, clip
 
@@ -213,34 +215,50 @@ def decoding(
     config: ModelConfig,
     weights: p.Transformer,
     *,
+    n_texts: int = 1,
+    capacity: int | None = None,
+    precision: str = "auto",
+    blocks: Mapping[str, p.Blocks] | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> "Decoding":
-    """Empty texts; nothing is compiled."""
-    return Decoding(config, weights)
+    """Empty texts, in the precision of the weights: blocks are not looked at, nothing is compiled."""
+    require(precision)
+    return Decoding(config, weights, n_texts, capacity)
 
 
 class Decoding:
     """Texts in progress, with the keys and values of their tokens so far: the KV cache."""
 
-    def __init__(self, config: ModelConfig, weights: p.Transformer):
+    def __init__(
+        self, config: ModelConfig, weights: p.Transformer, n_texts: int = 1, capacity: int | None = None
+    ):
         require_weights_of(config, weights)
+        n_texts, self.capacity = in_progress.require_room(config, n_texts, capacity)
         self.config, self.weights = config, weights
         self.model = Transformer(config)
-        self.past: list[tuple[np.ndarray, np.ndarray]] | None = None
+        self.lengths = np.zeros(n_texts, np.int64)
+        self.past: list[list[Past] | None] = [None] * n_texts
 
-    @property
-    def n_tokens(self) -> int:
-        """Tokens in the cache."""
-        return self.past[0][0].shape[2] if self.past else 0
+    def read(
+        self, pieces: Sequence[np.ndarray], texts: Sequence[int] | None = None, *, every: bool = False
+    ) -> np.ndarray:
+        """Read each piece at the end of its text; return the logits (n, V) of what follows, as `Decoding` in
+        `engine` has it."""
+        pieces, numbers = in_progress.require_pieces(self.config, pieces, texts, self.lengths, self.capacity)
+        return np.concatenate([self._read(*each, every) for each in zip(pieces, numbers, strict=True)])
 
-    def read(self, token_ids: np.ndarray) -> np.ndarray:
-        """Read more tokens (T,), or (B, T) of B texts; return the logits (V,) or (B, V) of what is next."""
-        texts = token_ids[None] if token_ids.ndim == 1 else token_ids
-        require_as_many_texts(len(texts), len(self.past[0][0]) if self.past else None)
-        logits, saved = self.model.forward(self.weights, texts, past=self.past)
-        self.past = [(block.attention.attention.k, block.attention.attention.v) for block in saved.blocks]
-        return logits[:, -1].reshape(*token_ids.shape[:-1], -1)
+    def cut(self, text: int, length: int) -> None:
+        """Keep the first `length` tokens of a text."""
+        in_progress.require_cut(self.lengths, text, length)
+        past = self.past[text]
+        self.past[text] = [(k[:, :, :length], v[:, :, :length]) for k, v in past] if past and length else None
+        self.lengths[text] = length
 
-    def forget(self) -> None:
-        """Empty the cache."""
-        self.past = None
+    def _read(self, piece: np.ndarray, text: int, every: bool) -> np.ndarray:
+        x, saved = self.model.hidden(self.weights, piece[None], past=self.past[text])
+        self.past[text] = [
+            (block.attention.attention.k, block.attention.attention.v) for block in saved.blocks
+        ]
+        self.lengths[text] += len(piece)
+        logits, _ = self.model.head(x if every else x[:, -1:], self.weights)
+        return logits[0]

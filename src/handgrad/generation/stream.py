@@ -88,12 +88,12 @@ def tokens(
     seen, unread = [int(i) for i in token_ids], len(token_ids)
     while True:
         with np.errstate(all="ignore"):  # `distribution` looks at what comes out
-            logits = decoding.read(np.asarray(seen[-unread:]))
+            (logits,) = decoding.read([np.asarray(seen[-unread:])])
         seen.append(draw(distribution(logits, sampling), rng))
         yield seen[-1]
         unread = 1
-        if decoding.n_tokens == context_length:
-            decoding.forget()
+        if decoding.lengths[0] == context_length:
+            decoding.cut(0, 0)
             unread = max(1, context_length // 2)
 
 

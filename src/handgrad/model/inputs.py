@@ -21,14 +21,6 @@ def require_token_ids(config: ModelConfig, token_ids: Any, n_before: int = 0) ->
     _require_range(config, "Token ids", token_ids, lowest=0)
 
 
-def require_as_many_texts(n: int, n_before: int | None) -> None:
-    """Raise `UserError` where texts in progress are read on as another number of texts."""
-    if n_before not in (None, n):
-        raise UserError(
-            f"The cache holds {n_before} texts, and {n} are to be read. Read on in all, or forget() them."
-        )
-
-
 def require_targets(config: ModelConfig, token_ids: Any, targets: Any) -> None:
     """Raise `UserError` unless `targets` are what may follow `token_ids`."""
     if token_ids.shape != targets.shape:

@@ -54,11 +54,14 @@ class Transformer:
         """Logits for every position. `past`, one pair a layer, holds what came before `token_ids`."""
         require_token_ids(self.config, token_ids, past[0][0].shape[2] if past else 0)
         x, saved = self.hidden(weights, token_ids, past=past, rng=rng)
-        if weights.head is None:
-            logits, head = self.ops.unembedding.forward(x, weights.embedding)
-        else:
-            logits, head = self.ops.linear.forward(x, *weights.head)
+        logits, head = self.head(x, weights)
         return logits, saved._replace(head=head)
+
+    def head(self, x: Float[Array, "B T D"], weights: p.Transformer) -> tuple[Float[Array, "B T V"], Any]:
+        """The scores of what comes next, from the end of the residual stream."""
+        if weights.head is None:
+            return self.ops.unembedding.forward(x, weights.embedding)
+        return self.ops.linear.forward(x, *weights.head)
 
     def backward(self, dlogits: Float[Array, "B T V"], saved: Saved) -> tuple[p.Transformer]:
         """The gradient of every weight, as a tree of the weights' own type."""

@@ -8,7 +8,7 @@ and stay on the device; in bfloat16, products read a rounded copy. How several d
 JAX is imported when the engine is first used: it takes a second, and is an extra.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from handgrad import parameters as p
@@ -104,14 +104,17 @@ class Xla(NamedTuple):
         config: ModelConfig,
         weights: p.Transformer,
         *,
+        n_texts: int = 1,
+        capacity: int | None = None,
+        precision: str = "auto",
+        blocks: Mapping[str, p.Blocks] | None = None,
         compiling: Callable[[str], object] = lambda kernel: None,
     ) -> Decoding:
-        """An empty text, in `device.dtype("auto")`, on one device: one text (T,), or several of one length
-        (B, T)."""
-        self.require("auto")
+        """Empty texts, in `device.dtype(precision)`, on one device; blocks are not looked at."""
+        self.require(precision)
         from handgrad.engines.xla.writing import Decoding
 
-        return Decoding(config, weights, compiling=compiling)
+        return Decoding(config, weights, precision, n_texts, capacity, compiling)
 
 
 _one = Xla()

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from handgrad import ops
 from handgrad.engines.xla.twins.multi_head_attention import heads, merged
@@ -13,18 +13,19 @@ from handgrad.model.block import Past
 from handgrad.ops import linear, rope
 from handgrad.ops.rope import RopeScaling
 from handgrad.parameters import Linear, RMSNorm
-from handgrad.shapes import Array, Float
+from handgrad.shapes import Array, Float, Int
 
 
 class CachedAttention:
     """As `ops.multi_head_attention` forward with `past`; instead of `saved` it returns the new past.
 
-    Of the past's positions, those from `start` on are still to be written. `start` is a number of the device,
-    known when the function runs and not when it is compiled.
+    The rows of x go to `positions` (B, T) of the past. What stands at later ones is not looked at, and what
+    has no place there is not written. Positions are numbers of the device, known when the function runs and
+    not when it is compiled.
     """
 
-    def __init__(self, start: Array):
-        self.start = start
+    def __init__(self, positions: Int[Array, "B T"]):
+        self.positions = positions
         self.attention, self.rms_norm = Wide(ops.attention), Wide(ops.rms_norm)
 
     def forward(
@@ -46,29 +47,31 @@ class CachedAttention:
         dropout: float = 0.0,
         rng: None = None,
     ) -> tuple[Float[Array, "B T D"], Past]:
-        (keys, values), start = past, self.start
+        (keys, values), positions = past, self.positions
         projections = (query, n_heads), (key, n_kv_heads), (value, n_kv_heads)
         q, k, v = (jnp.swapaxes(heads(linear.forward(x, *w)[0], n), 1, 2) for w, n in projections)
         if query_norm is not None and key_norm is not None:
             q, _ = self.rms_norm.forward(q, *query_norm, eps=norm_eps)
             k, _ = self.rms_norm.forward(k, *key_norm, eps=norm_eps)
-        T, S = q.shape[2], keys.shape[2]
         if rope_base is not None:
-            turns = [from_row(a, start, T) for a in _angles(S, q.shape[3], rope_base, rope_scaling)]
-            q, k = (rope.turn(a, *(turn.astype(a.dtype) for turn in turns)) for a in (q, k))
-        keys, values = (
-            lax.dynamic_update_slice_in_dim(whole, new.astype(whole.dtype), start, axis=2)
-            for whole, new in ((keys, k), (values, v))
-        )
-        seen = jnp.arange(S)[None, :] <= start + jnp.arange(T)[:, None]  # what is later is not written yet
+            angles = _angles(keys.shape[2], q.shape[3], rope_base, rope_scaling)
+            turns = [rows_of(table, positions).astype(q.dtype) for table in angles]
+            q, k = (jax.vmap(rope.turn)(a, *turns) for a in (q, k))
+        keys, values = self._written(keys, k), self._written(values, v)
+        seen = jnp.arange(keys.shape[2]) <= positions[:, None, :, None]  # what is later is not written yet
         y, _ = self.attention.forward(q, keys, values, causal=False, mask=seen)
         y, _ = linear.forward(merged(jnp.swapaxes(y, 1, 2)), *output)
         return y, (keys, values)
 
+    def _written(self, whole: Array, new: Array) -> Array:
+        """`whole` (B, G, S, K) with `new` (B, G, T, K) at its places."""
+        places = whole.at[jnp.arange(len(whole))[:, None], :, self.positions]
+        return places.set(jnp.swapaxes(new, 1, 2).astype(whole.dtype), mode="drop")
 
-def from_row(table: Any, start: Array, n: int) -> Array:
-    """`n` rows of a table from `start` on."""
-    return lax.dynamic_slice_in_dim(jnp.asarray(table), start, n, axis=0)
+
+def rows_of(table: Any, positions: Array) -> Array:
+    """The rows of a table at `positions`, or its last where there is none."""
+    return jnp.asarray(table).at[positions].get(mode="clip")
 
 
 def _angles(S: int, K: int, base: float, scaling: RopeScaling | None) -> tuple[np.ndarray, np.ndarray]:
