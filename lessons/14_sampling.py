@@ -178,7 +178,7 @@ pictures.entropy(z)
 # tokens. *Top-p* keeps the fewest that together have at least the probability $p$ (Holtzman et al., "The
 # curious case of neural text degeneration", 2020). Here is how much probability lies beyond the $k$
 # likeliest, on average over text that the model never learned from. Below it stands the library's function
-# that does all of this: temperature, top-k and top-p.
+# that does all of this: temperature, top-k and top-p; and what else can be asked for.
 
 # %%
 text = model.tokenizer.encode(corpus.embedded().text)
@@ -354,12 +354,12 @@ print(f"largest difference of any logit: {np.max(np.abs(one_by_one - whole[0])):
 per_token = sum(k.nbytes + v.nbytes for k, v in decoding.past[0]) // decoding.lengths[0]
 print(f"bytes for a token: {per_token:,} here; {count(model.config).kv_cache_bytes_per_token:,} in float32")
 
-source.show(reference.Decoding.read, stream.tokens)
+source.show(reference.Decoding._read, stream.pieces)
 
 # %% [markdown]
 # The cache ends where the context does. Each key has been made from a stream that holds the position of its
-# token; when the window moves on, every position changes, and so would every key. That is why `tokens`
-# forgets half and reads the rest anew, instead of dropping the oldest.
+# token; when the window moves on, every position changes, and so would every key. That is why a full
+# cache is emptied and the newer half read anew, instead of dropping the oldest.
 #
 # What is saved? Let $M$ be the number of weights that a token is multiplied with, $L$ the layers and $D$ the
 # width. Reading $t$ tokens at once takes $tM$ multiply-adds for the weights, and for every pair of a query

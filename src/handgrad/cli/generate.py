@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from handgrad.formats import model_folder
+from handgrad.generation.request import Request
 from handgrad.generation.sampling import Sampling
 from handgrad.generation.stream import stream
 
@@ -39,9 +40,7 @@ def generate(
         pieces = stream(
             model,
             prompt,
-            max_tokens=max_tokens,
-            sampling=sampling,
-            seed=seed,
+            Request(max_tokens=max_tokens, sampling=sampling, seed=seed),
             engine=engine,
             compiling=lambda kernel: status.update(f"compiling {kernel}"),
         )

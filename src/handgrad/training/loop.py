@@ -1,6 +1,5 @@
 """The training loop: draw a batch, make a step, now and then evaluate and save."""
 
-import itertools
 import math
 import time
 from collections import deque
@@ -17,9 +16,9 @@ from handgrad.engines import reference
 from handgrad.engines.engine import State, Step, Training
 from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError
-from handgrad.formats.model_folder import BEST, LAST
+from handgrad.formats.model_folder import BEST, LAST, Model
 from handgrad.generation import stream
-from handgrad.generation.sampling import Sampling
+from handgrad.generation.request import Request
 from handgrad.tokenizer import Tokenizer
 from handgrad.training import checkpoint, diagnose, evaluate, interrupt, metrics
 from handgrad.training.checkpoint import Progress
@@ -195,8 +194,9 @@ class Run:
             start = self.tokenizer.encode("\n")
         except UserError:
             start = self.validation[:1]
-        written = stream.tokens(decoding, start, Sampling(), self._rng(SAMPLE))
-        return self.tokenizer.decode(list(itertools.islice(written, SAMPLE_TOKENS)))
+        request = Request(max_tokens=SAMPLE_TOKENS, seed=int(self._rng(SAMPLE).integers(1 << 62)))
+        model = Model(self.training.config, weights, self.tokenizer)
+        return self.tokenizer.decode(stream.token_ids(model, decoding, start, request))
 
     def _save(self, log: metrics.Writer, state: State) -> None:
         log.flush()

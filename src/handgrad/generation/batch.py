@@ -1,0 +1,98 @@
+"""Many texts at once: prompts of any length, each answered as if it were alone.
+
+On the CPU engine a text's logits are the same bits alone and among others, so its answer is the same text. On
+the other engines they are the same to rounding.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from handgrad import engines
+from handgrad.engines.engine import Decoding
+from handgrad.errors import require_whole
+from handgrad.formats.model_folder import Model
+from handgrad.generation.request import Request
+from handgrad.generation.writer import Piece, Writer
+
+FORMULAS = "reference"
+AT_ONCE = 16
+"""Texts in progress, by default."""
+
+
+class Completion(NamedTuple):
+    """A text that is over."""
+
+    text: str
+    """What follows the prompt."""
+    pieces: tuple[Piece, ...]
+    """One a token."""
+    finished: str
+    """As in `Piece`."""
+    n_prompt: int
+    """The prompt's tokens, with those that every text begins with."""
+    n_forgotten: int
+    """Tokens of prompt and text that the model did not see at the end: they are beyond its context."""
+
+
+def advance(decoding: Decoding, writers: Mapping[int, Writer]) -> dict[int, Piece]:
+    """One token more for every writer, whose number is that of its text in `decoding`."""
+    upcoming = {text: writer.upcoming() for text, writer in writers.items()}
+    for text, (keep, _) in upcoming.items():
+        if decoding.lengths[text] > keep:
+            decoding.cut(text, keep)
+    with np.errstate(all="ignore"):  # what comes out is looked at
+        logits = decoding.read([each.token_ids for each in upcoming.values()], list(upcoming))
+    return {text: writers[text].next(row) for text, row in zip(upcoming, logits, strict=True)}
+
+
+def complete(
+    model: Model,
+    prompts: Sequence[str | Sequence[int]],
+    requests: Request | Sequence[Request],
+    *,
+    at_once: int = AT_ONCE,
+    engine: str = FORMULAS,
+    precision: str = "auto",
+    compiling: Callable[[str], object] = lambda kernel: None,
+) -> Iterator[tuple[int, Completion]]:
+    """Yield each prompt's number and its completion, as they are done: `at_once` texts are in progress.
+
+    Raises `UserError` for a prompt that cannot be continued, before anything is written.
+    """
+    each = [requests] * len(prompts) if isinstance(requests, Request) else list(requests)
+    waiting = [Writer(model, prompt, request) for prompt, request in zip(prompts, each, strict=True)]
+    n_texts = min(require_whole("at_once", at_once, least=1), max(1, len(waiting)))
+    decoding = engines.get(engine).decoding(
+        model.config, model.weights, n_texts=n_texts, precision=precision, compiling=compiling
+    )
+    return _completed(decoding, waiting)
+
+
+def _completed(decoding: Decoding, writers: Sequence[Writer]) -> Iterator[tuple[int, Completion]]:
+    """Texts as they are done; where one is, the next takes its place."""
+    waiting, free = iter(enumerate(writers)), list(range(len(decoding.lengths)))
+    active: dict[int, tuple[int, list[Piece]]] = {}
+    while True:
+        while free and (following := next(waiting, None)):
+            number, writer = following
+            if writer.finished is not None:
+                yield number, completion(writer, [])
+            else:
+                active[free.pop()] = number, []
+        if not active:
+            return
+        for text, piece in advance(decoding, {t: writers[n] for t, (n, _) in active.items()}).items():
+            number, pieces = active[text]
+            pieces.append(piece)
+            if piece.finished is not None:
+                del active[text]
+                free.append(text)
+                yield number, completion(writers[number], pieces)
+
+
+def completion(writer: Writer, pieces: Sequence[Piece]) -> Completion:
+    """What a writer that is done has written."""
+    text = "".join(piece.text for piece in pieces)
+    return Completion(text, tuple(pieces), writer.finished or "length", writer.n_prompt, writer.n_forgotten)

@@ -1,0 +1,49 @@
+"""Many texts at once are the texts of each alone."""
+
+import numpy as np
+import pytest
+
+from handgrad import tree
+from handgrad.errors import UserError
+from handgrad.formats.model_folder import Model
+from handgrad.generation.batch import complete
+from handgrad.generation.request import Request
+from handgrad.generation.stream import generate
+from handgrad.model.config import ModelConfig
+from handgrad.model.init import init
+from handgrad.tokenizer import CharacterTokenizer
+
+ALPHABET = CharacterTokenizer("\n abcdefgh")
+PROMPTS = ["a", "abc", "hgfedcba hgfedcba", "b", "aa", "c d"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = ModelConfig(vocab_size=10, context_length=12, n_layers=2, n_heads=2, d_model=8, position="rope")
+    rng = np.random.default_rng(3)
+    weights = tree.map(lambda w: w + 0.5 * rng.normal(size=w.shape).astype(np.float32), init(config))
+    return Model(config, weights, ALPHABET)
+
+
+@pytest.mark.parametrize(("engine", "at_once"), [("cpu", 4), ("cpu", 16), ("reference", 3)])
+def test_texts_of_different_lengths_are_answered_together_as_alone(model, engine, at_once):
+    settings = [{"max_tokens": 4 + 7 * (i % 3), "seed": i, "stop": ["hh"]} for i in range(len(PROMPTS))]
+    requests = [Request.of(**each) for each in settings]
+    found = dict(complete(model, PROMPTS, requests, at_once=at_once, engine=engine))
+    for i, (prompt, each) in enumerate(zip(PROMPTS, settings, strict=True)):
+        assert found[i].text == generate(model, prompt, **each, engine=engine)
+        assert found[i].n_prompt == len(prompt)
+    assert {each.finished for each in found.values()} <= {"length", "stop"}
+    assert found[2].n_forgotten > 0
+
+
+def test_a_prompt_that_fills_the_context_is_answered_with_nothing_where_that_ends_a_text(model):
+    found = dict(complete(model, PROMPTS, Request(when_full="stop", max_tokens=3), at_once=2))
+    assert [found[i].finished for i in range(3)] == ["length", "length", "context"]
+    assert found[2].text == ""
+
+
+def test_prompts_are_looked_at_before_anything_is_written(model):
+    with pytest.raises(UserError, match="never seen 'x'"):
+        complete(model, ["a", "x"], Request())
+    assert list(complete(model, [], Request())) == []
