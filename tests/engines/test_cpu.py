@@ -39,7 +39,7 @@ VARIANTS = {
     "one key-value head": {"preset": "nano", "n_kv_heads": 1, "activation": "relu_squared"},
     "untied, post-norm": {"preset": "baby", "tied": False, "norm_placement": "post", "norm": "rms_norm"},
     "wide heads, their bias, scaled rope": {
-        "preset": "llama", "d_head": 10, "qk_norm": True, "qkv_bias": True,
+        "preset": "llama", "d_head": 10, "qk_norm": True, "qkv_bias": True, "unturned_every": 2,
         "rope_scaling": RopeScaling("llama3", 8.0, original_context_length=60),
     },
     "narrow heads": {"preset": "nano", "d_head": 7, "qkv_bias": True},

@@ -41,6 +41,7 @@ from handgrad.engines.xla.twins.attention import FormulaAttention  # noqa: E402
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 SMALL = {"vocab_size": 67, "context_length": 12, "n_layers": 2, "d_model": 24, "d_ff": 20}
 SCALING = RopeScaling("llama3", 8.0, original_context_length=60)
+NO_POSITIONS = {"position": "rope", "unturned_every": 2}
 FUSED = Fused("xla", interpret=True)
 """All that a GPU would compute by kernels, by the same code on any device."""
 
@@ -111,11 +112,12 @@ def test_gradients_are_those_that_jax_derives_from_the_same_forward(preset, rng)
     [
         (
             "scanned", "llama",
-            {"qk_norm": True, "dropout": 0.1, "qkv_bias": True, "d_head": 6, "rope_scaling": SCALING},
+            {"qk_norm": True, "dropout": 0.1, "qkv_bias": True, "d_head": 6, "rope_scaling": SCALING}
+            | NO_POSITIONS,
         ),
         ("scanned", "nano", {"activation": "prelu", "bias": True, "tied": False}),
         ("separate", "paper", {"activation": "prelu", "gated": True}),
-        ("rematerialized", "baby", {"norm_placement": "post", "norm": "rms_norm"}),
+        ("rematerialized", "baby", {"norm_placement": "post", "norm": "rms_norm"} | NO_POSITIONS),
     ],
 )  # fmt: skip
 def test_loss_and_gradients_are_those_of_the_formulas_and_so_is_dropout(layers, preset, changes, rng):

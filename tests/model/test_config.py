@@ -47,6 +47,8 @@ def test_counting_agrees_with_what_is_allocated(changes):
         ({"d_head": 0}, "d_head counts something"),
         ({"qkv_bias": 1}, "qkv_bias is either true or false"),
         ({"rope_scaling": {"kind": "linear", "factor": 2}}, "got position=learned. Take position=rope"),
+        ({"unturned_every": 4}, "unturned_every is about rotary positions; got position=learned"),
+        ({"unturned_every": 0, "position": "rope"}, "unturned_every counts something"),
         ({"rope_scaling": "llama3"}, "rope_scaling is a table such as"),
         ({"rope_scaling": {"factor": 2}}, "needs a kind and a factor"),
         ({"rope_scaling": {"kind": "yarn", "factor": 2}}, "no kind of rope_scaling 'yarn'.* linear, llama3"),

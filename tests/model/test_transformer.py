@@ -22,7 +22,7 @@ KINDS = {
         **SMALL, position="rope", n_kv_heads=1, qk_norm=True, gated=True, tied=False
     ),
     "rope, scaled, wide heads": ModelConfig(
-        **SMALL, position="rope", d_head=6, bias=False, qkv_bias=True,
+        **SMALL, position="rope", d_head=6, bias=False, qkv_bias=True, unturned_every=2,
         rope_scaling=RopeScaling("llama3", 4.0, original_context_length=20),
     ),
 }  # fmt: skip
@@ -65,6 +65,30 @@ def test_reading_in_two_parts_with_the_cache_is_reading_at_once(config, weights,
     second, _ = model.forward(weights, token_ids[:, cut:], past=past)
     # the same sums, in products of other shapes: a few roundings of float64 apart
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, rtol=1e-12, atol=1e-12)
+
+
+def test_a_layer_that_turns_nothing_does_not_see_the_order_of_the_past(rng):
+    token_ids = np.array([[1, 2, 3, 4, 5]])
+    swapped = token_ids[:, [2, 0, 1, 3, 4]]
+
+    def moves(n_layers, unturned_every):
+        config = ModelConfig(
+            **{**SMALL, "n_layers": n_layers}, position="rope", unturned_every=unturned_every
+        )
+        weights = tree.map(lambda w: w + 0.3, init(config, rng, np.float64))
+        one, other = (Transformer(config).forward(weights, ids)[0][0, -1] for ids in (token_ids, swapped))
+        return float(np.abs(one - other).max()) > 1e-9
+
+    assert not moves(1, unturned_every=1)
+    assert moves(1, unturned_every=2)
+    assert moves(2, unturned_every=2)
+
+
+def test_every_fourth_layer_turns_nothing_where_that_is_asked_for():
+    config = ModelConfig(**{**SMALL, "n_layers": 8}, position="rope", unturned_every=4)
+    _, saved = Transformer(config).forward(init(config), np.array([[1, 2]]))
+    turns = [each.attention.query_turn is not None for each in saved.blocks]
+    assert turns == [config.turns(layer) for layer in range(8)] == 2 * [True, True, True, False]
 
 
 def test_a_split_batch_sums_to_the_whole(config, weights, rng):

@@ -69,8 +69,6 @@ def arena_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
     if config.qk_norm:
         block += queries + 2 * sizes.float32(H) + sizes.keys + 2 * sizes.float32(G)
         block += (queries + 2 * sizes.keys) if sizes.rounds_heads else 0  # what the norms were given
-    if config.position == "rope" and not sizes.rounds_heads:
-        block += queries + sizes.keys  # turned
     block += sizes.operand(q) + sizes.float32(2 * H) + stream  # attention, sums of scores, the projection
     block += sizes.slopes(F) + sizes.operand(F) + stream  # up, or its slopes, and activation; down
     if config.gated:
@@ -80,7 +78,14 @@ def arena_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
     ends += stream if config.position != "rope" else 0
     ends += norm if pre else sizes.rounds * sizes.operand(D)
     n_logits = logit_rows(n_tokens, config.vocab_size) * config.vocab_size
-    return config.n_layers * block + ends + stream + padded(n_logits)
+    turned = 0 if sizes.rounds_heads else n_turned(config) * (queries + sizes.keys)
+    return config.n_layers * block + turned + ends + stream + padded(n_logits)
+
+
+def n_turned(config: ModelConfig) -> int:
+    """Layers that turn queries and keys."""
+    unturned = config.n_layers // config.unturned_every if config.unturned_every else 0
+    return config.n_layers - unturned if config.position == "rope" else 0
 
 
 def passing_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
@@ -89,7 +94,7 @@ def passing_size(config: ModelConfig, n_tokens: int, kernels: Kernels) -> int:
     rounded = sizes.operand if sizes.rounds else lambda width: 0
     D, q, kv, F = sizes.widths
     heads = sizes.queries + 2 * sizes.keys
-    turned = (sizes.queries + sizes.keys) if config.position == "rope" else 0
+    turned = (sizes.queries + sizes.keys) if n_turned(config) else 0
 
     attention = sizes.queries + sizes.stream + turned  # dy, dx
     attention += rounded(D) + rounded(q) + 2 * rounded(kv)

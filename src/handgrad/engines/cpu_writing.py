@@ -126,6 +126,7 @@ def _settings(config: ModelConfig) -> Settings:
         before=config.norm_placement == "pre",
         gated=config.gated,
         activation=writing.ACTIVATIONS.index(config.activation),
+        unturned_every=config.unturned_every or 0,
     )
 
 

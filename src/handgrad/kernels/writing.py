@@ -76,13 +76,14 @@ def turn(x, cos, sin):
 @apart
 def prepare(x, n_heads, norms, layer, position, ends, settings):
     """Normalize and turn each head of a row of queries or keys, where the model does."""
-    K = settings.d_head
+    K, every = settings.d_head, settings.unturned_every
+    turns = ends.cos.size > 0 and not (every > 0 and (layer + 1) % every == 0)
     for n in range(n_heads):
         head = x[n * K : (n + 1) * K]
         gamma = norms.gamma[layer]
         if gamma.size:
             normalize(head, head, gamma, norms.beta[layer], settings.eps, False)
-        if ends.cos.size:
+        if turns:
             turn(head, ends.cos[position], ends.sin[position])
 
 

@@ -68,6 +68,8 @@ class Settings(NamedTuple):
     """Norms stand before a block's parts, else after their sums."""
     gated: bool
     activation: int
+    unturned_every: int
+    """Layers whose number is a multiple of it turn nothing; 0 means that all turn."""
 
 
 class Cache(NamedTuple):

@@ -44,6 +44,8 @@ class Block:
 
     config: ModelConfig
     ops: Ops = formulas
+    turned: bool = True
+    """With rope: whether this layer turns queries and keys."""
 
     def forward(
         self,
@@ -128,7 +130,7 @@ class Block:
             *weights,
             n_heads=config.n_heads,
             n_kv_heads=config.kv_heads,
-            rope_base=config.rope_base if config.position == "rope" else None,
+            rope_base=config.rope_base if config.position == "rope" and self.turned else None,
             rope_scaling=config.rope_scaling,
             norm_eps=config.norm_eps,
             past=past,

@@ -19,8 +19,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "norm_placement": get_args(NormPlacement),
     "activation": get_args(Activation),
 }
-OPTIONAL = ("n_kv_heads", "d_ff", "d_head")
-"""Counts that may be None: then they follow from others."""
+OPTIONAL = ("n_kv_heads", "d_ff", "d_head", "unturned_every")
+"""Counts that may be None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,8 @@ class ModelConfig:
     """The slowest pair of a head turns about once in 2 pi `rope_base` positions."""
     rope_scaling: RopeScaling | None = None
     """How pairs are slowed down for a longer context than was learned; a table of its fields will do."""
+    unturned_every: int | None = None
+    """With rope: a layer whose number, from 1, is a multiple of this turns nothing and knows no positions."""
 
     def __post_init__(self) -> None:
         self._require_kinds()
@@ -93,11 +95,12 @@ class ModelConfig:
                 f"Rotary positions turn pairs, so the width of a head must be even; got {self.head_width}. "
                 f"Try {remedy}."
             )
-        if self.rope_scaling is not None and self.position != "rope":
-            raise UserError(
-                f"rope_scaling slows rotary positions down; got position={self.position}. "
-                f"Take position=rope, or leave rope_scaling out."
-            )
+        for name in ("rope_scaling", "unturned_every"):
+            if getattr(self, name) is not None and self.position != "rope":
+                raise UserError(
+                    f"{name} is about rotary positions; got position={self.position}. Take position=rope, or "
+                    f"leave {name} out."
+                )
         if not 0.0 <= self.dropout < 1.0:
             raise UserError(f"dropout is a share, at least 0 and below 1; got {self.dropout}. Try 0.1.")
         if not self.norm_eps > 0.0:
@@ -133,6 +136,12 @@ class ModelConfig:
     def has_qkv_bias(self) -> bool:
         """Whether queries, keys and values have a bias."""
         return self.bias if self.qkv_bias is None else self.qkv_bias
+
+    def turns(self, layer: int) -> bool:
+        """Whether the layer, its number from 0, turns queries and keys by their positions."""
+        return self.position == "rope" and not (
+            self.unturned_every and (layer + 1) % self.unturned_every == 0
+        )
 
     @property
     def kv_heads(self) -> int:

@@ -119,7 +119,8 @@ class Transformer:
         """All blocks, one after the other."""
         blocks = []
         for layer, block_weights in enumerate(weights):
-            x, saved = self.block.forward(x, block_weights, past=past[layer] if past else None, rng=rng)
+            one = Block(self.config, self.ops, self.config.turns(layer))
+            x, saved = one.forward(x, block_weights, past=past[layer] if past else None, rng=rng)
             blocks.append(saved)
         return x, tuple(blocks)
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from handgrad.engines.xla import random
 from handgrad.engines.xla.placement import ALONE, Placement
-from handgrad.model.block import Past
+from handgrad.model.block import Block, Past
 from handgrad.model.transformer import Transformer
 from handgrad.shapes import Array, Float, UniformSource
 
@@ -85,25 +86,35 @@ class Scanned(Transformer):
         kept = Kept()
 
         def run(x: Array, layer: Any) -> tuple[Array, Any]:
-            used, keys = self.placement.used(layer[0]), layer[1]
-            y, saved = self._forward(x, used, keys)
+            layer_weights, keys, turned = layer
+            used = self.placement.used(layer_weights)
+            y, saved = self._forward(x, used, keys, turned)
             return y, x if self.rematerialize else kept.take(saved, used)
 
-        x, arrays = lax.scan(run, x, (weights, keys))
+        x, arrays = lax.scan(run, x, (weights, keys, self._turned()))
         return x, Saved(weights, keys, arrays, kept)
 
     def layers_backward(self, dx: Float[Array, "B T D"], saved: Any) -> tuple[Float[Array, "B T D"], Any]:
         def undo(dx: Array, layer: Any) -> tuple[Array, Any]:
-            weights, keys, arrays = layer
+            weights, keys, turned, arrays = layer
             used = self.placement.used(weights)
             if self.rematerialize:
-                _, one = self._forward(arrays, used, keys)
+                _, one = self._forward(arrays, used, keys, turned)
             else:
                 one = saved.kept.whole(arrays, used)
             dx, gradients = self.block.backward(dx, one)
             return dx, self.placement.summed(gradients)
 
-        return lax.scan(undo, dx, (saved.weights, saved.keys, saved.arrays), reverse=True)
+        layers = saved.weights, saved.keys, self._turned(), saved.arrays
+        return lax.scan(undo, dx, layers, reverse=True)
 
-    def _forward(self, x: Array, weights: Any, keys: Array | None) -> tuple[Array, Any]:
-        return self.block.forward(x, weights, rng=None if keys is None else random.Keyed(keys))
+    def _forward(self, x: Array, weights: Any, keys: Array | None, turned: Array | None) -> tuple[Array, Any]:
+        ops: Any = self.ops
+        block = self.block if turned is None else Block(self.config, ops.turning(turned))
+        return block.forward(x, weights, rng=None if keys is None else random.Keyed(keys))
+
+    def _turned(self) -> Array | None:
+        """Of each layer, whether it turns queries and keys; None where all do alike."""
+        if self.config.unturned_every is None:
+            return None
+        return jnp.array([self.config.turns(layer) for layer in range(self.config.n_layers)])

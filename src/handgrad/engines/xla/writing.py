@@ -126,14 +126,15 @@ class Decoding:
     ) -> tuple[Float[Array, "B T V"], Cache]:
         """What is compiled. `whole`: the pieces are of all texts, in order."""
         texts, token_ids, positions, last = group
-        ops, config = _Twins(positions), self.config
-        block: Any = Block(config, ops)
+        config = self.config
+        ops: Any = Twins()
         scale = config.d_model**0.5 if config.scale_embedding else 1.0
         x, _ = ops.embedding.forward(weights.embedding, token_ids, scale=scale)
         x = x + self._positions(weights, positions).astype(x.dtype)
 
         def run(x: Array, layer: Any) -> tuple[Array, Cache]:
-            layer_weights, *past = layer
+            layer_weights, turned, *past = layer
+            block: Any = Block(config, _Twins(positions, turned))
             taken = past if whole else [rows_of(array, texts) for array in past]
             x, saved = block.forward(x, layer_weights, past=tuple(taken))
             if whole:
@@ -141,11 +142,12 @@ class Decoding:
             pairs = zip(past, saved.attention, strict=True)
             return x, Cache(*(array.at[texts].set(rows, mode="drop") for array, rows in pairs))
 
-        x, cache = lax.scan(run, x, (weights.blocks, *cache))
+        turned = jnp.array([config.turns(layer) for layer in range(config.n_layers)])
+        x, cache = lax.scan(run, x, (weights.blocks, turned, *cache))
         if not every:
             x = jnp.take_along_axis(x, last[:, None, None], axis=1)
         if weights.norm is not None:
-            x, _ = block.norm(x, weights.norm)
+            x, _ = Block(config, ops).norm(x, weights.norm)
         if weights.head is None:
             logits, _ = ops.unembedding.forward(x, weights.embedding)
         else:
@@ -171,6 +173,6 @@ def _power_of_two(n: int) -> int:
 class _Twins(Twins):
     """The ops of training, but for attention."""
 
-    def __init__(self, positions: Int[Array, "B T"]):
+    def __init__(self, positions: Int[Array, "B T"], turned: Array):
         super().__init__()
-        self.multi_head_attention: Any = CachedAttention(positions)
+        self.multi_head_attention: Any = CachedAttention(positions, turned)

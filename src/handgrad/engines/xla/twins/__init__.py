@@ -5,6 +5,7 @@ With `Fused`, attention, norms and the loss are the device's own kernels; of sev
 on its part of the batch.
 """
 
+import copy
 from typing import NamedTuple
 
 from handgrad import ops
@@ -17,6 +18,7 @@ from handgrad.engines.xla.twins.next_token_loss import FormulaLoss, FusedLoss, N
 from handgrad.engines.xla.twins.norm import FusedNorm
 from handgrad.engines.xla.twins.wide import Wide
 from handgrad.gradcheck import Op
+from handgrad.shapes import Array
 
 
 class Fused(NamedTuple):
@@ -49,3 +51,9 @@ class Twins:
                 attention = FusedAttention(fused.attention, interpret=fused.interpret, placement=placement)
         self.next_token_loss = NextTokenLoss(entropy, placement.n_devices)
         self.multi_head_attention = MultiHeadAttention(attention)
+
+    def turning(self, turned: Array) -> "Twins":
+        """The same ops for a layer of which only the device knows whether it turns queries and keys."""
+        ops = copy.copy(self)
+        ops.multi_head_attention = MultiHeadAttention(self.multi_head_attention.attention, turned)
+        return ops

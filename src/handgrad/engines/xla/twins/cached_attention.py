@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handgrad import ops
-from handgrad.engines.xla.twins.multi_head_attention import heads, merged
+from handgrad.engines.xla.twins.multi_head_attention import either, heads, merged
 from handgrad.engines.xla.twins.wide import Wide
 from handgrad.model.block import Past
 from handgrad.ops import linear, rope
@@ -21,11 +21,11 @@ class CachedAttention:
 
     The rows of x go to `positions` (B, T) of the past. What stands at later ones is not looked at, and what
     has no place there is not written. Positions are numbers of the device, known when the function runs and
-    not when it is compiled.
+    not when it is compiled; so is whether this layer turns queries and keys (`turned`).
     """
 
-    def __init__(self, positions: Int[Array, "B T"]):
-        self.positions = positions
+    def __init__(self, positions: Int[Array, "B T"], turned: Array):
+        self.positions, self.turned = positions, turned
         self.attention, self.rms_norm = Wide(ops.attention), Wide(ops.rms_norm)
 
     def forward(
@@ -54,7 +54,7 @@ class CachedAttention:
             q, _ = self.rms_norm.forward(q, *query_norm, eps=norm_eps)
             k, _ = self.rms_norm.forward(k, *key_norm, eps=norm_eps)
         if rope_base is not None:
-            angles = _angles(keys.shape[2], q.shape[3], rope_base, rope_scaling)
+            angles = either(self.turned, *_angles(keys.shape[2], q.shape[3], rope_base, rope_scaling))
             turns = [rows_of(table, positions).astype(q.dtype) for table in angles]
             q, k = (jax.vmap(rope.turn)(a, *turns) for a in (q, k))
         keys, values = self._written(keys, k), self._written(values, v)

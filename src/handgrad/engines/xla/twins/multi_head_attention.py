@@ -8,7 +8,7 @@ from handgrad import ops
 from handgrad.engines.xla.twins.attention import swapped
 from handgrad.engines.xla.twins.wide import Wide
 from handgrad.gradcheck import Op
-from handgrad.ops import linear
+from handgrad.ops import linear, rope
 from handgrad.ops.rope import RopeScaling
 from handgrad.parameters import Linear, RMSNorm
 from handgrad.shapes import Array, Float, UniformSource
@@ -29,8 +29,10 @@ class MultiHeadAttention:
         attention: Any
         output: linear.Saved
 
-    def __init__(self, attention: Op):
-        self.attention, self.rms_norm, self.rope = attention, Wide(ops.rms_norm), Wide(ops.rope)
+    def __init__(self, attention: Op, turned: Array | None = None):
+        """`turned`, of the device: whether this layer turns at all, where layers differ."""
+        self.attention, self.rms_norm = attention, Wide(ops.rms_norm)
+        self.rope = Wide(ops.rope if turned is None else Rope(turned))
 
     def forward(
         self,
@@ -88,6 +90,28 @@ class MultiHeadAttention:
             *(Linear(*d) for d in (dquery, dkey, dvalue, doutput)),
             *(None if d is None else RMSNorm(*d) for d in (dq_norm, dk_norm)),
         )
+
+
+class Rope:
+    """`ops.rope`, unless `turned` says that nothing turns: it is known when the function runs."""
+
+    def __init__(self, turned: Array):
+        self.turned = turned
+
+    def forward(
+        self, x: Float[Array, "*B T K"], **settings: Any
+    ) -> tuple[Float[Array, "*B T K"], rope.Saved]:
+        _, angles = rope.forward(x, **settings)
+        saved = rope.Saved(*either(self.turned, angles.cos, angles.sin))
+        return rope.turn(x, *saved), saved
+
+    def backward(self, dy: Float[Array, "*B T K"], saved: rope.Saved) -> tuple[Float[Array, "*B T K"]]:
+        return rope.backward(dy, saved)
+
+
+def either(turned: Array, cos: Array, sin: Array) -> tuple[Array, Array]:
+    """These angles, or those that turn nothing."""
+    return jnp.where(turned, cos, 1), jnp.where(turned, sin, 0)
 
 
 def heads(x: Float[Array, "B T D"], n_heads: int) -> Float[Array, "B T H K"]:
