@@ -362,6 +362,9 @@ pictures.relative_scores()
 # Backward, $y = Rx$ gives $dx = R^\top dy$, as for every product with a matrix, and the transpose of a
 # rotation is the rotation back. So the backward of RoPE is RoPE with the opposite angle: nothing to derive,
 # and it keeps lengths as well. No gradient vanishes or grows on its way through it.
+#
+# In the code, `frequencies` gives each pair its $b^{-2i/K}$. Its `scaling`, which is off here, slows pairs
+# down where a model shall read longer texts than it learned from: then positions turn no further than before.
 
 # %%
 x = rng.normal(size=(1, 4, 6))
