@@ -145,10 +145,8 @@ class Writer:
         if self.request.when_full == "stop":
             self.finished = "context"
             return
-        starts = list(self._model.starts)[: self.capacity - 1]
-        newest = self._window[-max(1, keep - len(starts)) :]
-        self.n_forgotten = len(self.token_ids) - len(starts) - len(newest)
-        self._window, self._n_read = starts + newest, 0
+        self._window, self._n_read = newest(self.token_ids, self._model.starts, keep), 0
+        self.n_forgotten = len(self.token_ids) - len(self._window)
 
     def _allowed(self, vocab_size: int) -> Bool[np.ndarray, " V"] | None:
         """The tokens that have a text, and that the grammar lets follow."""
@@ -167,6 +165,14 @@ class Writer:
         told = log_probabilities(logits)
         likeliest = np.argsort(-told, kind="stable")[: self.request.log_probabilities]
         return float(told[token_id]), tuple(Candidate(int(i), float(told[i])) for i in likeliest)
+
+
+def newest(token_ids: list[int], starts: Sequence[int], n: int) -> list[int]:
+    """The newest of a text's tokens, after those that every text begins with: n in all, or the one newest."""
+    if len(token_ids) <= n:
+        return list(token_ids)
+    starts = starts[: n - 1]
+    return [*starts, *token_ids[len(starts) - n :]]
 
 
 def encode_prompt(model: Model, prompt: str | Sequence[int] | np.ndarray) -> list[int]:
