@@ -40,11 +40,34 @@ def advance(decoding: Decoding, writers: Mapping[int, Writer]) -> dict[int, Piec
     """One token more for every writer, whose number is that of its text in `decoding`."""
     upcoming = {text: writer.upcoming() for text, writer in writers.items()}
     for text, (keep, _) in upcoming.items():
-        if decoding.lengths[text] > keep:
-            decoding.cut(text, keep)
+        keep_only(decoding, text, keep)
     with np.errstate(all="ignore"):  # what comes out is looked at
         logits = decoding.read([each.token_ids for each in upcoming.values()], list(upcoming))
     return {text: writers[text].next(row) for text, row in zip(upcoming, logits, strict=True)}
+
+
+def keep_only(decoding: Decoding, text: int, n: int) -> None:
+    """Of a text's cache keep n tokens; it may have no more already."""
+    if decoding.lengths[text] > n:
+        decoding.cut(text, n)
+
+
+def opened(
+    model: Model,
+    engine: str,
+    precision: str = "auto",
+    n_texts: int = 1,
+    compiling: Callable[[str], object] = lambda kernel: None,
+) -> Decoding:
+    """Empty texts of a model, on the engine of that name."""
+    return engines.get(engine).decoding(
+        model.config,
+        model.weights,
+        n_texts=n_texts,
+        precision=precision,
+        blocks=model.blocks,
+        compiling=compiling,
+    )
 
 
 def complete(
@@ -64,10 +87,7 @@ def complete(
     each = [requests] * len(prompts) if isinstance(requests, Request) else list(requests)
     waiting = [Writer(model, prompt, request) for prompt, request in zip(prompts, each, strict=True)]
     n_texts = min(require_whole("at_once", at_once, least=1), max(1, len(waiting)))
-    decoding = engines.get(engine).decoding(
-        model.config, model.weights, n_texts=n_texts, precision=precision, compiling=compiling
-    )
-    return _completed(decoding, waiting)
+    return _completed(opened(model, engine, precision, n_texts, compiling), waiting)
 
 
 def _completed(decoding: Decoding, writers: Sequence[Writer]) -> Iterator[tuple[int, Completion]]:

@@ -17,11 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handgrad import engines
 from handgrad.engines.engine import Decoding
 from handgrad.errors import UserError, require_number, require_whole, shown
 from handgrad.formats.model_folder import Model
-from handgrad.generation.batch import FORMULAS
+from handgrad.generation.batch import FORMULAS, opened
 from handgrad.generation.sampling import log_probabilities, require_finite
 from handgrad.generation.writer import encode_prompt, newest
 from handgrad.shapes import Float
@@ -66,9 +65,7 @@ def beam_search(
     room = model.config.context_length - len(window) + 1  # the last token is not read
     max_tokens = min(require_whole("max_tokens", max_tokens, least=1), room)
     settings = Settings(_require_beams(n_beams), max_tokens, _require_penalty(length_penalty), model.ends)
-    decoding = engines.get(engine).decoding(
-        model.config, model.weights, n_texts=n_beams, precision=precision, compiling=compiling
-    )
+    decoding = opened(model, engine, precision, n_beams, compiling)
     known = model.tokenizer.vocab_size if model.tokenizer else model.config.vocab_size
     return search(_Texts(decoding, window, known).follow, settings)
 

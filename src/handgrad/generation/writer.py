@@ -9,7 +9,8 @@ with, and the newest of the others.
 """
 
 import contextlib
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,30 +74,42 @@ class Writer:
         self.finished: str | None = None
         self.n_forgotten = 0
         """Tokens that the model does not see any more."""
-        self._window, self._n_read = list(self.token_ids), 0
+        self.window, self._n_read = list(self.token_ids), 0
+        """The tokens that the model sees."""
         self._rng = np.random.default_rng(request.seed)
         self._held = Held(request.stop)
-        self._decode = model.tokenizer.stream() if model.tokenizer else lambda token_id: ""
-        self._breakers = breakers(model.tokenizer, request.sampling.dry_breakers)
+        self._decode: Callable[[int], str] = lambda token_id: ""
+        if model.tokenizer is not None:
+            self._decode = model.tokenizer.stream(begins=self.n_prompt == len(model.starts))
+        self.breakers = breakers(model.tokenizer, request.sampling.dry_breakers)
         self._matcher: Matcher | None = None
         if request.grammar is not None:
             self._matcher = Matcher(request.grammar, require_tokenizer(model), model.ends)
         _require_biases_of(model, request)
-        if len(self._window) > self.capacity:
+        if len(self.window) > self.capacity:
             self._forget(self.capacity)
 
     def upcoming(self) -> Upcoming:
         """What is to be read next."""
-        return Upcoming(self._n_read, np.array(self._window[self._n_read :], np.int64))
+        return Upcoming(self._n_read, np.array(self.window[self._n_read :], np.int64))
 
     @property
     def room(self) -> int:
         """How many tokens more can be read without forgetting any."""
-        return self.capacity - len(self._window)
+        return self.capacity - len(self.window)
 
     @property
     def n_written(self) -> int:
         return len(self.token_ids) - self.n_prompt
+
+    @property
+    def n_left(self) -> int:
+        """How many tokens may still be written."""
+        return self.request.max_tokens - self.n_written
+
+    def coming_random_numbers(self) -> np.random.Generator:
+        """A generator of the numbers by which the next tokens will be drawn."""
+        return copy.deepcopy(self._rng)
 
     def next(self, logits: Float[np.ndarray, " V"]) -> Piece:
         """The text goes on by a token drawn from the logits that follow what was `upcoming`."""
@@ -109,18 +122,18 @@ class Writer:
     def distribution(self, logits: Float[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:
         """The probabilities of the next token, all settings applied."""
         require_finite(logits)
-        seen = Seen(self.token_ids, self.n_prompt, self._breakers)
+        seen = Seen(self.token_ids, self.n_prompt, self.breakers)
         return distribution(logits, self.request.sampling, seen, self._allowed(len(logits)))
 
     def take(self, token_id: int, logits: Float[np.ndarray, " V"]) -> Piece:
         """The text goes on by this token, which was chosen from `logits`."""
-        self._n_read = len(self._window)
+        self._n_read = len(self.window)
         self.token_ids.append(token_id)
-        self._window.append(token_id)
+        self.window.append(token_id)
         text = self._text(token_id)
         if self.finished is None and self.n_written == self.request.max_tokens:
             self.finished = "length"
-        if self.finished is None and len(self._window) > self.capacity:
+        if self.finished is None and len(self.window) > self.capacity:
             self._forget(max(1, self.capacity // 2))
         if self.finished in ("length", "context"):
             text += self._held.rest()
@@ -145,8 +158,8 @@ class Writer:
         if self.request.when_full == "stop":
             self.finished = "context"
             return
-        self._window, self._n_read = newest(self.token_ids, self._model.starts, keep), 0
-        self.n_forgotten = len(self.token_ids) - len(self._window)
+        self.window, self._n_read = newest(self.token_ids, self._model.starts, keep), 0
+        self.n_forgotten = len(self.token_ids) - len(self.window)
 
     def _allowed(self, vocab_size: int) -> Bool[np.ndarray, " V"] | None:
         """The tokens that have a text, and that the grammar lets follow."""

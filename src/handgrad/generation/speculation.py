@@ -1,0 +1,174 @@
+"""Speculation: several tokens are guessed and read at once; what the model would have written itself is kept.
+
+One read of n + 1 tokens tells what follows each of them. Where reading a token takes as long as fetching the
+weights from memory, it costs hardly more than a read of one. Each token is drawn from the model's own
+distribution by the text's own random numbers, as without speculation; a guess only decides whether the next
+logits are there already. So the text is the same, whatever is guessed: for the same seed, token by token,
+where logits are the same bits however a text is cut (the CPU engine), else to their rounding. (For a guess
+that is one token, this is the rule of Leviathan, Kalman & Matias, 2023, arXiv:2211.17192: it stays with the
+probability that the model gives it, and what replaces it is drawn from the rest.)
+
+Two ways to guess: `Lookup` finds the newest tokens earlier in the text and proposes what followed there
+(Saxena, 2023, "prompt lookup decoding"); `DraftModel` asks a smaller model, which draws by the same random
+numbers as the text will, so that it guesses right wherever both are of one mind. `Gauge` stops what does not
+pay.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+
+from handgrad.engines.engine import Decoding
+from handgrad.errors import UserError
+from handgrad.formats.model_folder import Model
+from handgrad.generation.batch import advance, keep_only
+from handgrad.generation.sampling import Seen, distribution, draw
+from handgrad.generation.writer import Piece, Writer
+
+NGRAMS = (3, 2)
+"""How many of the newest tokens are looked for, the more the better."""
+MOST = 16
+"""Tokens guessed at once."""
+SHARE = 0.02
+"""Of the time so far, what guesses that did not pay may have cost."""
+
+
+class Guess(Protocol):
+    """What proposes how a text goes on."""
+
+    def propose(self, writer: Writer, n: int) -> list[int]:
+        """At most n tokens that may follow."""
+
+
+class Lookup:
+    """Proposes what followed the newest tokens where they stood last time."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[int, ...], int] = {}
+        self._n_seen = 0
+
+    def propose(self, writer: Writer, n: int) -> list[int]:
+        """At most n tokens that may follow."""
+        text = writer.token_ids
+        for end in range(self._n_seen + 1, len(text)):  # not of the newest token: nothing follows it yet
+            for size in NGRAMS:
+                self._places[tuple(text[max(0, end - size) : end])] = end
+        self._n_seen = max(self._n_seen, len(text) - 1)
+        for size in NGRAMS:
+            place = self._places.get(tuple(text[-size:]))
+            if place is not None and len(text) >= size:
+                return text[place : place + n]
+        return []
+
+
+class DraftModel:
+    """A smaller model with the same tokens proposes."""
+
+    def __init__(self, draft: Model, decoding: Decoding):
+        self._draft, self._decoding = draft, decoding
+        self._read: list[int] = []
+
+    def propose(self, writer: Writer, n: int) -> list[int]:
+        """At most n tokens that may follow, drawn by the random numbers that the text will use."""
+        window, rng = writer.window, writer.coming_random_numbers()
+        n = min(n, self._draft.config.context_length - len(window) + 1)
+        proposed: list[int] = []
+        while len(proposed) < n:
+            logits = self._logits([*window, *proposed])
+            seen = Seen([*writer.token_ids, *proposed], writer.n_prompt, writer.breakers)
+            proposed.append(draw(distribution(logits, writer.request.sampling, seen), rng))
+        return proposed
+
+    def _logits(self, token_ids: list[int]) -> np.ndarray:
+        """What follows, of the tokens that both models know."""
+        shared = 0
+        while shared < min(len(self._read), len(token_ids) - 1) and self._read[shared] == token_ids[shared]:
+            shared += 1
+        keep_only(self._decoding, 0, shared)
+        with np.errstate(all="ignore"):  # what comes out is looked at
+            (logits,) = self._decoding.read([np.array(token_ids[shared:])])
+        self._read = token_ids
+        return logits
+
+
+class Gauge:
+    """Decides by the clock how many tokens to guess: what is written does not depend on it."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter):
+        self._clock = clock
+        self._elapsed = self._lost = self._gain = 0.0
+        self._plain: float | None = None
+        """Seconds that a token takes without guesses."""
+        self._row: float | None = None
+        """Seconds that each guess adds to a read."""
+        self._n = 2
+
+    def n_guesses(self) -> int:
+        """How many are worth it now; 0: none."""
+        if self._plain is None:
+            return 0
+        if self._gain > 0:
+            return self._n
+        row = self._plain if self._row is None else self._row
+        affordable = (SHARE * self._elapsed - self._lost) / max(row, 1e-9)
+        return max(0, min(self._n, int(affordable)))
+
+    def measured(self, seconds: float, n_guessed: int, n_tokens: int, *, of_one: bool) -> None:
+        """A read took so long, and brought `n_tokens`. `of_one`: it was of one token besides the guesses."""
+        self._elapsed += seconds
+        if not of_one:
+            return  # the prompt, or a context read again
+        if not n_guessed or self._plain is None:
+            self._plain = seconds if self._plain is None else min(seconds, 0.9 * self._plain + 0.1 * seconds)
+            return
+        gain = n_tokens * self._plain - seconds
+        row = max(0.0, seconds - self._plain) / n_guessed
+        self._row = row if self._row is None else 0.5 * (self._row + row)
+        self._gain = 0.5 * (self._gain + gain)
+        self._lost = max(0.0, self._lost - gain)
+        self._n = min(2 * self._n, MOST) if n_tokens > n_guessed else max(1, n_tokens - 1)
+
+    def now(self) -> float:
+        return self._clock()
+
+
+def pieces(
+    decoding: Decoding, writer: Writer, guess: Guess, text: int = 0, gauge: Gauge | None = None
+) -> Iterator[Piece]:
+    """What each token brings, as `stream.pieces` has it, sooner where the guesses are good."""
+    gauge = gauge or Gauge()
+    while writer.finished is None:
+        started, of_one = gauge.now(), len(writer.upcoming().token_ids) == 1
+        most = min(gauge.n_guesses(), writer.room, writer.n_left - 1)
+        proposed = guess.propose(writer, most) if of_one and most > 0 else []
+        if proposed:
+            found = list(_checked(decoding, writer, proposed, text))
+        else:
+            found = [advance(decoding, {text: writer})[text]]
+        gauge.measured(gauge.now() - started, len(proposed), len(found), of_one=of_one)
+        yield from found
+
+
+def _checked(decoding: Decoding, writer: Writer, proposed: list[int], text: int) -> Iterator[Piece]:
+    """The tokens that the model writes: as proposed until one is not, which is the last."""
+    keep, token_ids = writer.upcoming()
+    keep_only(decoding, text, keep)
+    with np.errstate(all="ignore"):  # what comes out is looked at
+        logits = decoding.read([np.array([*token_ids, *proposed])], [text], every=True)
+    for row, proposal in zip(logits, [*proposed, None], strict=True):
+        piece = writer.next(row)
+        yield piece
+        if piece.token_id != proposal or writer.finished is not None:
+            return
+
+
+def require_same_tokens(draft: Model, model: Model) -> None:
+    """Raise `UserError` unless both models mean the same by their token ids."""
+    ours, theirs = (m.tokenizer.to_json() if m.tokenizer else m.config.vocab_size for m in (model, draft))
+    if ours != theirs:
+        raise UserError(
+            "A draft model must have the tokenizer of the model that it drafts for; this one has another. "
+            "Take a smaller model of the same family, or speculate by lookup."
+        )
