@@ -17,7 +17,9 @@ lessons: .venv/installed-lessons  ## open the lessons in Jupyter, as notebooks o
 	@$(BIN)/handgrad lessons
 
 docs: .venv/installed-docs  ## build the documentation into docs/_build; warnings are errors
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@mkdir -p docs/_build && if [ -d docs/_build/html ]; then mv docs/_build/html docs/_build/unfinished; fi
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/unfinished
+	@mv docs/_build/unfinished docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
 test: .venv/installed-dev  ## run all tests
