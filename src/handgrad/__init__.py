@@ -15,7 +15,8 @@ The formulas are in `handgrad.ops`, one file each; where the story starts is `ha
 from handgrad import parameters as parameters
 from handgrad.api import from_named, logits, loss_and_gradients
 from handgrad.errors import UserError
-from handgrad.formats.model_folder import Model, load, save
+from handgrad.formats.model_folder import Model, save
+from handgrad.formats.sources import load
 from handgrad.generation.stream import generate
 from handgrad.model.config import PRESETS, ModelConfig, preset
 from handgrad.model.init import init

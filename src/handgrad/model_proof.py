@@ -19,7 +19,8 @@ from handgrad import gradcheck, tree
 from handgrad import parameters as p
 from handgrad.data import batches, files, token_file
 from handgrad.engines import OptimizerSettings, State, fits, parallel, reference
-from handgrad.formats.model_folder import Model, load
+from handgrad.formats.model_folder import Model
+from handgrad.formats.sources import load
 from handgrad.model.cases import generator
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count

@@ -32,6 +32,8 @@ MOMENTS = ("adam.mean", "adam.square")
 WRITING, RECIPE = "writing", "recipe"
 """Where config.json says how texts start and end; where that of a run says how it is trained."""
 
+RUNS = Path("runs")
+"""Where training puts its runs, unless told otherwise."""
 LONGEST_CONFIG = 1 << 20
 TOKEN_BYTES = 256
 """Bytes a token may take in tokenizer.json, on average."""

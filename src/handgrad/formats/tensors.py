@@ -12,7 +12,7 @@ is read.
 import itertools
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -31,7 +31,10 @@ MOST_AXES = 8
 BLOCK = 1 << 20
 """Numbers converted at a time."""
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-"""The types that can be read, as NumPy has them; of a bfloat16 its bits. float32 is written."""
+"""The types that can be read and written, as NumPy has them; of a bfloat16 its bits."""
+OTHERS = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8}
+"""Bytes of the types that no weight has; a file may hold such arrays beside its weights."""
+LARGEST_F16 = 65504.0
 
 
 class Entry(NamedTuple):
@@ -54,12 +57,19 @@ class Header(NamedTuple):
         return sum(math.prod(e.shape) for name, e in self.entries.items() if name not in leaving_out)
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Write all arrays as float32, or leave `path` as it was."""
-    ends = list(itertools.accumulate((4 * array.size for array in arrays.values()), initial=0))
+def write(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    dtype: str = "F32",
+) -> None:
+    """Write all arrays as `dtype`, of `TYPES`, or leave `path` as it was."""
+    width = np.dtype(TYPES[dtype]).itemsize
+    ends = list(itertools.accumulate((width * array.size for array in arrays.values()), initial=0))
     about: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     for (name, array), place in zip(arrays.items(), itertools.pairwise(ends), strict=True):
-        about[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": list(place)}
+        about[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": list(place)}
     header = json.dumps(about).encode()
     header += b" " * (-len(header) % 8)  # arrays begin at a multiple of 8 bytes
     if len(header) > LONGEST_HEADER:
@@ -68,14 +78,17 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
     def save(partial: Path) -> None:
         with partial.open("wb") as file:
             file.write(len(header).to_bytes(8, "little") + header)
-            for array in arrays.values():
-                file.write(np.ascontiguousarray(array, "<f4").data)
+            for name, array in arrays.items():
+                file.write(_rounded(array, dtype, name).data)
 
     atomic.write(path, save)
 
 
-def read_header(path: Path) -> Header:
-    """What `path` holds; `UserError` where it is missing, cut short, or something else."""
+def read_header(path: Path, unread: Callable[[str], object] = lambda name: False) -> Header:
+    """What `path` holds; `UserError` where it is missing, cut short, or something else.
+
+    Arrays whose name is `unread` may be of a type that no weight has.
+    """
     if not files.exists(path):
         raise UserError(f"There is no checkpoint {path}. Check the path.")
     n_bytes = files.length(path)
@@ -85,7 +98,11 @@ def read_header(path: Path) -> Header:
             raise _broken(path, f"its header would have {length:,} bytes")
         table = Table.parse(file.read(length), f"{path}, its header")
     metadata = table.table(METADATA) if METADATA in table.fields else Table("", {})
-    entries = {name: _entry(table.table(name), 8 + length) for name in table.fields if name != METADATA}
+    entries = {
+        name: _entry(table.table(name), 8 + length, {*TYPES, *(OTHERS if unread(name) else ())})
+        for name in table.fields
+        if name != METADATA
+    }
     _require_whole(path, entries.values(), 8 + length, n_bytes)
     return Header(entries, {name: metadata.text(name) for name in metadata.fields})
 
@@ -124,16 +141,45 @@ def by_name(weights: Any) -> dict[str, np.ndarray]:
     return dict(tree.named_leaves(weights))
 
 
-def _entry(table: Table, base: int) -> Entry:
+def read_arrays(path: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays at `entries`, some of the file's header, one after the other, as float32.
+
+    Raises `UserError` for numbers that are not finite.
+    """
+    with files.readable(path), path.open("rb") as file:
+        for name, entry in entries.items():
+            array, start = np.empty(entry.shape, np.float32), 0
+            for block in _blocks(file, entry):
+                require_finite(block, f"{name} in {path}")
+                array.reshape(-1)[start : start + len(block)] = block
+                start += len(block)
+            yield name, array
+
+
+def _rounded(array: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """The numbers as a file has them, rounded to the nearest; ties go to the even one."""
+    if dtype != "BF16":
+        if dtype == "F16" and array.size and np.abs(array).max() > LARGEST_F16:
+            raise UserError(f"F16 ends at {LARGEST_F16:.0f}; {name} goes beyond. Take BF16 or F32.")
+        return np.ascontiguousarray(array, TYPES[dtype])
+    bits = np.ascontiguousarray(array, "<f4").view("<u4")
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+
+
+def _entry(table: Table, base: int, allowed: Collection[str]) -> Entry:
     """One array's place, its type and numbers checked."""
     dtype = table.text("dtype")
     shape, offsets = _sizes(table, "shape", 0, MOST_AXES), _sizes(table, "data_offsets", 2, 2)
-    if dtype not in TYPES:
+    if dtype not in allowed:
         raise table.error(f"Weights are {', '.join(TYPES)}; got {shown(dtype)}.")
-    n_bytes = math.prod(shape) * np.dtype(TYPES[dtype]).itemsize
+    n_bytes = math.prod(shape) * _width(dtype)
     if offsets[1] - offsets[0] != n_bytes:
         raise table.error(f"{dtype} numbers of shape {shape} take {n_bytes} bytes, not those from {offsets}.")
     return Entry(dtype, tuple(shape), base + offsets[0])
+
+
+def _width(dtype: str) -> int:
+    return OTHERS[dtype] if dtype in OTHERS else np.dtype(TYPES[dtype]).itemsize
 
 
 def _sizes(table: Table, name: str, least: int, most: int) -> list[int]:
@@ -150,7 +196,7 @@ def _require_whole(path: Path, entries: Collection[Entry], end: int, n_bytes: in
     for entry in sorted(entries, key=lambda entry: entry.start):
         if entry.start != end:
             raise _broken(path, "its arrays do not follow one another")
-        end += math.prod(entry.shape) * np.dtype(TYPES[entry.dtype]).itemsize
+        end += math.prod(entry.shape) * _width(entry.dtype)
     if end != n_bytes:
         raise _broken(path, f"it has {n_bytes:,} bytes of {end:,}")
 

@@ -140,8 +140,12 @@ class BPETokenizer:
         decode = decoders.DecodeStream(skip_special_tokens=False)
         return lambda token_id: decode.step(self._tokenizer, listed([token_id], self.vocab_size)[0]) or ""
 
+    def library_json(self) -> str:
+        """The `tokenizers` library's own JSON: a tokenizer.json."""
+        return self._tokenizer.to_str()
+
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokenizer": json.loads(self._tokenizer.to_str())}
+        return {"kind": self.kind, "tokenizer": json.loads(self.library_json())}
 
 
 def _byte_level(model: "tokenizers.models.Model") -> "tokenizers.Tokenizer":

@@ -5,6 +5,8 @@ Mistral): blanks are "▁", and what has no piece is spelled in bytes, as "<0x41
 lose text: some normalize it first. What the library adds around a text is not encoded: see `starts`.
 """
 
+import contextlib
+import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -20,7 +22,8 @@ MOST_TOKENS = 1 << 22
 """More than any model has."""
 MOST_ADDED = 16
 """Tokens that a post-processor may put before a text."""
-PROBE = "a"
+PROBES = 1000
+"""Tokens that are tried as a text that can be encoded."""
 
 
 class PretrainedTokenizer:
@@ -30,7 +33,9 @@ class PretrainedTokenizer:
 
     def __init__(self, tokenizer: "tokenizers.Tokenizer"):
         self._tokenizer = tokenizer
-        self._ids = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        self._ids = max(vocabulary.values(), default=-1) + 1
+        self._probe = _encoded(tokenizer, heapq.nsmallest(PROBES, vocabulary, vocabulary.__getitem__))
 
     @classmethod
     def from_string(cls, content: str) -> Self:
@@ -60,9 +65,9 @@ class PretrainedTokenizer:
     @property
     def starts(self) -> tuple[int, ...]:
         """The ids that the library's post-processor puts before a text."""
-        plain = self._tokenizer.encode(PROBE, add_special_tokens=False).ids
-        whole = self._tokenizer.encode(PROBE, add_special_tokens=True).ids
-        for first in range(min(len(whole) - len(plain), MOST_ADDED) + 1):
+        plain = self._tokenizer.encode(self._probe, add_special_tokens=False).ids
+        whole = self._tokenizer.encode(self._probe, add_special_tokens=True).ids
+        for first in reversed(range(min(len(whole) - len(plain), MOST_ADDED) + 1)):
             if whole[first : first + len(plain)] == plain:
                 return tuple(whole[:first])
         return ()
@@ -87,20 +92,33 @@ class PretrainedTokenizer:
     def stream(self, *, begins: bool = False) -> Callable[[int], str]:
         from tokenizers import decoders
 
-        before = [] if begins else self._tokenizer.encode(PROBE, add_special_tokens=False).ids
+        before = [] if begins else self._tokenizer.encode(self._probe, add_special_tokens=False).ids
         decode = decoders.DecodeStream(ids=before, skip_special_tokens=False)
         return lambda token_id: decode.step(self._tokenizer, listed([token_id], self.vocab_size)[0]) or ""
 
+    def library_json(self) -> str:
+        """The library's own JSON: a tokenizer.json."""
+        return self._tokenizer.to_str()
+
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokenizer": json.loads(self._tokenizer.to_str())}
+        return {"kind": self.kind, "tokenizer": json.loads(self.library_json())}
+
+
+def _encoded(tokenizer: "tokenizers.Tokenizer", tokens: list[str]) -> str:
+    """A text that has an encoding; `ValueError` where there is none. Not every tokenizer knows an "a"."""
+    for text in ("a", *tokens):
+        with contextlib.suppress(Exception):  # the library raises bare Exception
+            if (token_ids := tokenizer.encode(text, add_special_tokens=False).ids) and tokenizer.decode(
+                token_ids
+            ):
+                return text
+    raise ValueError("it encodes nothing")
 
 
 def _require_usable(tokenizer: PretrainedTokenizer) -> None:
-    """Raise `ValueError` unless it has tokens, of a number that a model may have, and encodes a text."""
+    """Raise `ValueError` unless it has as many tokens as a model may have, and encodes alike each time."""
     if not 0 < tokenizer.vocab_size <= MOST_TOKENS:
         raise ValueError(f"its ids must be below {MOST_TOKENS:,}; they go to {tokenizer.vocab_size - 1:,}")
-    token_ids = tokenizer.encode(PROBE)
-    tokenizer.decode(token_ids)
     model = tokenizer.to_json()["tokenizer"]["model"]
     if model.get("dropout"):
         raise ValueError("it encodes at random: its dropout is not zero")

@@ -18,7 +18,7 @@ from handgrad.engines.engine import State
 from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError, require_known, require_whole
 from handgrad.formats import atomic, lock, model_folder
-from handgrad.formats.model_folder import CONFIG, LAST
+from handgrad.formats.model_folder import CONFIG, LAST, RUNS
 from handgrad.model.config import ModelConfig, preset
 from handgrad.model.init import init
 from handgrad.training import baselines, checkpoint, loop, metrics, run_config
@@ -28,7 +28,6 @@ from handgrad.training.recipe import RECIPES, Recipe
 from handgrad.training.run_config import RunConfig
 
 TOKENS, PLOT = "tokens.bin", "loss.png"
-RUNS = Path("runs")
 
 MODEL_OPTIONS = {field.name for field in dataclasses.fields(ModelConfig)} - {"vocab_size"}
 RECIPE_OPTIONS = {field.name for field in dataclasses.fields(Recipe)}

@@ -1,0 +1,94 @@
+"""Where a model may come from: every command and `handgrad.load` take any of these.
+
+- a run, or a model folder that `save` wrote;
+- a Hugging Face folder: config.json, safetensors, tokenizer.json;
+- a .gguf file, as llama.cpp reads it;
+- a .bin file of llama2.c, with its tokenizer beside it;
+- the name of a public model, as in "HuggingFaceTB/SmolLM2-135M" (extra `hub`, and a network or its cache).
+
+What a source is, is told by what stands in it. Nothing in it is executed: weights in pickle are refused.
+"""
+
+import importlib
+import re
+from pathlib import Path
+
+from handgrad.data import files
+from handgrad.errors import UserError
+from handgrad.formats import hub, hugging_face, hugging_face_config, model_folder
+from handgrad.formats.model_folder import CONFIG, RUNS, Model
+from handgrad.formats.tables import Table
+from handgrad.model.config import ModelConfig
+
+GGUF_MAGIC, ZIP_MAGIC, PICKLE_MAGIC = b"GGUF", b"PK\x03\x04", b"\x80"
+PUBLIC_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+
+
+def load(source: str | Path, checkpoint: str | None = None) -> Model:
+    """The model at `source`; of a run by default its best weights, else the file named by `checkpoint`.
+
+    Raises `UserError` where there is none, where it is damaged, and where it asks for what handgrad does not
+    compute.
+    """
+    path = _found(source)
+    if _is_file(path):
+        return _load_file(path)
+    return hugging_face.load(path) if _is_hugging_face(path) else model_folder.load(path, checkpoint)
+
+
+def read_config(source: str | Path) -> ModelConfig:
+    """The architecture of the model at `source`; its weights are not read where that can be helped."""
+    path = _found(source)
+    if _is_file(path):
+        return _load_file(path).config
+    table = model_folder.read_config(path)
+    if is_hugging_face_config(table):
+        return hugging_face_config.read(table).config
+    return model_folder.model_config(table)
+
+
+def _found(source: str | Path) -> Path:
+    """Where `source` is on this disk; a public model is fetched."""
+    return hub.fetch(str(source)) if is_public_name(source) else Path(source)
+
+
+def _is_file(path: Path) -> bool:
+    return files.exists(path) and not path.is_dir()
+
+
+def is_public_name(source: str | Path) -> bool:
+    """Whether `source` is owner/name, and neither a path that exists nor one into a folder of this disk."""
+    path = Path(source)
+    is_name = isinstance(source, str) and PUBLIC_NAME.fullmatch(source) is not None
+    return is_name and path.parent != RUNS and not files.exists(path) and not files.exists(path.parent)
+
+
+def _is_hugging_face(folder: Path) -> bool:
+    """Whether config.json in `folder` is Hugging Face's: ours has a table "model"."""
+    return files.exists(folder / CONFIG) and is_hugging_face_config(model_folder.read_config(folder))
+
+
+def is_hugging_face_config(config: Table) -> bool:
+    """Whether this config.json is Hugging Face's."""
+    return "model" not in config.fields and not config.fields.keys().isdisjoint(
+        {"model_type", "architectures"}
+    )
+
+
+def _load_file(path: Path) -> Model:
+    n_bytes = files.length(path)
+    with files.readable(path), path.open("rb") as file:
+        magic = file.read(4)
+    if magic == GGUF_MAGIC or path.suffix == ".gguf":
+        return importlib.import_module("handgrad.formats.gguf").load(path)
+    if magic == ZIP_MAGIC or magic[:1] == PICKLE_MAGIC:
+        raise UserError(
+            f"{path} holds weights in Python's pickle format, which can execute anything as it is read; "
+            f"handgrad never does. Take the model as safetensors or GGUF."
+        )
+    if path.suffix == ".bin" and n_bytes:
+        return importlib.import_module("handgrad.formats.llama2c").load(path)
+    raise UserError(
+        f"{path} is no model that handgrad reads. Name a run, a folder with {CONFIG}, a .gguf file, a .bin "
+        f"file of llama2.c, or a public model as owner/name."
+    )
