@@ -105,6 +105,84 @@ def test_generate_as_json_separates_prompt_and_completion(handgrad_, trained):
     row = json.loads(out)
     assert row["prompt"] == "3"
     assert len(row["completion"]) == 5
+    assert (row["finished"], row["tokens"]) == ("length", {"prompt": 1, "written": 5, "forgotten": 0})
+    assert "log_probabilities" not in row
+
+
+def test_generate_tells_what_tokens_cost_and_what_else_there_was(handgrad_, trained):
+    options = ("--max-tokens", "3", "--temperature", "0", "--json", "--log-probabilities", "2")
+    row = json.loads(handgrad_("generate", trained, "3", *options)[1])
+    assert "".join(each["token"] for each in row["log_probabilities"]) == row["completion"]
+    for each in row["log_probabilities"]:
+        assert each["alternatives"][0] == {name: each[name] for name in ("token", "id", "log_probability")}
+        assert each["alternatives"][1]["log_probability"] <= each["log_probability"] < 0
+
+
+def test_generate_says_where_a_context_ends_a_text_or_a_prompt_is_longer(handgrad_, trained):
+    code, out, err = handgrad_("generate", trained, "3 times 4 is 12.\n5", "--max-tokens", "2")
+    assert (code, len(out)) == (0, 18 + 2 + 1)
+    assert err == "The prompt has 18 tokens, and the model sees 16: it read the prompt's end.\n"
+    _, out, err = handgrad_("generate", trained, "3 times", "--when-full", "stop")
+    assert len(out) == 16 + 1 + 1  # what follows a full context is written still
+    assert err == "The text ends here: the model's context of 16 tokens is full.\n"
+    _, out, err = handgrad_("generate", trained, "3 times 4 is 12.\n5", "--when-full", "stop")
+    assert (out, err) == ("3 times 4 is 12.\n5\n", err)
+    assert "nothing was written" in err
+
+
+def test_generate_takes_many_prompts_and_answers_in_their_order(handgrad_, trained, tmp_path):
+    (tmp_path / "plain").write_text("3 times\n\n4 is\n3\n")
+    rows = [json.dumps({"prompt": "3 times", "seed": 5, "max_tokens": 2}), '{"prompt": "4 is", "stop": "1"}']
+    (tmp_path / "rows").write_text("\n".join(rows))
+    options = ("--at-once", "2", "--max-tokens", "9")
+    _, out, err = handgrad_("generate", trained, "--prompts", tmp_path / "plain", *options)
+    plain = [json.loads(line) for line in out.splitlines()]
+    assert [row["prompt"] for row in plain] == ["3 times", "4 is", "3"]
+    alone = json.loads(handgrad_("generate", trained, "4 is", "--max-tokens", "9", "--json")[1])
+    assert plain[1]["completion"] == alone["completion"]
+    assert err == ""
+    first, second = map(
+        json.loads, handgrad_("generate", trained, "--prompts", tmp_path / "rows", *options)[1].splitlines()
+    )
+    assert (first["seed"], first["tokens"]["written"]) == (5, 2)
+    assert second["completion"] == plain[1]["completion"].split("1")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("\n", "There is no prompt in"),
+        ('{"prompt": "3"}\n{3', "line 2: this is no JSON"),
+        ('{"text": "3"}', 'line 1: a line is an object with a "prompt"'),
+        ('{"prompt": "3", "seeds": 1}', "line 1: There is no setting 'seeds'.* Did you mean seed?"),
+        ('{"prompt": "3", "seed": -1}', "line 1: seed must be a whole number"),
+        ("3\nx", "Prompt 2 of 2: .*never seen 'x'"),
+    ],
+)
+def test_prompts_that_are_none_are_refused_by_their_line(handgrad_, trained, tmp_path, text, words):
+    (tmp_path / "prompts").write_text(text)
+    code, out, err = handgrad_("generate", trained, "--prompts", tmp_path / "prompts")
+    assert (code, out) == (2, "")
+    assert re.search(words, err)
+
+
+def test_generate_searches_guesses_and_follows_a_pattern(handgrad_, trained):
+    short = ("--max-tokens", "6")
+    rows = json.loads(handgrad_("generate", trained, "3", "--beams", "2", *short, "--json")[1])
+    assert [len(beam["completion"]) for beam in rows["beams"]] == [6, 6]
+    best = handgrad_("generate", trained, "3", "--beams", "2", *short)[1]
+    assert best == "3" + rows["beams"][0]["completion"] + "\n"
+    plain, guessed, drafted = (
+        handgrad_("generate", trained, "3", *short, *draft)[1]
+        for draft in ((), ("--draft", "lookup"), ("--draft", trained))
+    )
+    assert plain == guessed == drafted
+    pytest.importorskip("llguidance")
+    assert re.fullmatch(
+        "3 times [0-9]{2}\n", handgrad_("generate", trained, "3", "--regex", " times [0-9]{2}")[1]
+    )
+    _, _, err = handgrad_("generate", trained, "3", "--regex", "[0-9]{9}", "--max-tokens", "4")
+    assert err == "The text is not whole: it has 4 tokens. Take a larger --max-tokens.\n"
 
 
 def test_info_tells_how_far_a_run_is(handgrad_, trained):
@@ -295,10 +373,14 @@ def test_what_can_be_mended_is_said_in_a_sentence(handgrad_, tmp_path, monkeypat
     ("args", "words"),
     [
         (["3", "--temperature", "-1"], "temperature must be zero"),
-        (["3", "--top-p", "2"], "top_p is a share"),
+        (["3", "--top-p", "2"], "top_p must be a share"),
+        (["3", "--logit-bias", "a"], "A bias is TOKEN=NUMBER, such as 13=-5; got 'a'"),
+        (["3", "--beams", "2", "--stop", "x"], "--beams looks for the likeliest text and draws nothing"),
+        (["3", "--schema", "{}", "--regex", "a"], "a schema or a regular expression, not both"),
+        ([], "Give a prompt, or a file of them"),
+        (["3", "--prompts", "x"], "Give a prompt, or a file of them"),
         (["3", "--max-tokens", "0"], "max_tokens must be a whole number from 1"),
         ([""], "cannot be empty"),
-        (["3 times 4 is 12.\n5"], "context of 16 tokens; it has 18"),
         (["x"], "never seen 'x'"),
     ],
 )

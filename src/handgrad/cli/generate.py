@@ -1,57 +1,179 @@
-"""handgrad generate: a trained model continues a prompt."""
+"""handgrad generate: a trained model continues a prompt, or many."""
 
 import json
-import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from handgrad.cli import generated
+from handgrad.data import files
+from handgrad.errors import UserError
 from handgrad.formats import model_folder
-from handgrad.generation.request import Request
-from handgrad.generation.sampling import Sampling
-from handgrad.generation.stream import stream
+from handgrad.formats.model_folder import Model
+from handgrad.generation import prompts, stream
+from handgrad.generation.batch import AT_ONCE, complete, completion
+from handgrad.generation.beam import beam_search
+from handgrad.generation.request import WHEN_FULL, Request
+
+LONGEST_SCHEMA = 1 << 22
+"""Bytes."""
 
 
 def generate(
     run: Annotated[Path, typer.Argument(help="The folder of a run or a model.")],
-    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
-    max_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 200,
+    prompt: Annotated[str | None, typer.Argument(help="The text to continue.")] = None,
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option("--prompts", help="Many: one a line, or JSON lines with settings of their own."),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens to write at most.")] = 200,
     temperature: Annotated[
         float, typer.Option(help="0: always the likeliest; 1: as the model has it.")
     ] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Choose among the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest that sum to p.")] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Choose among those with this share of the likeliest one's.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1: what stands in the text already becomes unlikelier.")
+    ] = 1.0,
+    presence_penalty: Annotated[float, typer.Option(help="What the logit of a written token loses.")] = 0.0,
+    frequency_penalty: Annotated[float, typer.Option(help="What it loses for every time.")] = 0.0,
+    dry: Annotated[
+        float, typer.Option("--dry", help="DRY's multiplier: no long repetitions; 0.8 is usual.")
+    ] = 0.0,
+    logit_bias: Annotated[
+        list[str] | None, typer.Option(help="TOKEN=NUMBER, added to a token's logit. Several times.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="A string before which the text ends. Several times.")
+    ] = None,
+    schema: Annotated[
+        str | None, typer.Option(help="A JSON schema that the text follows, or a file with one.")
+    ] = None,
+    regex: Annotated[str | None, typer.Option(help="A regular expression that the text matches.")] = None,
+    when_full: Annotated[
+        str, typer.Option(help=f"A full context: {' or '.join(WHEN_FULL)}. Slide forgets the older half.")
+    ] = WHEN_FULL[0],
+    beams: Annotated[int | None, typer.Option(help="Search for the likeliest text, with so many.")] = None,
+    draft: Annotated[
+        str | None, typer.Option(help='Guess ahead: "lookup", or the folder of a smaller model.')
+    ] = None,
+    log_probabilities: Annotated[
+        int | None, typer.Option(help="With --json: of each token, and of so many alternatives.")
+    ] = None,
     engine: Annotated[
-        str, typer.Option(help='"reference", the formulas; "cpu", kernels, for long texts; "xla", JAX.')
-    ] = "reference",
+        str, typer.Option(help='"auto"; "reference", the formulas; "cpu", kernels; "xla", JAX.')
+    ] = stream.AUTO,
+    precision: Annotated[str, typer.Option(help="That of weights and products.")] = "auto",
+    at_once: Annotated[int, typer.Option(help="Of many prompts, how many are written at once.")] = AT_ONCE,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of text.")] = False,
 ) -> None:
-    """Continue PROMPT with a trained model.
+    """Continue PROMPT with a trained model, or every prompt of a file, a JSON line each.
 
     Example: handgrad generate runs/nano-1 "ROMEO:" --temperature 0.7
     """
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    settings = {
+        "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+        "repetition_penalty": repetition_penalty, "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty, "dry_multiplier": dry,
+        "logit_bias": _biases(logit_bias or []), "stop": stop or (), "schema": _schema(schema),
+        "regex": regex, "when_full": when_full, "log_probabilities": log_probabilities, "seed": seed,
+    }  # fmt: skip
+    _require_one(prompt, prompts_file)
+    asked = prompts.read(prompts_file, settings) if prompts_file else None
+    request = prompts.request(settings)
     model = model_folder.load(run)
-    with Console(stderr=True).status("reading the prompt") as status:
-        pieces = stream(
-            model,
-            prompt,
-            Request(max_tokens=max_tokens, sampling=sampling, seed=seed),
-            engine=engine,
-            compiling=lambda kernel: status.update(f"compiling {kernel}"),
-        )
+    where = {"engine": engine, "precision": precision}
+    if asked is not None:
+        _many(model, asked, at_once, where)
+    elif beams is not None:
+        _search(model, prompt or "", request, beams, as_json, where)
+    else:
+        _one(model, prompt or "", request, draft, as_json, where)
+
+
+def _one(
+    model: Model, prompt: str, request: Request, draft: str | None, as_json: bool, where: dict[str, Any]
+) -> None:
+    other = draft if draft in (None, "lookup") else model_folder.load(Path(draft))
+    with _compiling() as compiling:
+        writer, pieces = stream.begun(model, prompt, request, draft=other, compiling=compiling, **where)
+    started = time.perf_counter()
     if as_json:
-        started = time.perf_counter()
-        completion = "".join(pieces)
-        seconds = time.perf_counter() - started
-        print(json.dumps({"prompt": prompt, "completion": completion, "seed": seed, "seconds": seconds}))
+        done = completion(writer, list(pieces))
+        print(json.dumps(generated.row(model, prompt, request, done, time.perf_counter() - started)))
         return
-    sys.stdout.write(prompt)
-    for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    generated.stream(prompt, pieces)
+    generated.tell(writer, time.perf_counter() - started)
+
+
+def _many(model: Model, asked: list[prompts.Asked], at_once: int, where: dict[str, Any]) -> None:
+    """A line each, in the order of the file."""
+    texts, requests = [each.prompt for each in asked], [each.request for each in asked]
+    started, rows, n_told = time.perf_counter(), dict[int, dict[str, Any]](), 0
+    with _compiling() as compiling:
+        done = complete(model, texts, requests, at_once=at_once, compiling=compiling, **where)
+    for number, each in done:
+        seconds = time.perf_counter() - started
+        rows[number] = generated.row(model, texts[number], requests[number], each, seconds)
+        while n_told in rows:
+            print(json.dumps(rows.pop(n_told)), flush=True)
+            n_told += 1
+
+
+def _search(
+    model: Model, prompt: str, request: Request, beams: int, as_json: bool, where: dict[str, Any]
+) -> None:
+    if request != Request.of(max_tokens=request.max_tokens, seed=request.seed):
+        raise UserError(
+            "--beams looks for the likeliest text and draws nothing: of the settings it takes --max-tokens "
+            "alone. Leave the others out."
+        )
+    with _compiling() as compiling:
+        found = beam_search(
+            model, prompt, n_beams=beams, max_tokens=request.max_tokens, compiling=compiling, **where
+        )
+    texts = [generated.text(model, beam.token_ids) for beam in found]
+    if as_json:
+        told = [{"completion": text, "score": beam.score} for text, beam in zip(texts, found, strict=True)]
+        print(json.dumps({"prompt": prompt, "beams": told}))
+    else:
+        generated.stream(prompt, iter(texts[:1]))
+
+
+@contextmanager
+def _compiling() -> Iterator[Callable[[str], object]]:
+    """What to tell the names of kernels that are compiled."""
+    with Console(stderr=True).status("reading the prompt") as status:
+        yield lambda kernel: status.update(f"compiling {kernel}")
+
+
+def _require_one(prompt: str | None, prompts_file: Path | None) -> None:
+    if (prompt is None) == (prompts_file is None):
+        raise UserError('Give a prompt, or a file of them: handgrad generate RUN "The ", or --prompts FILE.')
+
+
+def _schema(given: str | None) -> str | None:
+    """A schema as it is, or the text of the file that is named."""
+    if given is None or given.lstrip().startswith("{"):
+        return given
+    return files.read_text(Path(given), LONGEST_SCHEMA)
+
+
+def _biases(given: list[str]) -> dict[int, float]:
+    biases = {}
+    for each in given:
+        token_id, _, value = each.partition("=")
+        try:
+            biases[int(token_id)] = float(value)
+        except ValueError:
+            raise UserError(f"A bias is TOKEN=NUMBER, such as 13=-5; got {each!r}.") from None
+    return biases

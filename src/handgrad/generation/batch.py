@@ -11,12 +11,15 @@ import numpy as np
 
 from handgrad import engines
 from handgrad.engines.engine import Decoding
-from handgrad.errors import require_whole
+from handgrad.errors import UserError, require_whole
 from handgrad.formats.model_folder import Model
 from handgrad.generation.request import Request
 from handgrad.generation.writer import Piece, Writer
+from handgrad.model.count import count
 
-FORMULAS = "reference"
+AUTO = "auto"
+LARGE = 5_000_000
+"""Weights from which on kernels write: they have to be compiled once, which a small model is not worth."""
 AT_ONCE = 16
 """Texts in progress, by default."""
 
@@ -59,7 +62,9 @@ def opened(
     n_texts: int = 1,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Decoding:
-    """Empty texts of a model, on the engine of that name."""
+    """Empty texts of a model, on the engine of that name; "auto" takes what suits the model."""
+    if engine == AUTO:
+        engine = "cpu" if n_texts * count(model.config).parameters >= LARGE else "reference"
     return engines.get(engine).decoding(
         model.config,
         model.weights,
@@ -76,18 +81,30 @@ def complete(
     requests: Request | Sequence[Request],
     *,
     at_once: int = AT_ONCE,
-    engine: str = FORMULAS,
+    engine: str = AUTO,
     precision: str = "auto",
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Iterator[tuple[int, Completion]]:
     """Yield each prompt's number and its completion, as they are done: `at_once` texts are in progress.
 
+    `engine` and the rest as in `stream.generate` and `stream.begun`.
+
     Raises `UserError` for a prompt that cannot be continued, before anything is written.
     """
     each = [requests] * len(prompts) if isinstance(requests, Request) else list(requests)
-    waiting = [Writer(model, prompt, request) for prompt, request in zip(prompts, each, strict=True)]
+    asked = enumerate(zip(prompts, each, strict=True), 1)
+    waiting = [_writer(model, prompt, request, number, len(prompts)) for number, (prompt, request) in asked]
     n_texts = min(require_whole("at_once", at_once, least=1), max(1, len(waiting)))
     return _completed(opened(model, engine, precision, n_texts, compiling), waiting)
+
+
+def _writer(
+    model: Model, prompt: str | Sequence[int], request: Request, number: int, n_prompts: int
+) -> Writer:
+    try:
+        return Writer(model, prompt, request)
+    except UserError as error:
+        raise UserError(f"Prompt {number} of {n_prompts}: {error}") from error
 
 
 def _completed(decoding: Decoding, writers: Sequence[Writer]) -> Iterator[tuple[int, Completion]]:

@@ -20,7 +20,7 @@ import numpy as np
 from handgrad.engines.engine import Decoding
 from handgrad.errors import UserError, require_number, require_whole, shown
 from handgrad.formats.model_folder import Model
-from handgrad.generation.batch import FORMULAS, opened
+from handgrad.generation.batch import AUTO, opened
 from handgrad.generation.sampling import log_probabilities, require_finite
 from handgrad.generation.writer import encode_prompt, newest
 from handgrad.shapes import Float
@@ -51,7 +51,7 @@ def beam_search(
     n_beams: int = 4,
     max_tokens: int = 200,
     length_penalty: float = 1.0,
-    engine: str = FORMULAS,
+    engine: str = AUTO,
     precision: str = "auto",
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> list[Beam]:

@@ -9,7 +9,7 @@ from handgrad.engines.engine import Decoding
 from handgrad.errors import require_known
 from handgrad.formats.model_folder import Model
 from handgrad.generation import speculation
-from handgrad.generation.batch import FORMULAS, advance, opened
+from handgrad.generation.batch import AUTO, advance, opened
 from handgrad.generation.request import Request
 from handgrad.generation.writer import Piece, Writer, require_tokenizer
 
@@ -23,16 +23,17 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
-    engine: str = FORMULAS,
+    engine: str = AUTO,
     draft: Model | str | None = None,
     **settings: Any,
 ) -> str:
     """Continue `prompt` by at most `max_tokens` tokens; return what follows. The same seed writes the same.
 
-    `engine` says who computes: "reference", the formulas; "cpu", kernels, which pay for long texts; "xla",
-    JAX, on a GPU where there is one. `draft` guesses ahead, which changes nothing but the speed: "lookup", or
-    a smaller model with the same tokenizer. `settings` are all others that `generation.request.Request` and
-    `generation.sampling.Sampling` have, by name, such as `stop=["\\n"]` or `repetition_penalty=1.1`.
+    `engine` says who computes: "reference", the formulas; "cpu", kernels; "auto", the kernels where the model
+    is large; "xla", JAX, on a GPU where there is one. `draft` guesses ahead, which changes nothing but the
+    speed: "lookup", or a smaller model with the same tokenizer. `settings` are all others that
+    `generation.request.Request` and `generation.sampling.Sampling` have, by name, such as `stop=["\\n"]` or
+    `repetition_penalty=1.1`.
 
     Raises `UserError` for settings that mean nothing, and for a prompt that is empty or holds characters the
     model has never seen.
@@ -47,31 +48,40 @@ def stream(
     prompt: str,
     request: Request,
     *,
-    engine: str = FORMULAS,
+    engine: str = AUTO,
     precision: str = "auto",
     draft: Model | str | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Iterator[str]:
-    """Yield the continuation of `prompt` as it is written; `compiling` as an engine's `decoding` has it.
-
-    `draft` guesses ahead (see `speculation`): "lookup", or a smaller model with the same tokenizer.
-    """
+    """Yield the continuation of `prompt` as it is written; all else as in `begun`."""
     require_tokenizer(model)
-    writer = Writer(model, prompt, request)
-    guess = _guess(model, draft, engine, precision)
-    decoding = opened(model, engine, precision, compiling=compiling)
-    written = pieces(decoding, writer) if guess is None else speculation.pieces(decoding, writer, guess)
+    _, written = begun(
+        model, prompt, request, engine=engine, precision=precision, draft=draft, compiling=compiling
+    )
     return (piece.text for piece in written if piece.text)
 
 
-def _guess(model: Model, draft: Model | str | None, engine: str, precision: str) -> speculation.Guess | None:
-    if draft is None or isinstance(draft, Model):
-        if draft is None:
-            return None
-        speculation.require_same_tokens(draft, model)
-        return speculation.DraftModel(draft, opened(draft, engine, precision))
-    require_known("draft", draft, ["lookup"])
-    return speculation.Lookup()
+def begun(
+    model: Model,
+    prompt: str | Sequence[int],
+    request: Request,
+    *,
+    engine: str = AUTO,
+    precision: str = "auto",
+    draft: Model | str | None = None,
+    compiling: Callable[[str], object] = lambda kernel: None,
+) -> tuple[Writer, Iterator[Piece]]:
+    """A text that has begun: its writer, and what each token brings.
+
+    `draft` guesses ahead (see `speculation`): "lookup", or a smaller model with the same tokenizer.
+    `compiling` is told the name of every kernel that has to be compiled.
+    """
+    writer = Writer(model, prompt, request)
+    guess = _guess(model, draft, engine, precision)
+    decoding = opened(model, engine, precision, compiling=compiling)
+    if guess is None:
+        return writer, pieces(decoding, writer)
+    return writer, speculation.pieces(decoding, writer, guess)
 
 
 def pieces(decoding: Decoding, writer: Writer, text: int = 0) -> Iterator[Piece]:
@@ -89,3 +99,13 @@ def token_ids(
 ) -> list[int]:
     """The ids that follow those of a prompt, for models with a tokenizer or without."""
     return [piece.token_id for piece in pieces(decoding, Writer(model, prompt, request))]
+
+
+def _guess(model: Model, draft: Model | str | None, engine: str, precision: str) -> speculation.Guess | None:
+    if draft is None:
+        return None
+    if isinstance(draft, Model):
+        speculation.require_same_tokens(draft, model)
+        return speculation.DraftModel(draft, opened(draft, engine, precision))
+    require_known("draft", draft, ["lookup"])
+    return speculation.Lookup()
