@@ -73,7 +73,7 @@ def test_a_path_is_no_public_name(tmp_path, monkeypatch):
 def test_without_a_network_nothing_is_asked(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # read from the environment
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("the network was asked"))
-    with pytest.raises(UserError, match="no-such-model, and .* HF_HUB_OFFLINE"):
+    with pytest.raises(UserError, match=r"no-such-model, and .* HF_HUB_OFFLINE"):
         sources.load("no-such-owner/no-such-model")
 
 
