@@ -15,6 +15,7 @@ The formulas are in `handgrad.ops`, one file each; where the story starts is `ha
 from handgrad import parameters as parameters
 from handgrad.api import from_named, logits, loss_and_gradients
 from handgrad.errors import UserError
+from handgrad.formats.exports import export
 from handgrad.formats.model_folder import Model, save
 from handgrad.formats.sources import load
 from handgrad.generation.stream import generate
@@ -36,6 +37,7 @@ __all__ = [
     "UserError",
     "check",
     "check_model",
+    "export",
     "from_named",
     "generate",
     "init",

@@ -69,7 +69,7 @@ def test_the_version_is_the_packages(handgrad_):
     assert handgrad_("--version") == (0, f"handgrad {handgrad.__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", [c.callback.__name__ for c in cli.app.registered_commands])
+@pytest.mark.parametrize("command", [c.name or c.callback.__name__ for c in cli.app.registered_commands])
 def test_every_command_explains_itself_with_an_example(handgrad_, command):
     code, out, _ = handgrad_(command, "--help")
     assert code == 0

@@ -49,6 +49,8 @@ def test_a_folder_is_told_by_its_config(save, model, tmp_path):
 
 
 def test_a_public_model_is_fetched_by_its_name(published):
+    assert sources.read_config("owner/name") == CONFIG
+    assert published[1] == ["config.json"]
     assert sources.load("owner/name").config == CONFIG
     assert {"config.json", "model.safetensors"} <= set(published[1])
 

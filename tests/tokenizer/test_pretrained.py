@@ -8,7 +8,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from handgrad import tokenizer as tokenizers
 from handgrad.errors import UserError
-from handgrad.tokenizer import PretrainedTokenizer
+from handgrad.tokenizer import CharacterTokenizer, PretrainedTokenizer, library
 
 TEXT = "ab a é  ab\n東🙂"
 
@@ -47,18 +47,18 @@ def words():
 
 
 @pytest.fixture(params=[pieces, words])
-def library(request):
+def theirs(request):
     return request.param()
 
 
 @pytest.fixture
-def tokenizer(library):
-    return PretrainedTokenizer(library)
+def tokenizer(theirs):
+    return PretrainedTokenizer(theirs)
 
 
-def test_ids_are_those_of_the_library_without_what_it_adds(library, tokenizer):
-    np.testing.assert_array_equal(tokenizer.encode(TEXT), library.encode(TEXT, add_special_tokens=False).ids)
-    assert [*tokenizer.starts, *tokenizer.encode(TEXT)] == library.encode(TEXT).ids
+def test_ids_are_those_of_the_library_without_what_it_adds(theirs, tokenizer):
+    np.testing.assert_array_equal(tokenizer.encode(TEXT), theirs.encode(TEXT, add_special_tokens=False).ids)
+    assert [*tokenizer.starts, *tokenizer.encode(TEXT)] == theirs.encode(TEXT).ids
 
 
 def test_what_is_encoded_is_decoded(tokenizer):
@@ -115,3 +115,10 @@ def test_what_is_no_tokenizer_is_refused(damage):
 def test_ids_beyond_the_tokens_are_not_decoded(tokenizer):
     with pytest.raises(UserError, match=f"0 to {tokenizer.vocab_size - 1}"):
         tokenizer.decode([tokenizer.vocab_size])
+
+
+def test_a_text_without_tokens_is_said():
+    tokenizer = PretrainedTokenizer(library.tokenizer(CharacterTokenizer(" bc")))
+    assert tokenizer.decode(tokenizer.encode("c b")) == "c b"
+    with pytest.raises(UserError, match="no tokens for all of this text"):
+        tokenizer.encode("a")

@@ -26,7 +26,7 @@ Verdict = TypeVar("Verdict", Result, WeightProof)
 
 def check(
     name: Annotated[
-        str | None, typer.Argument(help="One op, block or preset, or the folder of a model. Default: all.")
+        str | None, typer.Argument(help="One op, block or preset, or any model. Default: all.")
     ] = None,
     every_element: Annotated[
         bool, typer.Option("--every-element", help="Measure every derivative, and say where one is wrong.")
@@ -43,7 +43,7 @@ def check(
 
     Example: handgrad check layer_norm --every-element
     """
-    if name is not None and _is_folder(name):
+    if name is not None and _is_source(name):
         if every_element:
             raise UserError("A model is proved along random directions. Leave out --every-element.")
         passed = _show_model(weight_proofs(name, seed), as_json)
@@ -53,8 +53,8 @@ def check(
         raise typer.Exit(1)
 
 
-def _is_folder(name: str) -> bool:
-    return name not in names() and (Path(name).is_dir() or len(Path(name).parts) > 1)
+def _is_source(name: str) -> bool:
+    return name not in names() and (Path(name).exists() or len(Path(name).parts) > 1)
 
 
 def _show(name: str | None, proved: Iterator[Result], as_json: bool) -> bool:

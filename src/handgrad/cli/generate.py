@@ -13,7 +13,7 @@ from rich.console import Console
 from handgrad.cli import generated
 from handgrad.data import files
 from handgrad.errors import UserError
-from handgrad.formats import model_folder
+from handgrad.formats import sources
 from handgrad.formats.model_folder import Model
 from handgrad.generation import prompts, stream
 from handgrad.generation.batch import AT_ONCE, complete, completion
@@ -25,7 +25,7 @@ LONGEST_SCHEMA = 1 << 22
 
 
 def generate(
-    run: Annotated[Path, typer.Argument(help="The folder of a run or a model.")],
+    run: Annotated[str, typer.Argument(help="A run, or any model that handgrad reads.")],
     prompt: Annotated[str | None, typer.Argument(help="The text to continue.")] = None,
     prompts_file: Annotated[
         Path | None,
@@ -62,9 +62,7 @@ def generate(
         str, typer.Option(help=f"A full context: {' or '.join(WHEN_FULL)}. Slide forgets the older half.")
     ] = WHEN_FULL[0],
     beams: Annotated[int | None, typer.Option(help="Search for the likeliest text, with so many.")] = None,
-    draft: Annotated[
-        str | None, typer.Option(help='Guess ahead: "lookup", or the folder of a smaller model.')
-    ] = None,
+    draft: Annotated[str | None, typer.Option(help='Guess ahead: "lookup", or a smaller model.')] = None,
     log_probabilities: Annotated[
         int | None, typer.Option(help="With --json: of each token, and of so many alternatives.")
     ] = None,
@@ -90,7 +88,7 @@ def generate(
     _require_one(prompt, prompts_file)
     asked = prompts.read(prompts_file, settings) if prompts_file else None
     request = prompts.request(settings)
-    model = model_folder.load(run)
+    model = sources.load(run)
     where = {"engine": engine, "precision": precision}
     if asked is not None:
         _many(model, asked, at_once, where)
@@ -103,7 +101,7 @@ def generate(
 def _one(
     model: Model, prompt: str, request: Request, draft: str | None, as_json: bool, where: dict[str, Any]
 ) -> None:
-    other = draft if draft in (None, "lookup") else model_folder.load(Path(draft))
+    other = draft if draft in (None, "lookup") else sources.load(draft)
     with _compiling() as compiling:
         writer, pieces = stream.begun(model, prompt, request, draft=other, compiling=compiling, **where)
     started = time.perf_counter()

@@ -13,7 +13,7 @@ from rich.table import Table
 from handgrad import engines
 from handgrad.engines.engine import Memory
 from handgrad.errors import UserError
-from handgrad.formats import model_folder
+from handgrad.formats import sources
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import Count, count
 from handgrad.training import run as runs
@@ -36,7 +36,7 @@ class Shown(NamedTuple):
 
 def info(
     run: Annotated[
-        str, typer.Argument(help=f"The folder of a run or a model, or a preset: {', '.join(PRESETS)}.")
+        str, typer.Argument(help=f"A run, any model that handgrad reads, or a preset: {', '.join(PRESETS)}.")
     ],
     mesh: Annotated[
         str | None, typer.Option(help="Devices for xla: memory is that of each. As in train.")
@@ -66,12 +66,16 @@ def info(
     Console(highlight=False, markup=False).print(table)
 
 
+def described(config: ModelConfig) -> str:
+    """A model in a line."""
+    return f"{count(config).parameters:,} parameters, {_listed(dataclasses.asdict(config))}"
+
+
 def _found(name: str) -> Shown:
     if name in PRESETS and not Path(name).is_dir():
         return Shown(PRESETS[name], RECIPES[name], name)
-    config = model_folder.read_config(Path(name))
-    if "recipe" not in config.fields:
-        return Shown(model_folder.model_config(config))
+    if not sources.is_run(name):
+        return Shown(sources.read_config(name))
     about = runs.about(name)
     run = about.config
     return Shown(run.model, run.recipe, run.preset, run.engine, run.precision, run=about)

@@ -20,7 +20,7 @@ def fetch(name: str) -> Path:
     The configuration comes first: of a model that handgrad does not compute nothing else is fetched. Raises
     `UserError` where there is no such model, no network, or no `huggingface_hub`.
     """
-    folder = _fetch(name, CONFIG).parent
+    folder = fetch_config(name)
     hugging_face_config.read(hugging_face.read_config(folder))
     for file in BESIDES:
         _fetch_if_there(name, file)
@@ -28,6 +28,11 @@ def fetch(name: str) -> Path:
     for file in [hugging_face.WEIGHTS] if index is None else hugging_face.shards(index):
         _fetch(name, file)
     return folder
+
+
+def fetch_config(name: str) -> Path:
+    """The same folder, with the configuration alone."""
+    return _fetch(name, CONFIG).parent
 
 
 def _fetch(name: str, file: str) -> Path:

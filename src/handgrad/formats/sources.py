@@ -16,7 +16,7 @@ from pathlib import Path
 from handgrad.data import files
 from handgrad.errors import UserError
 from handgrad.formats import hub, hugging_face, hugging_face_config, model_folder
-from handgrad.formats.model_folder import CONFIG, RUNS, Model
+from handgrad.formats.model_folder import CONFIG, RECIPE, RUNS, Model
 from handgrad.formats.tables import Table
 from handgrad.model.config import ModelConfig
 
@@ -30,7 +30,7 @@ def load(source: str | Path, checkpoint: str | None = None) -> Model:
     Raises `UserError` where there is none, where it is damaged, and where it asks for what handgrad does not
     compute.
     """
-    path = _found(source)
+    path = hub.fetch(str(source)) if is_public_name(source) else Path(source)
     if _is_file(path):
         return _load_file(path)
     return hugging_face.load(path) if _is_hugging_face(path) else model_folder.load(path, checkpoint)
@@ -38,7 +38,7 @@ def load(source: str | Path, checkpoint: str | None = None) -> Model:
 
 def read_config(source: str | Path) -> ModelConfig:
     """The architecture of the model at `source`; its weights are not read where that can be helped."""
-    path = _found(source)
+    path = hub.fetch_config(str(source)) if is_public_name(source) else Path(source)
     if _is_file(path):
         return _load_file(path).config
     table = model_folder.read_config(path)
@@ -47,13 +47,15 @@ def read_config(source: str | Path) -> ModelConfig:
     return model_folder.model_config(table)
 
 
-def _found(source: str | Path) -> Path:
-    """Where `source` is on this disk; a public model is fetched."""
-    return hub.fetch(str(source)) if is_public_name(source) else Path(source)
-
-
 def _is_file(path: Path) -> bool:
     return files.exists(path) and not path.is_dir()
+
+
+def is_run(source: str | Path) -> bool:
+    """Whether `source` is a run: a folder that also says how its model is trained."""
+    path = Path(source)
+    is_folder = not is_public_name(source) and not _is_file(path)
+    return is_folder and RECIPE in model_folder.read_config(path).fields
 
 
 def is_public_name(source: str | Path) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from handgrad.errors import UserError
 from handgrad.tokenizer.boundary import listed, valid
 
 if TYPE_CHECKING:  # imported when first needed: a browser's Python has no such library
@@ -77,7 +78,14 @@ class PretrainedTokenizer:
         return self._tokenizer.token_to_id(token)
 
     def encode(self, text: str) -> np.ndarray:
-        return np.array(self._tokenizer.encode(valid(text), add_special_tokens=False).ids, dtype=np.int64)
+        try:
+            token_ids = self._tokenizer.encode(valid(text), add_special_tokens=False).ids
+        except Exception as error:  # the library raises bare Exception
+            raise UserError(
+                f"The model's tokenizer has no tokens for all of this text ({error}). Leave out what it "
+                f"cannot know."
+            ) from error
+        return np.array(token_ids, dtype=np.int64)
 
     def encode_iterable(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
         """The text is encoded as a whole, in memory: where it may be cut, each tokenizer has its own rule."""

@@ -1,0 +1,28 @@
+"""handgrad export: a model for transformers, llama.cpp, and what is built on them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from handgrad.formats import sources
+from handgrad.formats.exports import TARGETS
+from handgrad.formats.exports import export as export_model
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="A run, or any model that handgrad reads.")],
+    path: Annotated[Path, typer.Argument(help="The new folder, or the new .gguf file.")],
+    to: Annotated[
+        str, typer.Option(help=f"{' or '.join(TARGETS)}: Hugging Face's folder, llama.cpp's file.")
+    ],
+    type: Annotated[
+        str | None, typer.Option(help="F32, F16 or BF16; in gguf also Q8_0, Q4_0, Q4_K, Q6_K.")
+    ] = None,
+) -> None:
+    """Write a model as a Hugging Face folder or a GGUF file.
+
+    Example: handgrad export runs/nano-1 nano.gguf --to gguf --type Q8_0
+    """
+    export_model(sources.load(run), path, to=to, type=type)
+    print(path)
