@@ -8,7 +8,7 @@ import pytest
 import handgrad
 from handgrad import tree
 from handgrad.errors import UserError
-from handgrad.formats import hugging_face, hugging_face_config, names, tensors
+from handgrad.formats import hugging_face, hugging_face_config, hugging_face_layouts, names, tensors
 from handgrad.formats.model_folder import Model
 from handgrad.formats.tables import Table
 from handgrad.model.config import PRESETS, ModelConfig
@@ -27,6 +27,7 @@ CONFIGS = {
     "llama, wide heads": LLAMA.replace(d_head=6, rope_scaling=RopeScaling("linear", 2.0), tied=False),
     "qwen2": LLAMA.replace(qkv_bias=True),
     "qwen3": LLAMA.replace(qk_norm=True, d_head=4),
+    "smollm3": LLAMA.replace(unturned_every=2),
 }
 
 
@@ -41,7 +42,7 @@ def edit(path, **changes):
 
 
 def config_of(**changes):
-    return Table("config.json", {**hugging_face_config.write(LLAMA), **changes})
+    return Table("config.json", {**hugging_face_layouts.describe(LLAMA), **changes})
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -104,6 +105,17 @@ def test_both_generations_say_the_same():
     assert hugging_face_config.read(old) == hugging_face_config.read(new)
     assert hugging_face_config.read(old).config.rope_scaling == RopeScaling("llama3", 8.0)
     assert hugging_face_config.read(first).config.rope_scaling == RopeScaling("linear", 8.0)
+
+
+def test_smollm3_has_layers_without_positions():
+    smol = config_of(model_type="smollm3", architectures=["SmolLM3ForCausalLM"], num_hidden_layers=5)
+    assert hugging_face_config.read(smol).config.unturned_every == 4
+    for turned, every in (([1, 1, 0, 1, 1], 3), ([1] * 5, None), ([0] * 5, 1)):
+        smol.fields["no_rope_layers"] = turned
+        assert hugging_face_config.read(smol).config.unturned_every == every
+    smol.fields["no_rope_layers"] = [1, 0, 1, 1, 1]
+    with pytest.raises(UserError, match="no_rope_layers = "):
+        hugging_face_config.read(smol)
 
 
 def test_mistral_has_a_window_unless_it_says_that_it_has_none():

@@ -55,6 +55,9 @@ SHAPES = {
     ),
     "mistral": lambda: transformers.MistralConfig(**LLAMA_SIZES, sliding_window=None),
     "qwen2": lambda: transformers.Qwen2Config(**LLAMA_SIZES),
+    "smollm3": lambda: transformers.SmolLM3Config(
+        **{**LLAMA_SIZES, "num_hidden_layers": 3}, no_rope_layer_interval=2, pad_token_id=0
+    ),
     "qwen3": lambda: transformers.Qwen3Config(**LLAMA_SIZES, head_dim=12),
 }  # fmt: skip
 

@@ -18,7 +18,14 @@ from handgrad import tree
 from handgrad.data import files
 from handgrad.engines import fits
 from handgrad.errors import UserError, require_known, shown
-from handgrad.formats import atomic, hugging_face_config, hugging_face_text, names, tensors
+from handgrad.formats import (
+    atomic,
+    hugging_face_config,
+    hugging_face_layouts,
+    hugging_face_text,
+    names,
+    tensors,
+)
 from handgrad.formats.hugging_face_config import Described
 from handgrad.formats.model_folder import CONFIG, MODEL, Model, require_fitting
 from handgrad.formats.tables import Table
@@ -84,7 +91,7 @@ def save(model: Model, folder: str | Path, dtype: str = "F32") -> Path:
     require_known("type of weights", dtype, DTYPES)
     require_weights_of(model.config, model.weights)
     require_fitting(model.tokenizer, model.config, "The tokenizer")
-    config = hugging_face_config.write(model.config)
+    config = hugging_face_layouts.describe(model.config)
     arrays = _theirs(model, hugging_face_config.read(Table(CONFIG, config)))
     texts = hugging_face_text.write(model)
     with atomic.new_folder(folder) as partial:

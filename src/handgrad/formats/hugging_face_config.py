@@ -1,7 +1,7 @@
-"""Hugging Face's config.json and our `ModelConfig`: GPT-2 and the Llama family, in and out.
+"""What a Hugging Face config.json asks for: GPT-2 and the Llama family as our `ModelConfig`.
 
 Read are the files of transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and 5 (`rope_parameters`,
-`dtype`, `layer_types`); written is what both read. A field is understood, or known to change no logit, or
+`dtype`, `layer_types`). A field is understood, or known to change no logit, or
 refused by its name: none is passed over.
 
 Source of names and defaults: the configuration classes of https://github.com/huggingface/transformers.
@@ -20,6 +20,7 @@ ARCHITECTURES = {
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
 }
 """By model_type."""
 
@@ -124,7 +125,7 @@ class _Fields:
         value = shown(self.table.fields.get(name))
         return UserError(
             f"{self.table.where} asks for {name} = {value}, which handgrad does not compute{why}. Take a "
-            f"model without it: GPT-2, Llama, Mistral, Qwen2 or Qwen3 with plain attention."
+            f"model without it: GPT-2, Llama, Mistral, Qwen2, Qwen3 or SmolLM3 with plain attention."
         )
 
     def _has(self, name: str) -> bool:
@@ -166,10 +167,10 @@ def _gpt2(fields: _Fields) -> Described:
 
 
 def _llama(fields: _Fields, kind: str) -> Described:
-    qkv_bias = output_bias = kind in ("llama", "qwen3") and fields.flag("attention_bias", False)
+    qkv_bias = output_bias = kind in ("llama", "qwen3", "smollm3") and fields.flag("attention_bias", False)
     if kind == "qwen2":
         qkv_bias = True
-    mlp_bias = kind == "llama" and fields.flag("mlp_bias", False)
+    mlp_bias = kind in ("llama", "smollm3") and fields.flag("mlp_bias", False)
     bias = output_bias or mlp_bias
     config = ModelConfig(
         vocab_size=fields.needed("vocab_size"),
@@ -186,10 +187,11 @@ def _llama(fields: _Fields, kind: str) -> Described:
         activation=fields.activation("hidden_act", "silu"),
         gated=True,
         qk_norm=kind == "qwen3",
-        tied=fields.flag("tie_word_embeddings", False),
+        tied=fields.flag("tie_word_embeddings", kind == "smollm3"),
         bias=bias,
         qkv_bias=None if qkv_bias == bias else qkv_bias,
-        **_rope(fields),
+        unturned_every=_unturned_every(fields) if kind == "smollm3" else None,
+        **_rope(fields, 2e6 if kind == "smollm3" else 1e4),
     )
     _require_plain_attention(fields, kind, config)
     absent = ["head.bias"] + ["attention.output.bias"] * (not output_bias)
@@ -197,9 +199,22 @@ def _llama(fields: _Fields, kind: str) -> Described:
     return Described(config, "llama", tuple(absent))
 
 
-def _rope(fields: _Fields) -> dict[str, Any]:
+def _unturned_every(fields: _Fields) -> int | None:
+    """SmolLM3 leaves every n-th layer without positions: its list has a 0 there, and 1 elsewhere."""
+    every = fields.whole("no_rope_layer_interval", 4)
+    n_layers = fields.needed("num_hidden_layers")
+    turned = fields.table.fields.get("no_rope_layers")
+    fields.left.discard("no_rope_layers")
+    if isinstance(turned, list):
+        every = turned.index(0) + 1 if 0 in turned else None
+        if turned != [int(every is None or layer % every != 0) for layer in range(1, n_layers + 1)]:
+            raise fields.refusal("no_rope_layers")
+    return every
+
+
+def _rope(fields: _Fields, default_base: float) -> dict[str, Any]:
     """`rope_base` and `rope_scaling`, from what either generation of files says."""
-    base = fields.number("rope_theta", 10_000.0)
+    base = fields.number("rope_theta", default_base)
     old, new = fields.sub("rope_scaling"), fields.sub("rope_parameters")
     rope = old if new is None else new
     if rope is None:
@@ -235,97 +250,3 @@ def _require_plain_attention(fields: _Fields, kind: str, config: ModelConfig) ->
             f" beyond that length. Set max_position_embeddings, now {config.context_length}, to {window} in "
             f"a copy of the file: up to there the window changes nothing",
         )
-
-
-def write(config: ModelConfig) -> dict[str, Any]:
-    """The config.json of such a model, in the layout of GPT-2, Llama, Qwen2 or Qwen3.
-
-    Raises `UserError` where it is none of these: it names the settings that stand in the way.
-    """
-    layout = GPT2_ASKS if config.position == "learned" else LLAMA_ASKS
-    asked = {**layout, "norm_placement": "pre", "scale_embedding": False}
-    way = [
-        f"{name}={getattr(config, name)}" for name, value in asked.items() if getattr(config, name) != value
-    ]
-    if config.activation not in ACTIVATIONS.values():
-        way.append(f"activation={config.activation}")
-    if layout is GPT2_ASKS and config.kv_heads != config.n_heads:
-        way.append(f"n_kv_heads={config.n_kv_heads}")
-    if layout is GPT2_ASKS and config.n_heads * config.head_width != config.d_model:
-        way.append(f"d_head={config.d_head}")
-    if way:
-        raise UserError(
-            f"Hugging Face has no layout for this model; in the way are {', '.join(way)}. GPT-2's has "
-            f"learned positions and layer_norm, Llama's has rope, rms_norm and a gate; both norm "
-            f"before each part."
-        )
-    return _as_gpt2(config) if layout is GPT2_ASKS else _as_llama(config)
-
-
-GPT2_ASKS = {"norm": "layer_norm", "gated": False, "qk_norm": False}
-LLAMA_ASKS = {"position": "rope", "norm": "rms_norm", "gated": True}
-
-
-def _as_gpt2(config: ModelConfig) -> dict[str, Any]:
-    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout)
-    return {
-        **_of_kind("gpt2", config),
-        "n_positions": config.context_length,
-        "n_layer": config.n_layers,
-        "n_head": config.n_heads,
-        "n_embd": config.d_model,
-        "n_inner": config.d_ff,
-        "layer_norm_epsilon": config.norm_eps,
-        "activation_function": _activation(config),
-        **rates,
-    }
-
-
-def _as_llama(config: ModelConfig) -> dict[str, Any]:
-    kind = "qwen3" if config.qk_norm else "qwen2" if config.has_qkv_bias and not config.bias else "llama"
-    biases = {"attention_bias": config.bias or config.has_qkv_bias, "mlp_bias": config.bias}
-    read = {"qwen3": ["attention_bias"], "qwen2": [], "llama": ["attention_bias", "mlp_bias"]}[kind]
-    own_width = kind == "qwen3" or config.d_head is not None  # Qwen3 has a default of its own
-    return {
-        **_of_kind(kind, config),
-        "max_position_embeddings": config.context_length,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "num_key_value_heads": config.kv_heads,
-        "hidden_size": config.d_model,
-        "intermediate_size": config.ff_width,
-        "rms_norm_eps": config.norm_eps,
-        "hidden_act": _activation(config),
-        "rope_theta": config.rope_base,
-        "rope_scaling": _as_rope_scaling(config),
-        **{name: biases[name] for name in read},
-        **({"head_dim": config.head_width} if own_width else {}),
-    }
-
-
-def _of_kind(kind: str, config: ModelConfig) -> dict[str, Any]:
-    return {
-        "architectures": [ARCHITECTURES[kind]],
-        "model_type": kind,
-        "vocab_size": config.vocab_size,
-        "tie_word_embeddings": config.tied,
-    }
-
-
-def _as_rope_scaling(config: ModelConfig) -> dict[str, Any] | None:
-    scaling = config.rope_scaling
-    if scaling is None:
-        return None
-    if scaling.kind == "linear":
-        return {"rope_type": "linear", "factor": scaling.factor}
-    return {
-        "rope_type": "llama3",
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_frequency_factor,
-        "high_freq_factor": scaling.high_frequency_factor,
-        "original_max_position_embeddings": scaling.original_context_length,
-    }
-
-
-def _activation(config: ModelConfig) -> str:
-    return next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation)

@@ -55,7 +55,7 @@ def read(folder: Path, config: Table, model: ModelConfig) -> Text:
 def write(model: Model) -> Written:
     """The files of a model's text, and the fields of config.json that repeat what they say."""
     ends = model.ends[0] if len(model.ends) == 1 else list(model.ends) or None
-    ids = {"bos_token_id": next(iter(model.starts), None), "eos_token_id": ends}
+    ids = {"bos_token_id": next(iter(model.starts), None), "eos_token_id": ends, "pad_token_id": None}
     contents = {GENERATION: json.dumps(ids, indent=2) + "\n"}
     if model.tokenizer is not None:
         made = library.tokenizer(model.tokenizer, model.starts)
