@@ -83,3 +83,9 @@ def test_what_is_no_model_is_said(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(UserError, match="no model that handgrad reads"):
         sources.load(tmp_path / "notes.txt")
+
+
+def test_only_llama2c_has_a_tokenizer_apart(model, tmp_path):
+    folder = handgrad.save(model, tmp_path / "model")
+    with pytest.raises(UserError, match="Name no tokenizer"):
+        sources.load(folder, tokenizer="tokenizer.bin")

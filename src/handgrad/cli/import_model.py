@@ -17,6 +17,9 @@ def import_model(
         ),
     ],
     run: Annotated[Path, typer.Argument(help="The new folder.")],
+    tokenizer: Annotated[
+        str | None, typer.Option(help="The tokenizer of a llama2.c model, where it is not beside it.")
+    ] = None,
 ) -> None:
     """Make a model from elsewhere one of handgrad's folders: checked, in float32, and ready to use.
 
@@ -25,6 +28,6 @@ def import_model(
     Example: handgrad import HuggingFaceTB/SmolLM2-135M runs/smollm2
     """
     atomic.free(run)  # before anything is fetched
-    model = sources.load(source)
+    model = sources.load(source, tokenizer=tokenizer)
     model_folder.save(model, run)
     print(f"{run}: {described(model.config)}")

@@ -24,15 +24,19 @@ GGUF_MAGIC, ZIP_MAGIC, PICKLE_MAGIC = b"GGUF", b"PK\x03\x04", b"\x80"
 PUBLIC_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
-def load(source: str | Path, checkpoint: str | None = None) -> Model:
+def load(source: str | Path, checkpoint: str | None = None, tokenizer: str | Path | None = None) -> Model:
     """The model at `source`; of a run by default its best weights, else the file named by `checkpoint`.
 
-    Raises `UserError` where there is none, where it is damaged, and where it asks for what handgrad does not
-    compute.
+    `tokenizer` is the file of a llama2.c model's tokenizer, by default the one beside it.
+
+    Raises `UserError` where there is no model, where it is damaged, and where it asks for what handgrad does
+    not compute.
     """
     path = hub.fetch(str(source)) if is_public_name(source) else Path(source)
     if _is_file(path):
-        return _load_file(path)
+        return _load_file(path, tokenizer)
+    if tokenizer is not None:
+        raise _has_its_own(path)
     return hugging_face.load(path) if _is_hugging_face(path) else model_folder.load(path, checkpoint)
 
 
@@ -77,11 +81,14 @@ def is_hugging_face_config(config: Table) -> bool:
     )
 
 
-def _load_file(path: Path) -> Model:
+def _load_file(path: Path, tokenizer: str | Path | None = None) -> Model:
     n_bytes = files.length(path)
     with files.readable(path), path.open("rb") as file:
         magic = file.read(4)
-    if magic == GGUF_MAGIC or path.suffix == ".gguf":
+    is_gguf = magic == GGUF_MAGIC or path.suffix == ".gguf"
+    if is_gguf and tokenizer is not None:
+        raise _has_its_own(path)
+    if is_gguf:
         return importlib.import_module("handgrad.formats.gguf").load(path)
     if magic == ZIP_MAGIC or magic[:1] == PICKLE_MAGIC:
         raise UserError(
@@ -89,8 +96,12 @@ def _load_file(path: Path) -> Model:
             f"handgrad never does. Take the model as safetensors or GGUF."
         )
     if path.suffix == ".bin" and n_bytes:
-        return importlib.import_module("handgrad.formats.llama2c").load(path)
+        return importlib.import_module("handgrad.formats.llama2c").load(path, tokenizer)
     raise UserError(
         f"{path} is no model that handgrad reads. Name a run, a folder with {CONFIG}, a .gguf file, a .bin "
         f"file of llama2.c, or a public model as owner/name."
     )
+
+
+def _has_its_own(path: Path) -> UserError:
+    return UserError(f"Only a model of llama2.c has its tokenizer apart; {path} is none. Name no tokenizer.")
