@@ -7,6 +7,7 @@ A block holds $n$ numbers of a row as integers $q$ and what turns them back:
 | Q8_0 | 32 | $d\,q$, $q$ in -128..127 | 8.5 |
 | Q4_0 | 32 | $d\,(q-8)$, $q$ in 0..15 | 4.5 |
 | Q4_1 | 32 | $d\,q+m$, $q$ in 0..15 | 5 |
+| Q5_0 | 32 | $d\,(q-16)$, $q$ in 0..31 | 5.5 |
 | Q4_K, Q5_K | 256 | $d\,s_j\,q-e\,m_j$ in 8 parts of 32; $s_j$, $m_j$ of 6 bits, $q$ of 4 or 5 | 4.5, 5.5 |
 | Q6_K | 256 | $d\,s_j\,(q-32)$ in 16 parts of 16; $s_j$ of 8 bits, $q$ of 6 | 6.5625 |
 
@@ -48,7 +49,8 @@ def row_bytes(kind: str, n: int) -> int:
 def dequantize(kind: str, data: np.ndarray) -> np.ndarray:
     """The numbers (rows, n) in float32 that `data`, uint8 (rows, bytes a row), holds."""
     _, numbers, n_bytes, read, _ = KINDS[kind]
-    return _by_chunks(read, data, n_bytes, numbers, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # not finite then, as the caller may find
+        return _by_chunks(read, data, n_bytes, numbers, np.float32)
 
 
 def quantize(kind: str, rows: np.ndarray) -> np.ndarray:
@@ -118,6 +120,12 @@ def _read_q4_1(blocks: np.ndarray) -> np.ndarray:
     return half.read(blocks[:, :2]) * _nibbles(blocks[:, 4:]) + half.read(blocks[:, 2:4])
 
 
+def _read_q5_0(blocks: np.ndarray) -> np.ndarray:
+    high = np.unpackbits(blocks[:, 2:6], axis=1, bitorder="little")
+    q = (_nibbles(blocks[:, 6:]) | high << 4).view(np.int8) - np.int8(16)
+    return half.read(blocks[:, :2]) * q
+
+
 def _nibbles(packed: np.ndarray) -> np.ndarray:
     """The lower four bits of all bytes, then the upper four."""
     return np.hstack([packed & 15, packed >> 4])
@@ -135,6 +143,7 @@ KINDS = {
     "Q8_0": Kind(8, 32, 34, _read_q8_0, _write_q8_0),
     "Q4_0": Kind(2, 32, 18, _read_q4_0, _write_q4_0),
     "Q4_1": Kind(3, 32, 20, _read_q4_1, None),
+    "Q5_0": Kind(6, 32, 22, _read_q5_0, None),
     "Q4_K": Kind(12, 256, 144, k_quants.read_q4, k_quants.write_q4),
     "Q5_K": Kind(13, 256, 176, k_quants.read_q5, None),
     "Q6_K": Kind(14, 256, 210, k_quants.read_q6, k_quants.write_q6),
