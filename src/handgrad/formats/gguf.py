@@ -2,7 +2,8 @@
 
 `load` reads the file's header strictly (`gguf_header`), the architecture and its settings (`gguf_config`),
 the tokenizer (`gguf_tokenizer`), and the weights by their names (`gguf_names`). Quantized matrices are kept
-as they are, too: rows may change their order, blocks do not change. `save` is in `gguf_save`.
+as they are, too: rows may change their order, blocks do not change. `save`
+writes one (`gguf_save`).
 """
 
 from collections.abc import Iterator
@@ -18,13 +19,16 @@ from handgrad.errors import UserError, shown
 from handgrad.formats import gguf_config, gguf_header, gguf_names, gguf_tokenizer, tensors
 from handgrad.formats.gguf_header import Entry, Header
 from handgrad.formats.gguf_names import Place
+from handgrad.formats.gguf_save import save
 from handgrad.formats.model_folder import Model
 from handgrad.formats.quantization import PLAIN, dequantize
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
 from handgrad.model.init import blank
 
-CHUNK = 1 << 20
+__all__ = ["load", "save"]
+
+CHUNK = 1 << 17
 """Numbers read at a time."""
 
 
@@ -60,8 +64,8 @@ def _with_llama3_scaling(path: Path, header: Header, config: ModelConfig) -> Mod
         scaling = gguf_config.llama3_scaling(config, dequantize("F32", data).ravel())
     if scaling is None:
         raise header.metadata.error(
-            f"{gguf_config.ROPE_FACTORS} scales rotary positions otherwise than Llama 3, which handgrad does not "
-            f"compute."
+            f"{gguf_config.ROPE_FACTORS} scales rotary positions otherwise than Llama 3 does, which handgrad "
+            f"does not compute."
         )
     return config.replace(rope_scaling=scaling)
 
@@ -69,11 +73,12 @@ def _with_llama3_scaling(path: Path, header: Header, config: ModelConfig) -> Mod
 def _require_size(path: Path, header: Header, config: ModelConfig) -> None:
     """Raise `UserError` unless there are as many numbers as the settings ask for: before lists are made."""
     counted = [entry for name, entry in header.tensors.items() if name != gguf_config.ROPE_FACTORS]
-    found, wanted = gguf_header.n_numbers(counted), count(config).parameters
+    nowhere = config.vocab_size if config.bias and not config.tied else 0
+    found, wanted = gguf_header.n_numbers(counted), count(config).parameters - nowhere
     if found != wanted or config.n_layers > len(counted):
         raise UserError(
-            f"{path} has {found:,} weights, and its metadata describes a model of {wanted:,}: it is damaged, or "
-            f"another architecture than it says. {files.COPY}"
+            f"{path} has {found:,} weights, and its metadata describes a model of {wanted:,}: it is damaged, "
+            f"or of another architecture than it says. {files.COPY}"
         )
 
 
@@ -98,8 +103,8 @@ def _read_weights(
     """Fill the weights; return the quantized matrices as they are."""
     blocks = {}
     with files.readable(path), path.open("rb") as file:
-        for name, target in weights.items():
-            place, entry = places[name], header.tensors[places[name].tensor]
+        for name, place in places.items():
+            entry, target = header.tensors[place.tensor], weights[name]
             rows = target.T if place.transposed else target.reshape(len(target), -1)
             data = []
             for start, part in _parts(file, entry, place):

@@ -59,12 +59,12 @@ def read(header: Header) -> tuple[str, ModelConfig]:
     architecture = metadata.text(NAME)
     if architecture not in ARCHITECTURES:
         raise metadata.error(
-            f"handgrad knows the architectures {', '.join(ARCHITECTURES)}; this file has {shown(architecture)}."
+            f"handgrad knows {', '.join(ARCHITECTURES)}; this file is of architecture {shown(architecture)}."
         )
     about = _own(metadata, architecture)
     if "token_embd.weight" not in tensors:
         raise metadata.error("There is no tensor token_embd.weight.")
-    fields = {name: about.whole(key, least=1) for name, key in KEYS.items()}
+    fields: dict[str, Any] = {name: about.whole(key, least=1) for name, key in KEYS.items()}
     fields |= GPT2 if architecture == "gpt2" else LLAMA | _rotary(about, fields)
     kind = "" if architecture == "gpt2" else "rms_"
     fields["norm_eps"] = about.number(f"attention.layer_norm_{kind}epsilon")
@@ -87,7 +87,7 @@ def _own(metadata: Table, architecture: str) -> Table:
         known = key in (*KEYS.values(), *OTHER_KEYS, *SAYING_NOTHING)
         if not known and not (key in ABSENT and _is(value, ABSENT[key])):
             raise metadata.error(
-                f"{shown(prefix + key)} is {shown(value)}, which asks for something that handgrad does not compute."
+                f"{shown(prefix + key)} is {shown(value)}: that is nothing that handgrad computes."
             )
     return Table(f"{metadata.where}: {architecture}", fields, metadata.remedy)
 
@@ -119,7 +119,9 @@ def _optional(about: Table, key: str, default: int) -> int:
 def _scaling(about: Table) -> RopeScaling | None:
     kind = about.text("rope.scaling.type") if "rope.scaling.type" in about.fields else "none"
     if kind not in ("none", "linear"):
-        raise about.error(f"handgrad knows no rope.scaling.type {shown(kind)}: only none, linear and Llama 3's.")
+        raise about.error(
+            f"handgrad knows no rope.scaling.type {shown(kind)}: only none, linear and Llama 3's."
+        )
     factor = about.number("rope.scaling.factor", least=1.0) if kind == "linear" else 1.0
     return RopeScaling("linear", factor) if factor > 1 else None
 
@@ -191,15 +193,13 @@ def _demands(config: ModelConfig, architecture: str) -> dict[str, Any]:
         demands["d_head"] = config.d_model / config.n_heads
     if architecture == "qwen3":
         demands |= {"bias": False, "qkv_bias": False}
-    if config.bias and not config.tied:  # there is no bias under an output head
-        demands["tied"] = True
     if architecture != "llama" and config.rope_scaling and config.rope_scaling.kind == "llama3":
         demands["rope_scaling"] = None
     return demands
 
 
 def _rotary_keys(config: ModelConfig) -> dict[str, Any]:
-    about = {
+    about: dict[str, Any] = {
         "attention.head_count_kv": config.kv_heads,
         "attention.key_length": config.head_width,
         "attention.value_length": config.head_width,

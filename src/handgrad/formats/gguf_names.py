@@ -44,8 +44,9 @@ OUTSIDE = {
     "norm.gamma": "output_norm.weight",
     "norm.beta": "output_norm.bias",
     "head.weight": "output.weight",
-    "head.bias": "output.bias",
 }
+NOWHERE = "head.bias"
+"""What no GGUF file has: a model read from one has zeros there."""
 
 FUSED = "attn_qkv"
 HALF_SPLIT = ("qwen2", "qwen3")
@@ -69,6 +70,8 @@ def places(config: ModelConfig, architecture: str) -> dict[str, Place]:
     """Where each weight of `config` is, by handgrad's name."""
     found = {}
     for name, leaf in tree.named_leaves(shapes(config)):
+        if name == NOWHERE:
+            continue
         transposed = leaf.ndim == 2 and name not in ("embedding", "positions")
         shape = leaf.shape[::-1] if transposed else leaf.shape
         tensor, first = _fused(name, config) if architecture == "gpt2" else (_tensor(name), 0)

@@ -11,8 +11,9 @@ import numpy as np
 
 from handgrad.errors import UserError, shown
 from handgrad.formats import sentencepiece
+from handgrad.formats.byte_letters import as_bytes
 from handgrad.formats.tables import Table
-from handgrad.tokenizer import Tokenizer
+from handgrad.tokenizer import ByteTokenizer, CharacterTokenizer, Tokenizer
 from handgrad.tokenizer.pretrained import PretrainedTokenizer
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 KEY = "tokenizer.ggml."
 TEMPLATE = "tokenizer.chat_template"
 NONE = ("none", "no_vocab")
-CONTROL, UNKNOWN, OWN, BYTE = 3, 2, 4, 6
-"""Types of tokens: they stand for no text; for text that has no token; for text found first; for a byte."""
+OURS, ENDLESS = "handgrad.tokenizer", "handgrad.endless"
+"""Our own keys, which llama.cpp passes over: which tokenizer of ours this is; that no token ends a text."""
+NORMAL, UNKNOWN, CONTROL, OWN, UNUSED, BYTE = range(1, 7)
+"""Types of tokens: of text; for text without one; for no text; found in a text first; none; for one byte."""
 
 CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -33,7 +36,8 @@ QWEN2 = rf"{CONTRACTIONS}|{WORDS}|\p{{N}}|{REST}"
 
 SPLITS = {
     "gpt-2": "gpt2", "phi-2": "gpt2", "jina-es": "gpt2", "jina-de": "gpt2",
-    "smollm": "digits", "starcoder": "digits", "refact": "digits", "command-r": "digits", "codeshell": "digits",
+    "smollm": "digits", "starcoder": "digits", "refact": "digits", "command-r": "digits",
+    "codeshell": "digits",
     "llama-bpe": LLAMA3, "llama3": LLAMA3, "llama-v3": LLAMA3,
     "qwen2": QWEN2, "deepseek-r1-qwen": QWEN2,
 }  # fmt: skip
@@ -43,7 +47,7 @@ STARTED = ("llama-bpe", "llama3", "llama-v3")
 
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 ENDINGS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "</s>")
-"""Control tokens after which a text is over, whether or not the file says so: llama.cpp takes them for ends."""
+"""Control tokens after which a text is over, said or not: llama.cpp takes them for ends, too."""
 
 
 class Text(NamedTuple):
@@ -58,21 +62,38 @@ class Text(NamedTuple):
 def read(metadata: Table, vocab_size: int) -> Text:
     """What the metadata says of texts; `UserError` where it is damaged, or a tokenizer handgrad has not."""
     kind = metadata.text(KEY + "model") if KEY + "model" in metadata.fields else NONE[0]
+    template = metadata.text(TEMPLATE) if TEMPLATE in metadata.fields else None
     if kind in NONE:
-        return Text()
-    made = {"gpt2": _byte_level, "llama": _pieces}.get(kind)
-    if made is None:
+        return Text(chat_template=template)
+    if kind not in ("gpt2", "llama"):
         raise metadata.error(f"handgrad knows the tokenizers gpt2 and llama; this file has {shown(kind)}.")
     tokens = _list(metadata, KEY + "tokens", vocab_size)
     types = _types(metadata, len(tokens))
-    template = metadata.text(TEMPLATE) if TEMPLATE in metadata.fields else None
+    used = int(np.flatnonzero(types != UNUSED).max(initial=0)) + 1  # padding has the last ids
+    tokens, types = tokens[:used], types[:used]
+    ends = () if metadata.fields.get(ENDLESS) is True else _ends(metadata, tokens, types)
+    return Text(_tokenizer(metadata, kind, tokens, types), _starts(metadata, kind, used), ends, template)
+
+
+def _tokenizer(metadata: Table, kind: str, tokens: list[str], types: np.ndarray) -> Tokenizer:
     try:
-        tokenizer = PretrainedTokenizer(made(metadata, tokens, types))
+        if OURS in metadata.fields:
+            return _own(metadata.text(OURS, ("characters", "bytes")), tokens)
+        make = {"gpt2": _byte_level, "llama": _pieces}[kind]
+        return PretrainedTokenizer(make(metadata, tokens, types))
     except UserError:
         raise
-    except Exception as error:  # the library raises bare Exception
+    except BaseException as error:  # the library raises bare Exception, and where it panics not even that
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise metadata.error(f"Its tokens are no tokenizer: {str(error)[:200]}.") from error
-    return Text(tokenizer, _starts(metadata, kind, len(tokens)), _ends(metadata, tokens, types), template)
+
+
+def _own(kind: str, tokens: list[str]) -> Tokenizer:
+    """A tokenizer of ours."""
+    if kind == "bytes":
+        return ByteTokenizer()
+    return CharacterTokenizer("".join(as_bytes(token).decode() for token in tokens))
 
 
 def _byte_level(metadata: Table, tokens: list[str], types: np.ndarray) -> "tokenizers.Tokenizer":
@@ -85,7 +106,7 @@ def _byte_level(metadata: Table, tokens: list[str], types: np.ndarray) -> "token
         raise metadata.error("Its tokens must differ.")
     merges = [_pair(metadata, merge) for merge in _list(metadata, KEY + "merges")]
     made = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=split == LLAMA3))
-    made.pre_tokenizer = _pre_tokenizer(split)
+    made.pre_tokenizer = pre_tokenizer(split)
     made.decoder = decoders.ByteLevel()
     sentencepiece.add_tokens(made, tokens, *_kept_whole(types))
     return made
@@ -101,7 +122,7 @@ def _split_of(metadata: Table) -> str:
     return SPLITS[name]
 
 
-def _pre_tokenizer(split: str) -> "PreTokenizer":
+def pre_tokenizer(split: str) -> "PreTokenizer":
     from tokenizers import Regex, pre_tokenizers
 
     if split == "gpt2":
@@ -123,7 +144,7 @@ def _pair(metadata: Table, merge: str) -> tuple[str, str]:
 
 def _pieces(metadata: Table, tokens: list[str], types: np.ndarray) -> "tokenizers.Tokenizer":
     """SentencePiece's kind."""
-    scores = _numbers(metadata, KEY + "scores", len(tokens))
+    scores = _numbers(metadata, KEY + "scores")[: len(tokens)]
     if not np.isfinite(scores).all():
         raise metadata.error("The scores of its tokens must be finite.")
     special, whole = _kept_whole(types)
@@ -164,12 +185,13 @@ def _token_id(metadata: Table, name: str, n: int) -> int | None:
 
 def _types(metadata: Table, n: int) -> np.ndarray:
     if KEY + "token_type" not in metadata.fields:
-        return np.ones(n, np.int32)
-    return _numbers(metadata, KEY + "token_type", n)
+        return np.full(n, NORMAL)
+    return _numbers(metadata, KEY + "token_type")
 
 
-def _numbers(metadata: Table, key: str, n: int) -> np.ndarray:
-    value = metadata.fields.get(key)
+def _numbers(metadata: Table, key: str) -> np.ndarray:
+    """A list of numbers, one a token."""
+    value, n = metadata.fields.get(key), len(metadata.fields[KEY + "tokens"])
     if not isinstance(value, np.ndarray) or len(value) != n:
         raise metadata.error(f"{key} must list {n:,} numbers, one a token.")
     return value

@@ -4,7 +4,7 @@ SentencePiece joins the two neighbours whose union has the highest score, again 
 given by id, a blank as U+2581; bytes without a piece are <0xNN>. The `tokenizers` library merges pairs in a
 given order, so every way to cut a piece into two others is a merge, the piece of highest score first.
 
-Source: Kudo & Richardson, "SentencePiece" (2018), arXiv:1808.06226, with the merges of Sennrich et al. (2015).
+Source: Kudo & Richardson, "SentencePiece" (2018), arXiv:1808.06226; merges: Sennrich et al. (2015).
 """
 
 from collections.abc import Iterable, Sequence
