@@ -87,7 +87,7 @@ def _own(metadata: Table, architecture: str) -> Table:
         known = key in (*KEYS.values(), *OTHER_KEYS, *SAYING_NOTHING)
         if not known and not (key in ABSENT and _is(value, ABSENT[key])):
             raise metadata.error(
-                f"{shown(prefix + key)} is {shown(value)}: that is nothing that handgrad computes."
+                f"{prefix + key!r} is {shown(value)}: that is nothing that handgrad computes."
             )
     return Table(f"{metadata.where}: {architecture}", fields, metadata.remedy)
 

@@ -116,7 +116,7 @@ class _Source:
     def text(self, most: int = LONGEST_HEADER) -> str:
         n = self.whole(8)
         if n > most:
-            raise self.broken(f"a name in it would have {n:,} bytes")
+            raise self.broken(f"a text in it would have {n:,} bytes")
         try:
             return str(self.take(n), "utf-8")
         except UnicodeDecodeError as error:
