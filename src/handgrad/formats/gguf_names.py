@@ -1,4 +1,4 @@
-"""Where a GGUF file keeps each weight: under what name, in which rows, in what order.
+"""Where a GGUF file keeps each weight: in which tensor, in which rows, in what order.
 
 A GGUF matrix has a row an output, so it is handgrad's transposed; embeddings and positions are as they are.
 GPT-2 has queries, keys and values in one matrix, one below the other. Rotary architectures differ in the
@@ -11,44 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from handgrad import tree
+from handgrad.formats import names
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import shapes
 
-LAYER = {
-    "norm1.gamma": "attn_norm.weight",
-    "norm1.beta": "attn_norm.bias",
-    "attention.query.weight": "attn_q.weight",
-    "attention.query.bias": "attn_q.bias",
-    "attention.key.weight": "attn_k.weight",
-    "attention.key.bias": "attn_k.bias",
-    "attention.value.weight": "attn_v.weight",
-    "attention.value.bias": "attn_v.bias",
-    "attention.output.weight": "attn_output.weight",
-    "attention.output.bias": "attn_output.bias",
-    "attention.query_norm.gamma": "attn_q_norm.weight",
-    "attention.key_norm.gamma": "attn_k_norm.weight",
-    "norm2.gamma": "ffn_norm.weight",
-    "norm2.beta": "ffn_norm.bias",
-    "feed_forward.up.weight": "ffn_up.weight",
-    "feed_forward.up.bias": "ffn_up.bias",
-    "feed_forward.gate.weight": "ffn_gate.weight",
-    "feed_forward.gate.bias": "ffn_gate.bias",
-    "feed_forward.down.weight": "ffn_down.weight",
-    "feed_forward.down.bias": "ffn_down.bias",
-}
-"""Of block i, where handgrad's names begin with `blocks.i.` and GGUF's with `blk.i.`."""
-
-OUTSIDE = {
-    "embedding": "token_embd.weight",
-    "positions": "position_embd.weight",
-    "norm.gamma": "output_norm.weight",
-    "norm.beta": "output_norm.bias",
-    "head.weight": "output.weight",
-}
 NOWHERE = "head.bias"
 """What no GGUF file has: a model read from one has zeros there."""
 
-FUSED = "attn_qkv"
 HALF_SPLIT = ("qwen2", "qwen3")
 """Architectures that turn components i and i + half."""
 
@@ -74,26 +43,19 @@ def places(config: ModelConfig, architecture: str) -> dict[str, Place]:
             continue
         transposed = leaf.ndim == 2 and name not in ("embedding", "positions")
         shape = leaf.shape[::-1] if transposed else leaf.shape
-        tensor, first = _fused(name, config) if architecture == "gpt2" else (_tensor(name), 0)
+        tensor, first = _tensor(name, config, architecture)
         found[name] = Place(tensor, first, shape, _order(name, config, architecture), transposed)
     return found
 
 
-def _tensor(name: str) -> str:
-    """GGUF's name for a weight."""
-    if name in OUTSIDE:
-        return OUTSIDE[name]
-    _, layer, within = name.split(".", 2)
-    return f"blk.{layer}.{LAYER[within]}"
-
-
-def _fused(name: str, config: ModelConfig) -> tuple[str, int]:
-    """GPT-2's tensor, and the row in it: queries, keys and values are below one another."""
-    for number, part in enumerate(("query", "key", "value")):
-        head, found, kind = name.rpartition(f".attention.{part}.")
-        if found:
-            return f"{head.replace('blocks', 'blk')}.{FUSED}.{kind}", number * config.d_model
-    return _tensor(name), 0
+def _tensor(name: str, config: ModelConfig, architecture: str) -> tuple[str, int]:
+    """A weight's tensor, and the row in it: in GPT-2 queries, keys and values are below one another."""
+    tensor = names.theirs(name, "gguf")
+    assert tensor is not None, name
+    for number, part in enumerate(("attn_q.", "attn_k.", "attn_v.")):
+        if architecture == "gpt2" and part in tensor:
+            return tensor.replace(part, "attn_qkv."), number * config.d_model
+    return tensor, 0
 
 
 def _order(name: str, config: ModelConfig, architecture: str) -> np.ndarray | None:
