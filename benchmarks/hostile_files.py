@@ -39,22 +39,13 @@ MEMORY = 1 << 30
 """Bytes that a process may have more than at its start."""
 SECONDS = 10.0
 """That a file may take."""
-EXTREMES = (
-    0,
-    1,
-    2,
-    127,
-    255,
-    1 << 15,
-    (1 << 31) - 1,
-    1 << 31,
-    (1 << 32) - 1,
-    (1 << 63) - 1,
-    1 << 63,
-    (1 << 64) - 1,
-)
+LONGEST_ERROR = 2000
+"""Characters: what a file says is quoted shortly."""
+POWERS = (1 << 15, 1 << 31, 1 << 32, 1 << 63, 1 << 64)
+EXTREMES = (0, 1, 2, 127, 255, *POWERS, *(power - 1 for power in POWERS))
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 3, 1 << 31, 1 << 63, -(1 << 63), 10**400, 0.5, 1e308, -1e308, 1e-320, "", "a",
+    None, True, False, 0, 1, -1, 3, 1 << 31, 1 << 63, -(1 << 63), 10**400, 0.5, 1e308, -1e308, 1e-320, "",
+    "a",
     "silu", "../../../etc/passwd", "\0", "\ud800", "x" * 5000, [], [0], [-1, 2], [[[]]],
     [1 << 40, 1 << 40], {}, {"a": {}},
     "{% for i in range(10**9) %}{% endfor %}", "(a+)+$", "[" * 2000,
@@ -241,7 +232,7 @@ def outcome(form: Format, folder: Path, source: Path, number: int) -> str:
 def defects(
     name: str, numbers: Iterable[int], report: Callable[[int], object] = lambda _: None
 ) -> Iterator[str]:
-    """What is wrong with any of these files of a format, in words; `report` hears the number of the next one."""
+    """What is wrong with any of these files, in words; `report` hears the number of the next one."""
     form = FORMATS[name]
     with tempfile.TemporaryDirectory() as place:
         good = Path(place) / "good"

@@ -31,9 +31,14 @@ CONFIGS = {
     "scaled as Llama 3": LLAMA.replace(rope_scaling=LLAMA3, d_head=32, rope_base=5e5),
     "with all biases": LLAMA.replace(bias=True),
     "qwen2": LLAMA.replace(qkv_bias=True, norm_eps=1e-6),
+    "smollm3": LLAMA.replace(unturned_every=4, n_layers=4),
     "qwen3": LLAMA.replace(qk_norm=True, d_head=32, norm_eps=1e-6),
 }
 """Every architecture, and what it may have."""
+UNCHANGED = (
+    "rope_scaling", "rope_base", "norm_eps", "head_width", "kv_heads", "tied", "context_length",
+    "unturned_every",
+)  # fmt: skip
 
 
 def random_model(config, seed=0):
@@ -64,19 +69,11 @@ def test_a_model_in_float32_comes_back_as_it_was(name, tmp_path):
     assert_equal_weights(again, model)
     np.testing.assert_array_equal(logits(again), logits(model))
     assert again.blocks is None
-    for field in (
-        "rope_scaling",
-        "rope_base",
-        "norm_eps",
-        "head_width",
-        "kv_heads",
-        "tied",
-        "context_length",
-    ):
+    for field in UNCHANGED:
         assert getattr(again.config, field) == getattr(model.config, field), field
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "with all biases"])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in ("with all biases", "smollm3")])
 def test_transformers_reads_what_we_write(name, tmp_path):
     pytest.importorskip("accelerate", reason="transformers asks for it before it reads GGUF")
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
@@ -167,6 +164,7 @@ def test_a_blocks_rows_are_the_outputs(tmp_path):
         (PRESETS["nano"], "activation='gelu', so .* gpt2, has activation='gelu_tanh'"),
         (CONFIGS["gpt2"].replace(n_kv_heads=2), "n_kv_heads=2"),
         (LLAMA.replace(qk_norm=True, bias=True), "bias=True, qkv_bias=True"),
+        (LLAMA.replace(unturned_every=2), "unturned_every=2, so .* smollm3, has unturned_every=4"),
         (LLAMA.replace(qkv_bias=True, d_head=32), "d_head=32"),
         (LLAMA.replace(qkv_bias=True, rope_scaling=LLAMA3), "rope_scaling='llama3'"),
     ],

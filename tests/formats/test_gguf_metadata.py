@@ -41,7 +41,7 @@ def write(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"general__architecture": "mamba"}, "gpt2, llama, qwen2, qwen3; .* 'mamba'"),
+        ({"general__architecture": "mamba"}, "gpt2, llama, qwen2, qwen3, smollm3; .* 'mamba'"),
         ({"general__architecture": None}, "has no general.architecture"),
         ({"general__architecture": 3}, "general.architecture must be text"),
         ({"llama__expert_count": 8}, r"'llama.expert_count' is 8: that is nothing that handgrad computes"),

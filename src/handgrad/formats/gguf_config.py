@@ -17,8 +17,10 @@ from handgrad.model.config import ModelConfig
 from handgrad.ops import rope
 from handgrad.ops.rope import RopeScaling
 
-ARCHITECTURES = ("gpt2", "llama", "qwen2", "qwen3")
+ARCHITECTURES = ("gpt2", "llama", "qwen2", "qwen3", "smollm3")
 NAME = "general.architecture"
+SMOLLM3_UNTURNED = 4
+"""Every fourth layer of SmolLM3 turns nothing: llama.cpp knows that by the architecture's name."""
 ROPE_FACTORS = "rope_freqs.weight"
 """A tensor: what Llama 3's scaling divides each pair's frequency by."""
 
@@ -72,6 +74,7 @@ def read(header: Header) -> tuple[str, ModelConfig]:
     fields["tied"] = "output.weight" not in tensors
     fields["bias"] = architecture == "gpt2" or "blk.0.attn_output.bias" in tensors
     fields["qkv_bias"] = architecture == "gpt2" or "blk.0.attn_q.bias" in tensors
+    fields["unturned_every"] = SMOLLM3_UNTURNED if architecture == "smollm3" else None
     fields["qk_norm"] = "blk.0.attn_q_norm.weight" in tensors
     try:
         return architecture, ModelConfig(**fields)
@@ -163,6 +166,8 @@ def _architecture(config: ModelConfig) -> str:
         return "gpt2"
     if config.qk_norm:
         return "qwen3"
+    if config.unturned_every is not None:
+        return "smollm3"
     return "qwen2" if config.has_qkv_bias and not config.bias else "llama"
 
 
@@ -191,8 +196,9 @@ def _demands(config: ModelConfig, architecture: str) -> dict[str, Any]:
         demands["n_kv_heads"] = config.n_heads
     if architecture == "gpt2" or config.has_qkv_bias:  # its vectors have d_model numbers there
         demands["d_head"] = config.d_model / config.n_heads
-    if architecture == "qwen3":
+    if architecture in ("qwen3", "smollm3"):
         demands |= {"bias": False, "qkv_bias": False}
+    demands["unturned_every"] = SMOLLM3_UNTURNED if architecture == "smollm3" else None
     if architecture != "llama" and config.rope_scaling and config.rope_scaling.kind == "llama3":
         demands["rope_scaling"] = None
     return demands
