@@ -1,4 +1,4 @@
-"""Damaged model files are refused in a sentence or are models; thousands more in benchmarks/hostile_files.py."""
+"""Damaged model files are refused in a sentence or are models: thousands in benchmarks/hostile_files.py."""
 
 import hostile_files
 import pytest

@@ -44,6 +44,7 @@ def write(tmp_path, monkeypatch):
         ({"general__architecture": "mamba"}, "gpt2, llama, qwen2, qwen3, smollm3; .* 'mamba'"),
         ({"general__architecture": None}, "has no general.architecture"),
         ({"general__architecture": 3}, "general.architecture must be text"),
+        ({"split__count": 3}, "a part of a model in several files"),
         ({"llama__expert_count": 8}, r"'llama.expert_count' is 8: that is nothing that handgrad computes"),
         ({"llama__attention__sliding_window": 4}, r"'llama.attention.sliding_window' is 4"),
         ({"llama__attn_logit_softcapping": 50.0}, r"'llama.attn_logit_softcapping' is 50.0"),

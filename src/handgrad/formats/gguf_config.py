@@ -18,7 +18,7 @@ from handgrad.ops import rope
 from handgrad.ops.rope import RopeScaling
 
 ARCHITECTURES = ("gpt2", "llama", "qwen2", "qwen3", "smollm3")
-NAME = "general.architecture"
+NAME, PARTS = "general.architecture", "split.count"
 SMOLLM3_UNTURNED = 4
 """Every fourth layer of SmolLM3 turns nothing: llama.cpp knows that by the architecture's name."""
 ROPE_FACTORS = "rope_freqs.weight"
@@ -63,6 +63,8 @@ def read(header: Header) -> tuple[str, ModelConfig]:
         raise metadata.error(
             f"handgrad knows {', '.join(ARCHITECTURES)}; this file is of architecture {shown(architecture)}."
         )
+    if metadata.fields.get(PARTS, 1) != 1:
+        raise metadata.error("It is a part of a model in several files: llama.cpp's gguf-split joins them.")
     about = _own(metadata, architecture)
     if "token_embd.weight" not in tensors:
         raise metadata.error("There is no tensor token_embd.weight.")
