@@ -11,6 +11,7 @@ same file.
 """
 
 import argparse
+import copy
 import json
 import multiprocessing
 import random
@@ -191,7 +192,7 @@ def other_json(data: bytes, rng: random.Random) -> bytes:
         if rng.random() < 0.2:
             del holder[key]
         else:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = copy.deepcopy(rng.choice(VALUES))
         if not whole:
             break
     text = json.dumps(whole, ensure_ascii=rng.random() < 0.5)

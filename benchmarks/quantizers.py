@@ -1,15 +1,17 @@
 """How much Q4_K and Q6_K lose, beside llama.cpp's search on the same blocks.
 
-    python benchmarks/quantizers.py
+    python benchmarks/quantizers.py [libggml-base.so]
 
 Prints a table for docs/how-to/gguf.md: the squared error of handgrad's search over that of llama.cpp's, for
-normal and for heavy-tailed weights. llama.cpp's search is restated
-here from quantize_row_q4_K_ref and quantize_row_q6_K_ref of ggml-quants.c: `make_qkx2_quants` for the lines
-of Q4_K, `make_qx_quants` for the multiples of Q6_K. Each has its own weights of the error; the better of
-those and of equal weights counts.
+three kinds of weights. llama.cpp's search is restated here from quantize_row_q4_K_ref and
+quantize_row_q6_K_ref of ggml-quants.c: `make_qkx2_quants` for the lines of Q4_K, `make_qx_quants` for the
+multiples of Q6_K. Each has its own weights of the error; the better of those and of equal weights counts.
+With the library of a llama.cpp, handgrad's search is compared with that code itself, too.
 """
 
-import time
+import argparse
+import ctypes
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -73,23 +75,38 @@ def errors(kind: str, rows: np.ndarray) -> tuple[float, float]:
     return float(np.square(ours - x).sum(dtype=float)), float(theirs)
 
 
+def library_error(path: str, kind: str, rows: np.ndarray) -> float:
+    """The squared error of llama.cpp's own code, in its library ggml-base."""
+    library = ctypes.CDLL(path)
+    number, pointer = ctypes.c_int64, ctypes.c_void_p
+    library.ggml_quantize_chunk.argtypes = [ctypes.c_int, pointer, pointer, number, number, number, pointer]
+    x = np.ascontiguousarray(rows, np.float32)
+    data = np.zeros((len(x), quantization.row_bytes(kind, x.shape[1])), np.uint8)
+    code = quantization.KINDS[kind].code
+    library.ggml_quantize_chunk(code, x.ctypes.data, data.ctypes.data, 0, *x.shape, None)
+    return float(np.square(quantization.dequantize(kind, data) - x).sum(dtype=float))
+
+
 def main() -> None:
-    print("| kind | weights | relative error | squared, of llama.cpp's | million numbers/s |")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("library", nargs="?", help="libggml-base.so of a llama.cpp, to compare with itself")
+    path = parser.parse_args().library
+    print("| kind | weights | relative error | squared, of the restated search's | of llama.cpp's |")
     print("|---|---|---|---|---|")
-    for name, rows in _every_kind_of_weights():
+    for name, rows in kinds_of_weights():
         for kind in SEARCHES:
-            start = time.perf_counter()
-            quantization.quantize(kind, rows)
-            speed = rows.size / (time.perf_counter() - start) / 1e6
             ours, theirs = errors(kind, rows)
             lost = (ours / np.square(rows, dtype=float).sum()) ** 0.5
-            print(f"| {kind} | {name} | {lost:.2%} | {ours / theirs:.3f} | {speed:.1f} |")
+            own = f"{ours / library_error(path, kind, rows):.3f}" if path else ""
+            print(f"| {kind} | {name} | {lost:.2%} | {ours / theirs:.3f} | {own} |")
 
 
-def _every_kind_of_weights():
+def kinds_of_weights() -> Iterator[tuple[str, np.ndarray]]:
     rng = np.random.default_rng(0)
-    yield "normal", rng.normal(size=(ROWS, 2048)).astype(np.float32)
-    yield "heavy-tailed (Student's t, 4)", rng.standard_t(4, size=(ROWS, 2048)).astype(np.float32)
+    shape = (ROWS, 2048)
+    yield "normal", rng.normal(size=shape).astype(np.float32)
+    yield "heavy-tailed (Student's t, 4)", rng.standard_t(4, size=shape).astype(np.float32)
+    yield "uniform", rng.uniform(-1, 1, size=shape).astype(np.float32)
 
 
 def _steps(v: np.ndarray) -> np.ndarray:

@@ -183,6 +183,16 @@ def test_a_bias_under_the_head_is_not_lost_silently(tmp_path):
         gguf.save(Model(config, weights), tmp_path / "model.gguf")
 
 
+def test_what_load_would_refuse_is_not_saved(tmp_path):
+    weights = init(LLAMA)
+    weights.blocks[1].norm1.gamma[5] = np.nan
+    with pytest.raises(UserError, match=r"blk\.1\.attn_norm\.weight must be finite"):
+        gguf.save(Model(LLAMA, weights), tmp_path / "model.gguf")
+    with pytest.raises(UserError, match="another model's"):
+        gguf.save(Model(LLAMA.replace(n_layers=3), weights), tmp_path / "model.gguf")
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_file_is_overwritten(tmp_path):
     gguf.save(random_model(LLAMA), tmp_path / "model.gguf")
     with pytest.raises(UserError, match="exists"):

@@ -150,7 +150,10 @@ def _data(weight: np.ndarray, place: Place, kind: str, own: p.Blocks | None) -> 
     step = max(1, CHUNK // max(1, rows.shape[1]))
     for first in range(0, len(rows), step):
         which = order[first : first + step]
-        yield (quantize(kind, rows[which]) if kept is None else kept[which]).tobytes()
+        with np.errstate(over="ignore"):  # infinite then, and refused
+            numbers = np.asarray(rows[which], np.float32)
+        tensors.require_finite(numbers, place.tensor)
+        yield (quantize(kind, numbers) if kept is None else kept[which]).tobytes()
 
 
 def _about(tensor: Tensor, offset: int) -> bytes:

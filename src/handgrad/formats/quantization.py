@@ -54,10 +54,10 @@ def dequantize(kind: str, data: np.ndarray) -> np.ndarray:
 
 
 def quantize(kind: str, rows: np.ndarray) -> np.ndarray:
-    """Numbers (rows, n) as uint8 (rows, bytes a row); `UserError` where float16 cannot hold their scales."""
+    """float32 (rows, n) as uint8 (rows, bytes a row); `UserError` where float16 cannot hold the scales."""
     _, numbers, n_bytes, _, write = KINDS[kind]
     assert write is not None, kind
-    return _by_chunks(write, np.asarray(rows, np.float32), numbers, n_bytes, np.uint8)
+    return _by_chunks(write, rows, numbers, n_bytes, np.uint8)
 
 
 def _by_chunks(
