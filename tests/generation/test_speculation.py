@@ -114,7 +114,7 @@ def test_lookup_proposes_what_followed_the_newest_tokens_last_time():
     guess = Lookup()
     assert guess.propose(writer, 3) == [0, 0, 3]  # after 1 2, the last time
     writer.take(3, np.zeros(4))
-    assert guess.propose(writer, 9) == [0, 1, 2, 0, 0, 3, 1, 2, 3]  # after 1 2 3
+    assert guess.propose(writer, 10) == [0, 1, 2, 0, 0, 3, 1, 2, 3, 0]  # after 1 2 3, and on with itself
     writer.take(3, np.zeros(4))
     assert guess.propose(writer, 9) == []
 

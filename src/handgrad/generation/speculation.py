@@ -14,7 +14,9 @@ numbers as the text will, so that it guesses right wherever both are of one mind
 pay.
 """
 
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -31,7 +33,9 @@ NGRAMS = (3, 2)
 """How many of the newest tokens are looked for, the more the better."""
 MOST = 16
 """Tokens guessed at once."""
-SHARE = 0.02
+RECENT = 7
+"""Reads whose median is taken."""
+SHARE = 0.015
 """Of the time so far, what guesses that did not pay may have cost."""
 
 
@@ -59,8 +63,14 @@ class Lookup:
         for size in NGRAMS:
             place = self._places.get(tuple(text[-size:]))
             if place is not None and len(text) >= size:
-                return text[place : place + n]
+                return _from(place, text, n)
         return []
+
+
+def _from(place: int, text: list[int], n: int) -> list[int]:
+    """n tokens from a place on; what begins near the end goes on with itself."""
+    period = len(text) - place
+    return [text[place + i % period] for i in range(n)]
 
 
 class DraftModel:
@@ -94,25 +104,25 @@ class DraftModel:
 
 
 class Gauge:
-    """Decides by the clock how many tokens to guess: what is written does not depend on it."""
+    """Decides by the clock how many tokens to guess: what is written does not depend on it.
+
+    A read takes the median of what the last ones with as many guesses took: single measurements say little.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
-        self._clock = clock
+        self.now = clock
         self._elapsed = self._lost = self._gain = 0.0
-        self._plain: float | None = None
-        """Seconds that a token takes without guesses."""
-        self._row: float | None = None
-        """Seconds that each guess adds to a read."""
+        self._seconds: dict[int, deque[float]] = {}
+        """Of reads of one token and so many guesses, the last ones."""
         self._n = 2
 
     def n_guesses(self) -> int:
         """How many are worth it now; 0: none."""
-        if self._plain is None:
+        if 0 not in self._seconds:
             return 0
         if self._gain > 0:
             return self._n
-        row = self._plain if self._row is None else self._row
-        affordable = (SHARE * self._elapsed - self._lost) / max(row, 1e-9)
+        affordable = (SHARE * self._elapsed - self._lost) / max(self._seconds_a_guess(), 1e-9)
         return max(0, min(self._n, int(affordable)))
 
     def measured(self, seconds: float, n_guessed: int, n_tokens: int, *, of_one: bool) -> None:
@@ -120,18 +130,22 @@ class Gauge:
         self._elapsed += seconds
         if not of_one:
             return  # the prompt, or a context read again
-        if not n_guessed or self._plain is None:
-            self._plain = seconds if self._plain is None else min(seconds, 0.9 * self._plain + 0.1 * seconds)
+        self._seconds.setdefault(n_guessed, deque(maxlen=RECENT)).append(seconds)
+        if not n_guessed or 0 not in self._seconds:
             return
-        gain = n_tokens * self._plain - seconds
-        row = max(0.0, seconds - self._plain) / n_guessed
-        self._row = row if self._row is None else 0.5 * (self._row + row)
+        gain = n_tokens * self._median(0) - self._median(n_guessed)
         self._gain = 0.5 * (self._gain + gain)
         self._lost = max(0.0, self._lost - gain)
         self._n = min(2 * self._n, MOST) if n_tokens > n_guessed else max(1, n_tokens - 1)
 
-    def now(self) -> float:
-        return self._clock()
+    def _seconds_a_guess(self) -> float:
+        """What each adds to a read; before any was made, as much as a token."""
+        plain = self._median(0)
+        added = [(self._median(n) - plain) / n for n in self._seconds if n]
+        return max(0.0, min(added, default=plain))
+
+    def _median(self, n_guessed: int) -> float:
+        return statistics.median(self._seconds[n_guessed])
 
 
 def pieces(
