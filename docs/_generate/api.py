@@ -21,6 +21,13 @@ MODULES = {
     "handgrad.foundations.mlp": "Networks of neurons in layers.",
     "handgrad.optim.adamw": "The optimizer of every recipe.",
     "handgrad.generation.sampling": "From logits to the next token.",
+    "handgrad.generation.penalties": "What changes the logits before the draw.",
+    "handgrad.generation.request": "What is asked of a text.",
+    "handgrad.generation.stream": "A text, piece by piece.",
+    "handgrad.generation.batch": "Many texts at once.",
+    "handgrad.generation.beam": "The likeliest text.",
+    "handgrad.generation.constraint": "JSON that follows a schema, and regular expressions.",
+    "handgrad.generation.speculation": "Guessing ahead.",
     "handgrad.tree": "Trees of arrays: parameters, gradients, what is saved.",
     "handgrad.lessons.exercise": "Exercises that judge themselves.",
 }

@@ -166,7 +166,7 @@ SECTIONS: dict[str, tuple[Formula, ...]] = {
     ),
     "Writing": (
         Formula(
-            "Temperature, top-k, top-p, min-p",
+            "Temperature, top-k, top-p",
             14,
             "Temperature",
             ("generation.sampling:distribution", "generation.sampling:draw"),

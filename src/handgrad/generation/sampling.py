@@ -98,13 +98,12 @@ def distribution(
 
     Raises `UserError` for logits that are not finite.
     """
-    require_finite(logits)
-    z = penalized(logits.astype(np.float64), sampling, seen)
-    if allowed is not None:
-        z = np.where(allowed, z, -np.inf)
+    z = adjusted(logits, sampling, seen, allowed)
     if sampling.temperature == 0.0:
         return only(int(np.argmax(z)), len(z))
-    probs = np.exp((z - z.max()) / max(sampling.temperature, np.finfo(np.float32).tiny))
+    z -= z.max()
+    z /= max(sampling.temperature, np.finfo(np.float32).tiny)
+    probs = np.exp(z, out=z)
     probs /= probs.sum()
     if sampling.top_k is not None:
         probs = top_k(probs, sampling.top_k)
@@ -116,8 +115,11 @@ def distribution(
 
 
 def draw(probs: Float[np.ndarray, " V"], rng: np.random.Generator) -> int:
-    """A token drawn from `probs`."""
-    return int(rng.choice(len(probs), p=probs))
+    """A token drawn from `probs`: the first whose probability, with that of all before it, exceeds a random
+    number."""
+    edges = np.cumsum(probs)
+    edges /= edges[-1]
+    return int(np.searchsorted(edges, rng.random(), side="right"))
 
 
 def only(token_id: int, vocab_size: int) -> Float[np.ndarray, " V"]:
@@ -139,7 +141,7 @@ def top_k(probs: Float[np.ndarray, " V"], k: int) -> Float[np.ndarray, " V"]:
 
 def top_p(probs: Float[np.ndarray, " V"], p: float) -> Float[np.ndarray, " V"]:
     """The fewest tokens that together have probability p: those whose likelier ones do not reach it."""
-    falling = np.sort(probs)[::-1]
+    falling = np.sort(probs[probs > 0])[::-1]
     likelier = np.cumsum(falling) - falling
     return top_k(probs, int(np.sum(likelier < p)))
 
@@ -147,6 +149,18 @@ def top_p(probs: Float[np.ndarray, " V"], p: float) -> Float[np.ndarray, " V"]:
 def min_p(probs: Float[np.ndarray, " V"], share: float) -> Float[np.ndarray, " V"]:
     """The tokens that have at least `share` of the likeliest one's probability."""
     return _scaled(np.where(probs >= share * probs.max(), probs, 0.0))
+
+
+def adjusted(
+    logits: Float[np.ndarray, " V"],
+    sampling: Sampling,
+    seen: Seen = Seen(),  # noqa: B008 (a tuple)
+    allowed: Bool[np.ndarray, " V"] | None = None,
+) -> Float[np.ndarray, " V"]:
+    """The logits (float64, a copy) before temperature: after bias, penalties and the constraint."""
+    require_finite(logits)
+    z = penalized(logits.astype(np.float64), sampling, seen)
+    return z if allowed is None else np.where(allowed, z, -np.inf)
 
 
 def penalized(logits: Float[np.ndarray, " V"], sampling: Sampling, seen: Seen) -> Float[np.ndarray, " V"]:
@@ -175,7 +189,7 @@ def log_probabilities(logits: Float[np.ndarray, " V"]) -> Float[np.ndarray, " V"
 
 def require_finite(logits: Float[np.ndarray, " V"]) -> None:
     """Raise `UserError` for logits that are not finite."""
-    if not np.isfinite(logits).all():
+    if not (np.isfinite(logits.max()) and np.isfinite(logits.min())):  # a NaN is both of them
         raise UserError(
             "A model's logits must be finite; this one's are not: its weights are damaged or far too large. "
             "Take another checkpoint, or train with a lower learning rate."

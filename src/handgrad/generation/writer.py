@@ -20,7 +20,7 @@ from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model
 from handgrad.generation.constraint import Matcher
 from handgrad.generation.request import Request
-from handgrad.generation.sampling import Seen, distribution, draw, log_probabilities, require_finite
+from handgrad.generation.sampling import Sampling, Seen, adjusted, distribution, draw, log_probabilities
 from handgrad.generation.stop import Held
 from handgrad.shapes import Bool, Float, Int
 from handgrad.tokenizer import Tokenizer
@@ -116,14 +116,14 @@ class Writer:
         return self.take(self.choose(logits), logits)
 
     def choose(self, logits: Float[np.ndarray, " V"]) -> int:
-        """A token drawn from the logits."""
+        """A token drawn from the logits; at temperature 0 the likeliest."""
+        if self.request.sampling.temperature == 0.0:
+            return int(np.argmax(adjusted(logits, *self._adjustments(len(logits)))))
         return draw(self.distribution(logits), self._rng)
 
     def distribution(self, logits: Float[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:
         """The probabilities of the next token, all settings applied."""
-        require_finite(logits)
-        seen = Seen(self.token_ids, self.n_prompt, self.breakers)
-        return distribution(logits, self.request.sampling, seen, self._allowed(len(logits)))
+        return distribution(logits, *self._adjustments(len(logits)))
 
     def take(self, token_id: int, logits: Float[np.ndarray, " V"]) -> Piece:
         """The text goes on by this token, which was chosen from `logits`."""
@@ -160,6 +160,10 @@ class Writer:
             return
         self.window, self._n_read = newest(self.token_ids, self._model.starts, keep), 0
         self.n_forgotten = len(self.token_ids) - len(self.window)
+
+    def _adjustments(self, vocab_size: int) -> tuple[Sampling, Seen, Bool[np.ndarray, " V"] | None]:
+        seen = Seen(self.token_ids, self.n_prompt, self.breakers)
+        return self.request.sampling, seen, self._allowed(vocab_size)
 
     def _allowed(self, vocab_size: int) -> Bool[np.ndarray, " V"] | None:
         """The tokens that have a text, and that the grammar lets follow."""
