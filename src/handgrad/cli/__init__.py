@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import handgrad
-from handgrad.cli import bench, check, export, generate, import_model, info, lessons, train
+from handgrad.cli import bench, chat, check, export, generate, import_model, info, lessons, serve, train
 from handgrad.errors import UserError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 app.command()(train.train)
 app.command()(generate.generate)
+app.command()(chat.chat)
+app.command()(serve.serve)
 app.command()(info.info)
 app.command("import")(import_model.import_model)
 app.command()(export.export)

@@ -3,15 +3,15 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Callable[[], bool]]:
-    """Within, the first SIGINT or SIGTERM makes the yielded function return True; a second acts as usual.
+def deferred(signals: Sequence[int] = SIGNALS) -> Iterator[Callable[[], bool]]:
+    """Within, the first of `signals` makes the yielded function return True; a second acts as usual.
 
     Python catches signals in the main thread only; in others nothing changes.
     """
@@ -19,7 +19,7 @@ def deferred() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in signals}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -29,7 +29,7 @@ def deferred() -> Iterator[Callable[[], bool]]:
         asked.set()
         restore()
 
-    for number in SIGNALS:
+    for number in signals:
         signal.signal(number, hear)
     try:
         yield asked.is_set

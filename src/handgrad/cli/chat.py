@@ -1,0 +1,60 @@
+"""handgrad chat: a conversation in a terminal; in a pipe, an answer to every line."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from handgrad.cli import chat_terminal
+from handgrad.formats import model_folder
+from handgrad.generation.conversation import Conversation
+from handgrad.generation.request import Request
+
+
+def chat(
+    model: Annotated[Path, typer.Argument(help="A run, or a model.")],
+    system: Annotated[str | None, typer.Option(help="An instruction that stands before everything.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens that an answer may have.")] = 512,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
+    top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest that sum to p.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
+    engine: Annotated[
+        str, typer.Option(help='"cpu", kernels; "reference", the formulas; "xla", JAX.')
+    ] = "cpu",
+    precision: Annotated[str, typer.Option(help="Of weights and products.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="In a pipe: one JSON object an answer.")] = False,
+) -> None:
+    """Talk to a model. Ctrl-C stops an answer. In a pipe, every line is a question, and its answer follows.
+
+    Example: handgrad chat runs/nano-1 --system "Be brief."
+    """
+    request = Request.of(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    with Console(stderr=True).status("loading the model") as status:
+        conversation = Conversation(
+            model_folder.load(model),
+            request,
+            system,
+            engine=engine,
+            precision=precision,
+            compiling=lambda kernel: status.update(f"compiling {kernel}"),
+        )
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        chat_terminal.talk(conversation)
+    else:
+        _answer_lines(conversation, as_json)
+
+
+def _answer_lines(conversation: Conversation, as_json: bool) -> None:
+    """Every line that is not empty is a question; its answer is printed as it is written."""
+    for line in map(str.strip, sys.stdin):
+        if not line:
+            continue
+        text = ""
+        for piece in conversation.ask(line):
+            text += piece
+            if not as_json:
+                print(piece, end="", flush=True)
+        print(json.dumps({"question": line, "answer": text.rstrip()}) if as_json else "", flush=True)

@@ -1,0 +1,113 @@
+"""A server as others meet it: the official client against it, what it says of itself, how it ends."""
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import uvicorn
+
+import handgrad
+from handgrad.errors import UserError
+from handgrad.serve import app, server
+from handgrad.serve.guard import Rules
+
+
+@contextlib.contextmanager
+def running(service, rules=Rules()):  # noqa: B008 (frozen)
+    """The address of a server that answers while the block runs."""
+    listening = server.listen("127.0.0.1", 0)
+    config = uvicorn.Config(app.create(service, rules), log_level="warning", timeout_graceful_shutdown=2)
+    serving = server.Server(config, service.scheduler, 1.0)
+    thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        serving.should_exit = True
+        thread.join()
+
+
+def test_the_official_client_works_unchanged(service):
+    openai = pytest.importorskip("openai", reason="wants the openai client")
+    with running(service, Rules(api_key="sesame")) as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="sesame", max_retries=0)
+        assert [model.id for model in client.models.list()] == ["tiny"]
+        asked = dict(model="tiny", messages=[{"role": "user", "content": "Hi"}], seed=4, max_tokens=5)
+        answer = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2)
+        assert answer.usage.completion_tokens == len(answer.choices[0].logprobs.content) == 5
+        said = answer.choices[0].message
+        pieces = list(client.chat.completions.create(**asked, stream=True))
+        assert "".join(piece.choices[0].delta.content for piece in pieces) == said.content
+        again = [*asked["messages"], said, {"role": "user", "content": "Bye"}]  # its own message comes back
+        client.chat.completions.create(**asked | {"messages": again, "max_tokens": 1})
+        text = client.completions.create(model="tiny", prompt=["a", "b"], max_tokens=3, seed=0)
+        assert [choice.index for choice in text.choices] == [0, 1]
+        with pytest.raises(openai.NotFoundError, match="no model 'gpt'"):
+            client.completions.create(model="gpt", prompt="a")
+        with pytest.raises(openai.BadRequestError, match="does not have 'tools'"):
+            client.chat.completions.create(**asked, tools=[{"type": "function", "function": {"name": "f"}}])
+        with pytest.raises(openai.AuthenticationError, match="API key"):
+            openai.OpenAI(base_url=f"{url}/v1", api_key="other", max_retries=0).models.list()
+
+
+def test_it_says_where_it_is_and_whether_it_is_open(idle):
+    options = server.Options(slots=2, waiting=2)
+    with server.listen("127.0.0.1", 0) as listening:
+        said = "\n".join(server.about(idle, options, listening, Rules()))
+        assert f"http://localhost:{listening.getsockname()[1]}/v1" in said
+        assert "2 texts at once, 64 tokens each" in said
+        assert "open to other machines" not in said
+    with server.listen("0.0.0.0", 0) as listening:
+        assert "everybody: there is no API key" in "\n".join(server.about(idle, options, listening, Rules()))
+        closed = "\n".join(server.about(idle, options, listening, Rules(api_key="sesame")))
+        assert "whoever has the API key" in closed
+        assert "sesame" not in closed
+
+
+def test_a_port_that_is_taken_is_said():
+    with server.listen("127.0.0.1", 0) as listening:
+        listening.listen()
+        port = listening.getsockname()[1]
+        with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1, port {port}"):
+            server.listen("127.0.0.1", port)
+    with pytest.raises(UserError, match="from 0 to 65535"):
+        server.listen("127.0.0.1", 70_000)
+
+
+@pytest.mark.parametrize("wrong", [{"slots": 0}, {"waiting": -1}, {"seconds": 0}, {"slots": 1.5}])
+def test_options_that_cannot_be_are_refused(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        server.Options(**wrong)
+
+
+def test_a_signal_ends_it_after_the_answer_in_progress(model, tmp_path):
+    folder = handgrad.save(model, tmp_path / "model")
+    command = [sys.executable, "-m", "handgrad", "serve", folder, "--port", "0", "--engine", "reference"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        url = re.search(r"http://\S+(?=/v1)", process.stderr.readline())[0]
+        body = json.dumps({"prompt": "a", "max_tokens": 60, "seed": 1}).encode()
+        request = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json"})
+        with ThreadPoolExecutor() as others:
+            answer = others.submit(lambda: json.load(urllib.request.urlopen(request, timeout=20)))
+            while "handgrad_texts_running 1" not in metrics(url):
+                assert not answer.done()
+            process.send_signal(signal.SIGINT)
+            assert answer.result()["usage"]["completion_tokens"] == 60
+        assert process.wait(20) == 0
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def metrics(url):
+    return urllib.request.urlopen(f"{url}/metrics", timeout=20).read().decode()
