@@ -14,7 +14,7 @@ from handgrad.serve import server
 CONFIG = ModelConfig(vocab_size=256, context_length=64, n_layers=1, n_heads=2, d_model=16)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model():
     return Model(CONFIG, init(CONFIG, 1), ByteTokenizer())
 

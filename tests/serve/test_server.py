@@ -1,37 +1,20 @@
 """A server as others meet it: the official client against it, what it says of itself, how it ends."""
 
-import contextlib
 import json
 import re
 import signal
 import subprocess
 import sys
-import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import uvicorn
 
 import handgrad
 from handgrad.errors import UserError
-from handgrad.serve import app, server
+from handgrad.serve import server
 from handgrad.serve.guard import Rules
-
-
-@contextlib.contextmanager
-def running(service, rules=Rules()):  # noqa: B008 (frozen)
-    """The address of a server that answers while the block runs."""
-    listening = server.listen("127.0.0.1", 0)
-    config = uvicorn.Config(app.create(service, rules), log_level="warning", timeout_graceful_shutdown=2)
-    serving = server.Server(config, service.scheduler, 1.0)
-    thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        serving.should_exit = True
-        thread.join()
+from tests.serve.running import running
 
 
 def test_the_official_client_works_unchanged(service):
