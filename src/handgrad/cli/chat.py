@@ -2,20 +2,19 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from handgrad.cli import chat_terminal
-from handgrad.formats import model_folder
+from handgrad.formats import sources
 from handgrad.generation.conversation import Conversation
 from handgrad.generation.request import Request
 
 
 def chat(
-    model: Annotated[Path, typer.Argument(help="A run, or a model.")],
+    model: Annotated[str, typer.Argument(help="A run, or any model.")],
     system: Annotated[str | None, typer.Option(help="An instruction that stands before everything.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens that an answer may have.")] = 512,
     temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
@@ -34,7 +33,7 @@ def chat(
     request = Request.of(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     with Console(stderr=True).status("loading the model") as status:
         conversation = Conversation(
-            model_folder.load(model),
+            sources.load(model),
             request,
             system,
             engine=engine,

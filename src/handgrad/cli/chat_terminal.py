@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Generator
@@ -34,6 +35,9 @@ NOTES = {
     None: "Stopped.",
 }
 """What is said of an answer's end; of its natural one nothing."""
+
+PROMPT = "\n> " if os.environ.get("NO_COLOR") else "\n\001\033[1m\002> \001\033[0m\002"
+"""Bold; the marks around it tell readline that it has no width."""
 
 CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160))} | {9: "\t", 10: "\n"}
 """A model's text must not command the terminal."""
@@ -70,7 +74,7 @@ def _typed() -> str | None:
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 (lines are edited, and earlier ones come back)
     try:
-        return input("\n> ").strip()
+        return input(PROMPT).strip()
     except KeyboardInterrupt:
         return ""
     except EOFError:

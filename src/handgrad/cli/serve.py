@@ -1,20 +1,19 @@
 """handgrad serve: a model answers over HTTP, as OpenAI's interface has it, and on a page to chat on."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from handgrad.errors import UserError
-from handgrad.formats import model_folder
+from handgrad.formats import sources
 
 INSTALL = 'Serving takes FastAPI and uvicorn. Install them: pip install "handgrad[serve]".'
 
 
 def serve(
-    model: Annotated[Path, typer.Argument(help="A run, or a model.")],
+    model: Annotated[str, typer.Argument(help="A run, or any model.")],
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0: a free one.")] = 8000,
     name: Annotated[str | None, typer.Option(help="What clients call the model.")] = None,
@@ -52,7 +51,7 @@ def serve(
     rules = Rules(hosts=frozenset(map(str.lower, allow_host or ())), api_key=api_key)
     with server.listen(host, port) as listening:
         with Console(stderr=True).status("loading the model") as status:
-            loaded = model_folder.load(model)
+            loaded = sources.load(model)
             service = server.service(
                 loaded,
                 name or server.name_of(model),

@@ -29,6 +29,9 @@ from handgrad.serve.slots import Slot
 FIRST_GUESS, LONGEST_WAIT = 1.0, 60.0
 """Seconds: of an answer, before one is known; and the most that anybody is asked to wait."""
 
+ALONE = 8
+"""How many times as many tokens of prompts a pass reads where it makes nobody wait."""
+
 LATE = Failure("timeout", "The answer took longer than this server's limit. Ask for fewer tokens.")
 STOPPED = Failure("shutdown", "The server is stopping. Try again later.")
 BROKEN = Failure("model", "The model cannot go on with this text: the server's log says why.")
@@ -51,7 +54,8 @@ class FullError(Exception):
 class Scheduler:
     """Jobs on the texts of `decoding`: at most `most_waiting` of them wait for one.
 
-    `prompt_tokens` are the tokens of prompts that a pass may read, beside what is being written.
+    `prompt_tokens` are the tokens of prompts that a pass may read beside what is being written; where nothing
+    is, more of them.
     """
 
     def __init__(
@@ -115,9 +119,9 @@ class Scheduler:
 
     def step(self) -> None:
         """One pass, and what comes before it: texts end that are late or left, others begin."""
-        self._end_some()
-        self._begin_some()
         try:
+            self._end_some()
+            self._begin_some()
             self._pass()
         except Exception:  # whatever it is, the server goes on, with empty caches
             log.exception("A pass failed")
@@ -190,8 +194,10 @@ class Scheduler:
 
     def _pieces(self) -> list[tuple[Slot, Job, np.ndarray]]:
         """What a pass reads: every new token, and of prompts, oldest first, as much as there is room for."""
-        left, pieces = self._prompt_tokens, list[tuple[Slot, Job, np.ndarray]]()
-        for slot, job in sorted(self._busy(), key=lambda busy: busy[1].began):
+        busy = sorted(self._busy(), key=lambda busy: busy[1].began)
+        left = self._prompt_tokens * (1 if any(slot.has_written for slot, _ in busy) else ALONE)
+        pieces = list[tuple[Slot, Job, np.ndarray]]()
+        for slot, job in busy:
             if slot.has_written:
                 pieces.append((slot, job, slot.take(1)))
             elif left:

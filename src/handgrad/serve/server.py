@@ -14,6 +14,7 @@ import uvicorn
 from handgrad import engines
 from handgrad.engines import fits
 from handgrad.errors import UserError, require_whole
+from handgrad.formats import sources
 from handgrad.formats.model_folder import Model
 from handgrad.generation.writer import require_tokenizer
 from handgrad.serve import app
@@ -146,9 +147,10 @@ def is_open(host: str) -> bool:
     return not (host == "localhost" or host.startswith("127.") or host == "::1")
 
 
-def name_of(source: Path | str) -> str:
-    """A model's name, as clients say it: that of its folder or file."""
-    return Path(source).resolve().stem or "model"
+def name_of(source: str) -> str:
+    """A model's name, as clients say it: its public name, or that of its folder or file."""
+    path = Path(source).resolve()
+    return source if sources.is_public_name(source) else path.stem if path.is_file() else path.name
 
 
 def about(service: Service, options: Options, listening: socket.socket, rules: Rules) -> Iterator[str]:
