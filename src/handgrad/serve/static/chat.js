@@ -34,9 +34,18 @@ function element(tag, className, text = "") {
   return made;
 }
 
+// A text, of which code between fences (```) is set as code; all of it stays text.
+function fill(target, text) {
+  const parts = text.split(/^```.*\n?/m);
+  const made = parts.map((part, i) => element(i % 2 ? "pre" : "span", "", i % 2 ? part : part.replace(/^\n/, "").replace(/\n+$/, i + 1 < parts.length ? "" : "\n")));
+  target.replaceChildren(...made.filter((part, i) => part.textContent || i === made.length - 1));
+}
+
 function shown(message) {
-  const article = element("article", message.role);
-  article.append(element("h2", "", message.role === "user" ? "You" : "Answer"), element("div", "text", message.content));
+  const article = element("article", message.role), text = element("div", "text");
+  if (message.role === "user") text.textContent = message.content;
+  else fill(text, message.content);
+  article.append(element("h2", "", message.role === "user" ? "You" : "Answer"), text);
   if (message.note) article.append(element("p", "note", message.note));
   return article;
 }
@@ -116,7 +125,7 @@ async function* events(response) {
   }
 }
 
-async function receive(message, text) {
+async function receive(message, target) {
   const response = await ask("v1/chat/completions", { method: "POST", body: JSON.stringify(request()), signal: writing.signal });
   if (!response.ok) throw new Error(await reason(response));
   messages.push(message);
@@ -127,7 +136,7 @@ async function receive(message, text) {
     message.content += choice.delta.content ?? "";
     if (choice.finish_reason === "length") message.note = "It ends here because there is room for no more.";
     const log = $("conversation"), below = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
-    text().textContent = message.content;
+    fill(target, message.content);
     if (below) log.scrollTop = log.scrollHeight;
   }
 }
@@ -142,7 +151,7 @@ async function answer() {
   $("conversation").append(article);
   $("conversation").scrollTop = $("conversation").scrollHeight;
   try {
-    await receive(message, () => article.querySelector(".text"));
+    await receive(message, article.querySelector(".text"));
   } catch (error) {
     if (error.name === "AbortError") message.note = "Stopped.";
     else problem(error instanceof TypeError ? "The server cannot be reached." : error.message);
@@ -189,7 +198,7 @@ function restart() {
 async function name() {
   const response = await ask("v1/models").catch(() => null);
   if (!response?.ok) return problem(response ? await reason(response) : "The server cannot be reached.");
-  $("model").textContent = (await response.json()).data[0].id;
+  $("model").textContent = $("model").title = (await response.json()).data[0].id;
   document.title = `${$("model").textContent} · handgrad`;
   problem("");
 }
