@@ -209,20 +209,22 @@ def numbers(port: int) -> dict[str, float]:
 
 def report(tally: Tally, memory: Sequence[int], seconds: float, after: dict[str, float]) -> bool:
     """Print what was seen; whether all of it is as it should be."""
-    quarter, last = statistics.median(memory[len(memory) // 4 :][:5]), statistics.median(memory[-5:])
+    *_, before, last = quarters = [
+        statistics.median(memory[len(memory) * i // 4 :][:5]) for i in (1, 2, 3)
+    ] + [statistics.median(memory[-5:])]
     first = sorted(tally.first_seconds)
     written, passes = after['handgrad_tokens_total{kind="written"}'], after["handgrad_passes_total"]
     print(f"answers        {dict(tally.outcomes)}")
     print(f"tokens         {written:,.0f}: {written / seconds:,.0f} a second, {written / passes:.1f} a pass")
     late = first[len(first) * 99 // 100]
     print(f"first token    median {statistics.median(first):.3f} s, 99 of 100 within {late:.3f} s")
-    print(f"memory         {quarter / 1e6:.1f} MB after a quarter, {last / 1e6:.1f} MB at the end")
+    print(f"memory         {', '.join(f'{n / 1e6:.1f}' for n in quarters)} MB after each quarter")
     print(
         f"still running  {after['handgrad_texts_running']:.0f}, waiting {after['handgrad_texts_waiting']:.0f}"
     )
     for line in tally.wrong[:10]:
         print(f"  {line}")
-    return not tally.wrong and last < 1.02 * quarter
+    return not tally.wrong and last < 1.02 * before
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import handgrad
+from handgrad import cli
 from handgrad.errors import UserError
 from handgrad.serve import server
 from handgrad.serve.guard import Rules
@@ -64,10 +65,20 @@ def test_a_port_that_is_taken_is_said():
         server.listen("127.0.0.1", 70_000)
 
 
-@pytest.mark.parametrize("wrong", [{"slots": 0}, {"waiting": -1}, {"seconds": 0}, {"slots": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"slots": 0}, {"waiting": -1}, {"seconds": 0}, {"slots": 1.5}, {"context": 0}]
+)
 def test_options_that_cannot_be_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         server.Options(**wrong)
+
+
+def test_without_its_extra_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "handgrad.serve.server")
+    monkeypatch.delattr("handgrad.serve.server")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(UserError, match=r'pip install "handgrad\[serve\]"'):
+        cli.serve.serve("runs/nano-1")
 
 
 def test_a_signal_ends_it_after_the_answer_in_progress(model, tmp_path):

@@ -56,7 +56,7 @@ def refusal(rules: Rules, path: str, headers: dict[str, str]) -> ApiError | None
             f"numbers, or start it with --allow-host and that name."
         )
         return ApiError(403, sentence, code="host_not_allowed")
-    if origin is not None and urlsplit(origin).netloc.lower() != host:
+    if origin is not None and origin.lower().partition("://")[2] != host:
         return ApiError(403, "Pages from elsewhere may not use this server.", code="origin_not_allowed")
     if rules.api_key is not None and not _is_public(path) and not _has_key(headers, rules.api_key):
         sentence = "This server wants its API key, in the header Authorization: Bearer KEY."

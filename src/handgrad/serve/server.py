@@ -43,6 +43,8 @@ class Options:
     def __post_init__(self) -> None:
         for name, least in (("slots", 1), ("waiting", 0)):
             require_whole(name, getattr(self, name), least=least)
+        if self.context is not None:
+            require_whole("context", self.context, least=1)
         for name in ("seconds", "stop_seconds"):
             if not 0 < getattr(self, name) < 1e9:
                 raise UserError(f"{name} must be above 0; got {getattr(self, name)}. Try 60.")

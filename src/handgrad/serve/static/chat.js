@@ -36,8 +36,8 @@ function element(tag, className, text = "") {
 
 // A text, of which code between fences (```) is set as code; all of it stays text.
 function fill(target, text) {
-  const parts = text.split(/^```.*\n?/m);
-  const made = parts.map((part, i) => element(i % 2 ? "pre" : "span", "", i % 2 ? part : part.replace(/^\n/, "").replace(/\n+$/, i + 1 < parts.length ? "" : "\n")));
+  const parts = text.split(/\n*^```.*\n?/m);
+  const made = parts.map((part, i) => element(i % 2 ? "pre" : "span", "", part));
   target.replaceChildren(...made.filter((part, i) => part.textContent || i === made.length - 1));
 }
 
