@@ -25,6 +25,7 @@ from handgrad.model_proof import check_model
 from handgrad.proof import check
 from handgrad.training.recipe import RECIPES, Recipe
 from handgrad.training.run import resume, train
+from handgrad.verify import verify
 
 __version__ = "0.1.0"
 
@@ -48,4 +49,5 @@ __all__ = [
     "resume",
     "save",
     "train",
+    "verify",
 ]

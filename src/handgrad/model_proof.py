@@ -99,7 +99,7 @@ def weight_proofs(model: Model | str | Path, seed: int = 0) -> Iterator[WeightPr
         for proof, (name, gradient) in zip(
             _proofs(config, weights, tokens, rng), tree.named_leaves(gradients), strict=True
         ):
-            n_zero, why = _zeros(name, gradient, norm, config, token_ids)
+            n_zero, why = zeros(name, gradient, norm, config, token_ids)
             yield WeightProof(name, gradient.size, proof.relative_error, n_zero, why, unmoved[name])
 
 
@@ -163,7 +163,7 @@ def _unmoved(
     return {name: int(np.sum((np.abs(g) > smallest) & (old == new))) for (name, g), old, new in arrays}
 
 
-def _zeros(
+def zeros(
     name: str, gradient: np.ndarray, norm: float, config: ModelConfig, token_ids: np.ndarray
 ) -> tuple[int, str]:
     """How many weights of an array have no gradient, and why, where there is a reason."""

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 import handgrad
-from handgrad.cli import bench, chat, check, export, generate, import_model, info, lessons, serve, train
+from handgrad.cli import (
+    bench,
+    chat,
+    check,
+    export,
+    generate,
+    import_model,
+    info,
+    lessons,
+    serve,
+    train,
+    verify,
+)
 from handgrad.errors import UserError
 
 app = typer.Typer(
@@ -26,6 +38,7 @@ app.command()(info.info)
 app.command("import")(import_model.import_model)
 app.command()(export.export)
 app.command()(check.check)
+app.command()(verify.verify)
 app.command()(bench.bench)
 app.command()(lessons.lessons)
 

@@ -1,0 +1,103 @@
+"""handgrad verify: a model's own numbers, compared with what they must equal, as a table."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from handgrad import engines
+from handgrad.formats.model_folder import Model, load
+from handgrad.model.count import count
+from handgrad.verify import Check, checks, memory
+
+NAME, NUMBER = 46, 8
+"""Widths of the table's columns."""
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(help="The folder of a run or a model.")],
+    engine: Annotated[str, typer.Option(help="Compared with the formulas: cpu or xla.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Draws directions.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row.")] = False,
+) -> None:
+    """Verify a model on its own weights; exit with 1 if a comparison fails.
+
+    Writing with the KV cache = reading without, kernels = formulas, gradients = measured slopes, files = what
+    was written. (`handgrad check` proves the formulas themselves.)
+
+    Example: handgrad verify runs/nano-1
+    """
+    model, console = load(run), Console(highlight=False)
+    if not as_json:
+        console.print(_about(run, model, engine), soft_wrap=True)
+    status = Console(stderr=True).status("")
+    with status:
+        found = checks(model, engine=engine, seed=seed, report=status.update)
+        verdicts = list(_as_json(found) if as_json else _as_table(found, console))
+    failed = sum(not check.passed for check in verdicts)
+    if not as_json:
+        n = sum(not check.left_out for check in verdicts)
+        console.print(f"\n{n} comparisons: {f'{failed} fail' if failed else 'all hold'}", style="bold")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _about(run: Path, model: Model, engine: str) -> Text:
+    numbers = count(model.config)
+    n_bytes = memory(model.config, engines.get(engine))
+    size = f"{numbers.parameters:,} weights in {model.config.n_layers} layers"
+    return Text.assemble((f"{run}: {size}", "bold"), f"; takes up to {n_bytes / 1e9:.1f} GB of memory")
+
+
+def _as_json(found: Iterator[Check]) -> Iterator[Check]:
+    for check in found:
+        print(json.dumps({**check._asdict(), "passed": check.passed}), flush=True)
+        yield check
+
+
+def _as_table(found: Iterator[Check], console: Console) -> Iterator[Check]:
+    """A line for each comparison as it is made; below it, once, the reason for its bound."""
+    group, said = "", set[str]()
+    for check in found:
+        if check.group != group:
+            head = f"{check.group:{NAME + 2}}  {'measured':>{NUMBER}}  {'at most':>{NUMBER}}"
+            console.print(Text(f"\n{head}", "bold"), soft_wrap=True)
+            group = check.group
+        console.print(_line(check), soft_wrap=True)
+        remarks = [check.facts] * (not check.passed or check.group.startswith("gradients"))
+        if check.reason not in said:
+            remarks.append(f"at most: {check.reason}")
+            said.add(check.reason)
+        for remark in filter(None, [check.left_out, *remarks]):
+            _print_below(remark, console)
+        yield check
+
+
+def _print_below(remark: str, console: Console) -> None:
+    """Indented; on a terminal, in lines that fit."""
+    text = Text(remark, "dim")
+    if console.is_terminal:
+        console.print(Padding(text, (0, 0, 0, 4), expand=False))
+    else:
+        console.print(Text("    ").append_text(text), soft_wrap=True)
+
+
+def _line(check: Check) -> Text:
+    numbers = ("", "") if check.left_out else (_number(check.measured), _number(check.bound))
+    columns = "  ".join(f"{number:>{NUMBER}}" for number in numbers)
+    return Text.assemble(f"  {check.name:{NAME}}  {columns}  ", _verdict(check))
+
+
+def _number(x: float) -> str:
+    return f"{x:,.0f}" if x == int(x) and abs(x) < 1e8 else f"{x:.1e}"
+
+
+def _verdict(check: Check) -> Text:
+    if check.left_out:
+        return Text("left out", "yellow")
+    return Text("holds", "green") if check.passed else Text("FAILS", "bold red")

@@ -1,0 +1,52 @@
+r"""A random direction of an array, at a byte a number.
+
+A weight w of an array of size s (its root mean square) moves by $t\,s\,r$. r is one of the 256 odd multiples
+of 1/128 between -2 and 2: never zero, and seldom two alike. So a step t moves every array by the same share
+of its size, whatever the size of the model.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from handgrad import tree
+
+SMALLEST = 0.02
+"""The size of an array of zeros, such as a bias that was never trained: as large as matrices start."""
+
+
+class Direction(NamedTuple):
+    """Where one array moves."""
+
+    size: float
+    odd: np.ndarray
+    """Signed bytes b; r = (2 b + 1) / 128."""
+
+    def moved(self, array: np.ndarray, by: float) -> np.ndarray:
+        """The array, `by` further on."""
+        return array + (by * self.size / 128) * (2.0 * self.odd + 1.0)
+
+    def share(self) -> np.ndarray:
+        """r / 2, between -1 and 1."""
+        return (2.0 * self.odd + 1.0) / 256
+
+    def slope(self, gradient: np.ndarray) -> float:
+        """What a gradient says about a step in this direction."""
+        return self.size / 128 * float(np.vdot(gradient, 2.0 * self.odd + 1.0))
+
+
+def draw(array: np.ndarray, rng: np.random.Generator) -> Direction:
+    """A direction for an array."""
+    size = float(np.sqrt(np.vdot(array, array) / max(1, array.size)))
+    return Direction(max(SMALLEST, size), np.frombuffer(rng.bytes(array.size), np.int8).reshape(array.shape))
+
+
+def moved(part: Any, directions: dict[str, Direction], name: str, by: float) -> Any:
+    """A part of the weights, called `name` in the whole, with all that has a direction moved."""
+    names = (full for full, _ in tree.named_leaves(part, name))
+
+    def move(array: np.ndarray) -> np.ndarray:
+        direction = directions.get(next(names))
+        return array if direction is None else direction.moved(array, by)
+
+    return tree.map(move, part)

@@ -1,0 +1,79 @@
+"""The model that is verified, with what more than one comparison needs."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from handgrad import parameters as p
+from handgrad import tree
+from handgrad.engines import parallel
+from handgrad.formats.model_folder import Model
+from handgrad.model.config import ModelConfig
+from handgrad.model.init import require_weights_of
+from handgrad.model.transformer import LanguageModel, Transformer
+from handgrad.ops import activation
+from handgrad.verify.texts import Texts, other_texts, texts_for
+
+Named = dict[str, np.ndarray]
+"""Arrays by the names of the weights."""
+
+
+class Subject(NamedTuple):
+    """A model, its weights in float64, and what the formulas make of its texts."""
+
+    model: Model
+    weights: p.Transformer
+    texts: Texts
+    logits: np.ndarray
+    """(B, T, V) of the texts whose loss is differentiated."""
+    loss: float
+    gradients: Named
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+    @property
+    def n_weights(self) -> int:
+        return tree.size(self.weights)
+
+    @property
+    def has_kinks(self) -> bool:
+        """Whether a small step may cross a kink, so that what fails on one text is tried on others."""
+        return self.config.activation in activation.KINKED
+
+    def named_weights(self) -> Iterator[tuple[str, np.ndarray]]:
+        return tree.named_leaves(self.weights)
+
+
+def subject_of(model: Model, rng: np.random.Generator) -> Subject:
+    """The model with logits, loss and gradient, by the formulas in float64."""
+    require_weights_of(model.config, model.weights)
+    weights = tree.map(lambda w: np.asarray(w, np.float32).astype(np.float64), model.weights)
+    return _reading(model, weights, texts_for(model, rng))
+
+
+def on_another_text(subject: Subject, rng: np.random.Generator) -> Subject:
+    """The same model on random token ids."""
+    return _reading(subject.model, subject.weights, other_texts(subject.texts, subject.config, rng))
+
+
+def _reading(model: Model, weights: p.Transformer, texts: Texts) -> Subject:
+    loss, gradients = loss_and_gradients(model.config, weights, texts)
+    found = logits(model.config, weights, texts.token_ids)
+    return Subject(model, weights, texts, found, loss, gradients)
+
+
+def logits(config: ModelConfig, weights: p.Transformer, token_ids: np.ndarray) -> np.ndarray:
+    """The scores (B, T, V) by the formulas, without a cache."""
+    with parallel.one_blas_thread():
+        return Transformer(config).forward(weights, token_ids)[0]
+
+
+def loss_and_gradients(config: ModelConfig, weights: p.Transformer, texts: Texts) -> tuple[float, Named]:
+    """The loss and its gradient by the formulas."""
+    with parallel.one_blas_thread():
+        model = LanguageModel(Transformer(config))
+        loss, gradients = model.loss_and_gradients(1.0, weights, texts.token_ids, texts.targets)
+    return float(loss), dict(tree.named_leaves(gradients))
