@@ -12,9 +12,13 @@ import numpy as np
 from handgrad import tree
 from handgrad.verify import directions
 from handgrad.verify.subject import Named, Subject, logits, loss_and_gradients
+from handgrad.verify.texts import LARGE
 
 SHARE = 2.0**-14
 """By which weights are moved at most: so little that results move in proportion."""
+
+DRAWS = 4
+"""Random moves of a small model: an array of few numbers may happen to react little to one of them."""
 
 
 class Precision(NamedTuple):
@@ -58,8 +62,13 @@ class Sensitivity(NamedTuple):
 
 
 def sensitivity(subject: Subject, rng: np.random.Generator) -> Sensitivity:
-    """Measured once, for all precisions."""
+    """Measured once for all precisions; of a small model, the largest of some draws."""
+    draws = [_draw(subject, rng) for _ in range(1 if subject.n_weights >= LARGE else DRAWS)]
+    lengths = {name: max(draw.gradients[name] for draw in draws) for name in subject.gradients}
+    return Sensitivity(max(draw.logits for draw in draws), lengths)
 
+
+def _draw(subject: Subject, rng: np.random.Generator) -> Sensitivity:
     def moved(array: np.ndarray) -> np.ndarray:
         return array * (1.0 + SHARE * directions.draw(array, rng).share())
 

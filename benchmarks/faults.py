@@ -1,0 +1,90 @@
+"""Faults put into handgrad one at a time: does `handgrad verify` catch each, and accept what is right?
+
+    python benchmarks/faults.py              # all of them, four minutes
+    python benchmarks/faults.py rope         # those whose model or name has this in it
+
+Models are the presets, small, and such as Qwen's and a published one; their weights are random, except that.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from handgrad import tree
+from handgrad.formats.model_folder import Model
+from handgrad.model.cases import SMALL, small
+from handgrad.model.config import PRESETS, ModelConfig
+from handgrad.model.init import init
+from handgrad.verify import Check, checks
+from injected import Fault, caches, files, formulas, gradients, kernels
+
+ROPE = {"position": "rope", "norm": "rms_norm", "activation": "silu", "gated": True, "bias": False}
+CONFIGS = {name: small(config) for name, config in PRESETS.items()} | {
+    "qwen2": ModelConfig(**SMALL | ROPE | {"d_model": 16, "n_heads": 4, "n_kv_heads": 2, "qkv_bias": True}),
+    "qwen3": ModelConfig(**SMALL | ROPE | {"n_kv_heads": 1, "qk_norm": True, "d_head": 6, "tied": False}),
+}
+STORIES = Path("../shared/data/stories260K")
+LIVELY = 0.3
+"""Deviation added to all weights: a bias of zero would hide an error in what uses it."""
+
+
+def model(name: str) -> Model:
+    """A small model with random weights of ordinary size."""
+    config, rng = CONFIGS[name], np.random.default_rng(0)
+    weights = tree.map(lambda w: w + LIVELY * rng.standard_normal(w.shape, np.float32), init(config, rng))
+    return Model(config, weights)
+
+
+def faults() -> Iterator[Fault]:
+    """Every fault."""
+    for name in ("nano", "paper", "llama"):
+        yield from caches.faults(name, CONFIGS[name].position, CONFIGS[name].n_layers)
+    for name in ("gpt2", "qwen3", "paper"):
+        yield from gradients.faults(name, CONFIGS[name])
+    for name in ("paper", "baby", "llama", "qwen2", "qwen3", "gpt2"):
+        names = [full for full, _ in tree.named_leaves(model(name).weights)]
+        yield from gradients.slight(name, [*names[::4], "blocks.1."])
+        yield from kernels.slight(name, names[2::9])
+        yield from formulas.faults(name, CONFIGS[name])
+    for name in ("gpt2", "qwen2", "paper"):
+        yield from kernels.faults(name, CONFIGS[name])
+    for name in ("nano", "qwen2", "paper"):
+        yield from files.faults(name, CONFIGS[name])
+
+
+def caught_by(fault: Fault) -> Check | None:
+    """The first comparison that fails while the fault is there."""
+    with fault.inject():
+        return next((check for check in checks(model(fault.model)) if not check.passed), None)
+
+
+def false_alarms(name: str, seeds: range) -> list[Check]:
+    """What fails on a model that is right, with several draws of directions."""
+    return [check for seed in seeds for check in checks(model(name), seed=seed) if not check.passed]
+
+
+def main(wanted: str = "") -> None:
+    chosen = [fault for fault in faults() if wanted in f"{fault.model} {fault.name}"]
+    caught: Counter[str] = Counter()
+    for fault in chosen:
+        check = caught_by(fault)
+        by = f"{check.group}: {check.name}" if check else "MISSED"
+        caught[by] += 1
+        print(f"{fault.model:6} {fault.name:60} {by}", flush=True)
+    print(f"\n{len(chosen) - caught.pop('MISSED', 0)} of {len(chosen)} caught")
+    for by, n in caught.most_common():
+        print(f"{n:4} {by}")
+    alarms = {name: false_alarms(name, range(5)) for name in CONFIGS}
+    print(
+        f"\nfalse alarms on {len(alarms)} models that are right, five times each: {sum(map(len, alarms.values()))}"
+    )
+    for name, found in alarms.items():
+        for check in found:
+            print(f"{name:6} {check.group}: {check.name}, {check.measured:.1e} of {check.bound:.1e}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
