@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from injected import Fault, caches, files, formulas, gradients, kernels
 
 from handgrad import tree
 from handgrad.formats.model_folder import Model
@@ -19,7 +20,6 @@ from handgrad.model.cases import SMALL, small
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
 from handgrad.verify import Check, checks
-from injected import Fault, caches, files, formulas, gradients, kernels
 
 ROPE = {"position": "rope", "norm": "rms_norm", "activation": "silu", "gated": True, "bias": False}
 CONFIGS = {name: small(config) for name, config in PRESETS.items()} | {
@@ -78,9 +78,8 @@ def main(wanted: str = "") -> None:
     for by, n in caught.most_common():
         print(f"{n:4} {by}")
     alarms = {name: false_alarms(name, range(5)) for name in CONFIGS}
-    print(
-        f"\nfalse alarms on {len(alarms)} models that are right, five times each: {sum(map(len, alarms.values()))}"
-    )
+    n = sum(map(len, alarms.values()))
+    print(f"\nfalse alarms on {len(alarms)} models that are right, five times each: {n}")
     for name, found in alarms.items():
         for check in found:
             print(f"{name:6} {check.group}: {check.name}, {check.measured:.1e} of {check.bound:.1e}")

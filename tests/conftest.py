@@ -20,8 +20,9 @@ from jaxtyping import install_import_hook
 # Shapes are checked where arrays pass. The hook sees only what is imported after it, and stays for what tests
 # import later. Not all of handgrad.model: ModelConfig explains wrong types itself, in words that are tested.
 # Not all of handgrad: the hook breaks functions that Numba compiles.
-# Training takes thousands of steps through the same functions: there the checks were a sixth of the time.
-UNCHECKED = {"cli", "kernels", "training"}
+# Training takes thousands of steps through the same functions: there the checks were a sixth of the time. So
+# does verifying.
+UNCHECKED = {"cli", "kernels", "training", "verify"}
 CHECKED = ["handgrad.ops", "handgrad.model.block", "handgrad.model.init", "handgrad.model.transformer"]
 install_import_hook(CHECKED, "beartype.beartype")
 

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from handgrad import tree
 from handgrad import parameters as p
+from handgrad import tree
 
 Change = Callable[..., Any]
 

@@ -1,8 +1,9 @@
 """What goes wrong in a forward pass: the backward may follow it faithfully, the kernels do not."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -15,8 +16,8 @@ from injected import Change, Fault, replaced, result, setting
 
 def faults(model: str, config: ModelConfig) -> Iterator[Fault]:
     """Those of the formulas' forward."""
-    yield Fault(model, "scores divided by d_head, not its root", _scale(lambda q: q / math.sqrt(q.shape[-1])))
-    yield Fault(model, "scores not divided", _scale(lambda q: q * math.sqrt(q.shape[-1])))
+    yield Fault(model, "scores divided by d_head, not its root", _root(lambda width: width))
+    yield Fault(model, "scores not divided", _root(lambda width: 1.0))
     norm = ops.rms_norm if config.norm == "rms_norm" else ops.layer_norm
     yield Fault(model, "a norm without its epsilon", setting(norm, "forward", eps=lambda eps: 0.0))
     yield Fault(model, "another epsilon in a norm", setting(norm, "forward", eps=lambda eps: 10 * eps))
@@ -32,11 +33,9 @@ def faults(model: str, config: ModelConfig) -> Iterator[Fault]:
         yield Fault(model, "dropout left on", replaced(ops.dropout, "forward", _left_on))
 
 
-def _scale(change: Change) -> Any:
-    def make(right: Change) -> Change:
-        return lambda q, k, v, **settings: right(change(q), k, v, **settings)
-
-    return replaced(attention, "forward", make)
+def _root(taken: Change) -> Callable[[], Any]:
+    """What scores are divided by, in place of the root of the heads' width: forward and backward agree."""
+    return lambda: patch.object(attention, "math", SimpleNamespace(sqrt=taken))
 
 
 def _grouped_otherwise() -> Any:

@@ -8,7 +8,6 @@ from unittest.mock import patch
 import numpy as np
 
 from handgrad import parameters as p
-from handgrad import tree
 from handgrad.engines import State, cpu
 from handgrad.engines.engine import Decoding
 from handgrad.model.config import ModelConfig

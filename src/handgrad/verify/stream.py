@@ -6,6 +6,7 @@ import numpy as np
 
 from handgrad import ops
 from handgrad import parameters as p
+from handgrad.model.block import Block
 from handgrad.model.config import ModelConfig
 from handgrad.model.transformer import Transformer
 from handgrad.verify.directions import Direction, moved
@@ -50,7 +51,8 @@ class Stream:
 
     def _layer(self, x: np.ndarray, layer: int, directions: dict[str, Direction], by: float) -> np.ndarray:
         block = moved(self.weights.blocks[layer], directions, f"blocks.{layer}", by)
-        return self.transformer.block.forward(x, block)[0]
+        config = self.transformer.config
+        return Block(config, turned=config.turns(layer)).forward(x, block)[0]
 
     def _leave(self, x: np.ndarray, directions: dict[str, Direction], by: float) -> float:
         weights = self.weights

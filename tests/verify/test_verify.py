@@ -1,0 +1,122 @@
+"""A model that is right is accepted, a fault of each kind caught and named. All: benchmarks/faults.py."""
+
+import itertools
+import json
+
+import faults
+import numpy as np
+import pytest
+from injected import named
+from injected.gradients import scaled
+from typer.testing import CliRunner
+
+import handgrad
+from handgrad.cli import app
+from handgrad.engines import cpu, fits
+from handgrad.errors import UserError
+from handgrad.formats.model_folder import Model
+from handgrad.model.config import ModelConfig
+from handgrad.model.init import init
+from handgrad.tokenizer import ByteTokenizer
+from handgrad.verify import Check, checks, gradients, memory, texts, verify
+
+ALL = {(fault.model, fault.name): fault for fault in faults.faults()}
+IN_CI = {
+    ("llama", "positions begin at 0 in every piece"): "formulas, float64: one token at a time",
+    ("llama", "the cached values are one position off, layer 1"): "formulas, float64: one token at a time",
+    ("nano", "a cut keeps the end"): "formulas, float64: cut back, continued otherwise = uncached",
+    ("gpt2", "no gradient past the attention, layer 1"): "gradients, float64: derived = measured",
+    ("baby", "gradient of blocks.1. 1 % off"): "gradients, float64: derived = measured",
+    ("gpt2", "a tied table's gradient as the head alone"): "gradients, float64: derived = measured",
+    ("qwen2", "query heads share the wrong key-value heads"): "gradients, float64: derived = measured",
+    ("llama", "scores divided by d_head, not its root"): "cpu, float32: logits = formulas",
+    ("qwen3", "a norm without its epsilon"): "cpu, float32: logits = formulas",
+    ("qwen2", "kernels: a stale token after a cut"): "cpu, writing in float32: cut back",
+    ("gpt2", "kernels: one bit differs for a token alone"): "cpu, writing in float32: the same bits",
+    ("qwen2", "export: heads' components in another order, layer 1"): "files: handgrad folder",
+}
+
+
+@pytest.mark.parametrize("name", ["paper", "qwen2", "qwen3"])
+def test_a_model_that_is_right_is_accepted(name):
+    found = verify(faults.model(name))
+    assert [check for check in found if not check.passed] == []
+    assert {check.group.split(",")[0] for check in found} == {"formulas", "gradients", "cpu", "files"}
+
+
+@pytest.mark.parametrize(("key", "by"), IN_CI.items(), ids=map(" ".join, IN_CI))
+def test_a_fault_is_caught_where_it_is(key, by):
+    check = faults.caught_by(ALL[key])
+    assert check is not None
+    assert f"{check.group}: {check.name}".startswith(by)
+
+
+def test_there_are_hundreds_of_faults_and_each_is_another():
+    assert len(ALL) == len(list(faults.faults())) > 300
+
+
+def gradient_checks(monkeypatch, most_visits: int) -> list[Check]:
+    monkeypatch.setattr(gradients, "MOST_VISITS", most_visits)
+    with scaled("blocks.1.norm1.beta")():
+        found = checks(faults.model("gpt2"))
+        return list(itertools.islice((check for check in found if check.group == gradients.GROUP), 3))
+
+
+@pytest.mark.parametrize("most_visits", [10**9, 0], ids=["each array", "each layer"])
+def test_a_wrong_gradient_is_named(monkeypatch, most_visits):
+    at_once, parts, nonzero = gradient_checks(monkeypatch, most_visits)
+    assert not at_once.passed
+    assert parts.facts == "wrong: blocks.1.norm1.beta"
+    assert nonzero.passed
+
+
+def test_a_weight_that_takes_no_part_is_named():
+    right = faults.model("llama")
+    dead = named(right.weights, {"blocks.1.feed_forward.down.weight": np.zeros_like})
+    found = checks(Model(right.config, dead))
+    check = next(check for check in found if check.name == "every weight has a gradient")
+    assert not check.passed
+    assert check.facts.startswith("none in blocks.1.norm2.gamma, blocks.1.feed_forward.up.weight")
+
+
+def test_an_english_text_is_read_where_the_tokenizer_has_its_letters():
+    config = ModelConfig(vocab_size=256, context_length=8, n_layers=1, n_heads=1, d_model=4)
+    model = Model(config, init(config), ByteTokenizer())
+    read = texts.texts_for(model, np.random.default_rng(0))
+    assert read.source == "an English text"
+    assert bytes(read.read[0].astype(np.uint8)) == b"The rive"
+
+
+def test_memory_is_asked_for_before_it_is_taken(monkeypatch):
+    model = faults.model("nano")
+    needed = memory(model.config, cpu)
+    monkeypatch.setattr(fits, "available", lambda: needed - 1)
+    with pytest.raises(UserError, match=r"Verifying this model needs .* GB of memory"):
+        verify(model)
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["verify", *map(str, arguments)])
+
+
+def test_the_command_prints_a_table_and_its_verdict(tmp_path):
+    folder = handgrad.save(faults.model("nano"), tmp_path / "nano")
+    done = run(folder)
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"{folder}: 1,032 weights in 2 layers; takes up to ")
+    assert "one token at a time = uncached" in done.stdout
+    assert lines[-1] == f"{sum(line.endswith('  holds') for line in lines)} comparisons: all hold"
+
+
+def test_a_failure_is_said_in_the_table_in_json_and_by_the_exit_code(tmp_path):
+    folder = handgrad.save(faults.model("nano"), tmp_path / "nano")
+    with ALL["baby", "gradient of blocks.1. 1 % off"].inject():
+        table, as_json = run(folder), run(folder, "--json")
+    assert table.exit_code == as_json.exit_code == 1
+    assert "FAILS" in table.stdout
+    assert "wrong: blocks.1." in table.stdout
+    rows = [json.loads(line) for line in as_json.stdout.splitlines()]
+    failed = [row["name"] for row in rows if not row["passed"]]
+    assert failed[:2] == ["derived = measured, all weights at once", "derived = measured, array by array"]
+    assert {"group", "name", "measured", "bound", "unit", "reason"} <= rows[0].keys()
