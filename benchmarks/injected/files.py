@@ -7,8 +7,9 @@ from unittest.mock import patch
 
 import numpy as np
 
-from handgrad.formats import model_folder, tensors
+from handgrad.formats import hugging_face, hugging_face_config, model_folder, tensors
 from handgrad.model.config import ModelConfig
+from handgrad.verify import files as verified
 from injected import Change, Fault
 
 
@@ -19,6 +20,47 @@ def faults(model: str, config: ModelConfig) -> Iterator[Fault]:
             yield Fault(model, f"export: {name}, layer {layer}", _written(array, change))
     for name, change in _settings(config):
         yield Fault(model, f"export: {name} is lost", _read(change))
+    if config.norm_placement == "pre":
+        yield from _hugging_face(model, config)
+
+
+def _hugging_face(model: str, config: ModelConfig) -> Iterator[Fault]:
+    """Those of a Hugging Face folder."""
+    as_bfloat16 = _saved_with(dtype="BF16")
+    yield Fault(model, "Hugging Face: written as bfloat16", as_bfloat16)
+    epsilon = "rms_norm_eps" if config.position == "rope" else "layer_norm_epsilon"
+    other = {epsilon: 10 * config.norm_eps, ACTIVATION[config.position]: "relu"}
+    if config.position == "rope":
+        yield Fault(model, "Hugging Face: heads' components left in our order", _our_order)
+        other["rope_theta"] = 2 * config.rope_base
+    for name, value in other.items():
+        yield Fault(model, f"Hugging Face: another {name} is written", _saying(name, value))
+
+
+ACTIVATION = {"rope": "hidden_act", "learned": "activation_function"}
+
+
+def _saved_with(**settings: Any) -> Any:
+    """The format's `save`, called with these settings."""
+    right = hugging_face.save
+    formats = [
+        form._replace(save=lambda model, path: right(model, path, **settings)) if form.save is right else form
+        for form in verified.FORMATS
+    ]
+    return lambda: patch.object(verified, "FORMATS", formats)
+
+
+def _our_order() -> Any:
+    def wrong(self: hugging_face.Place, array: np.ndarray) -> np.ndarray:
+        return array.T if self.transposed else array
+
+    return patch.object(hugging_face.Place, "to_theirs", wrong)
+
+
+def _saying(name: str, value: Any) -> Any:
+    """config.json says something else."""
+    right = hugging_face_config.write
+    return lambda: patch.object(hugging_face_config, "write", lambda config: {**right(config), name: value})
 
 
 def _arrays(config: ModelConfig, layer: int) -> Iterator[tuple[str, str, Change]]:

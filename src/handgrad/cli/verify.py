@@ -11,7 +11,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from handgrad import engines
-from handgrad.formats.model_folder import Model, load
+from handgrad.formats.model_folder import Model
+from handgrad.formats.sources import load
 from handgrad.model.count import count
 from handgrad.verify import Check, checks, memory
 

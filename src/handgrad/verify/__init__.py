@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from handgrad import engines
-from handgrad.engines import fits
+from handgrad.engines import allocator, fits
 from handgrad.engines.engine import Engine
 from handgrad.errors import UserError
-from handgrad.formats.model_folder import Model, load
+from handgrad.formats.model_folder import Model
+from handgrad.formats.sources import load
 from handgrad.kernels import PRECISIONS
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
@@ -57,8 +58,10 @@ def checks(
     computes, rng = engines.get(engine), np.random.default_rng(seed)
     model = model if isinstance(model, Model) else load(model)
     fits.require(memory(model.config, computes), "Verifying this model")
+    allocator.keep_freed()
     report("logits and gradient by the formulas")
     subject = subject_of(model, rng)
+    report("what rounding does to this model")
     moves = sensitivity(subject, rng)
     yield from formulas_agree(subject, moves, report)
     yield from gradients_are_right(subject, rng, report)

@@ -24,15 +24,22 @@ class Direction(NamedTuple):
 
     def moved(self, array: np.ndarray, by: float) -> np.ndarray:
         """The array, `by` further on."""
-        return array + (by * self.size / 128) * (2.0 * self.odd + 1.0)
+        moved = self._odd_times(by * self.size / 128)
+        moved += array
+        return moved
 
     def share(self) -> np.ndarray:
         """r / 2, between -1 and 1."""
-        return (2.0 * self.odd + 1.0) / 256
+        return self._odd_times(1 / 256)
 
     def slope(self, gradient: np.ndarray) -> float:
         """What a gradient says about a step in this direction."""
-        return self.size / 128 * float(np.vdot(gradient, 2.0 * self.odd + 1.0))
+        return float(np.vdot(gradient, self._odd_times(self.size / 128)))
+
+    def _odd_times(self, factor: float) -> np.ndarray:
+        product = np.multiply(self.odd, 2.0 * factor, dtype=np.float64)
+        product += factor
+        return product
 
 
 def draw(array: np.ndarray, rng: np.random.Generator) -> Direction:

@@ -10,7 +10,7 @@ import numpy as np
 
 from handgrad import tree
 from handgrad.errors import UserError
-from handgrad.formats import model_folder
+from handgrad.formats import hugging_face, model_folder
 from handgrad.formats.model_folder import Model
 from handgrad.tokenizer import Tokenizer
 from handgrad.verify.check import Check
@@ -20,7 +20,9 @@ from handgrad.verify.texts import SENTENCES
 from handgrad.verify.writing import UNIT
 
 GROUP = "files"
-REASON = "float32 is written as it is"
+REASON = "what is written is written as it is"
+TEXT = ("starts", "ends", "chat_template")
+"""What a model knows about texts."""
 
 
 class Format(NamedTuple):
@@ -31,7 +33,10 @@ class Format(NamedTuple):
     load: Callable[[Path], Model]
 
 
-FORMATS = (Format("handgrad folder, safetensors", model_folder.save, model_folder.load),)
+FORMATS = (
+    Format("handgrad folder", model_folder.save, model_folder.load),
+    Format("Hugging Face folder", hugging_face.save, hugging_face.load),
+)
 
 
 def files_agree(subject: Subject, report: Callable[[str], object]) -> Iterator[Check]:
@@ -58,6 +63,8 @@ def _read_again(subject: Subject, model: Model, again: Model, name: str) -> Iter
     if not wrong:
         said = logits(again.config, tree.map(np.float64, again.weights), subject.texts.token_ids)
         yield Check(GROUP, f"{name}: logits", apart(said, subject.logits), 0.0, UNIT, "the same formulas")
+    same = sum(getattr(model, field) == getattr(again, field) for field in TEXT)
+    yield Check(GROUP, f"{name}: starts, ends, template", len(TEXT) - same, 0.0, "fields", REASON)
     if model.tokenizer is not None:
         n_other = _n_other_tokens(model.tokenizer, again.tokenizer)
         yield Check(GROUP, f"{name}: tokens of a text", n_other, 0.0, "tokens", REASON)

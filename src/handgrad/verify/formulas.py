@@ -19,15 +19,28 @@ def formulas_agree(
     subject: Subject, sensitivity: Sensitivity, report: Callable[[str], object]
 ) -> Iterator[Check]:
     """What the formulas say of one text, however it is read, and of its loss."""
-    config, weights, texts = subject.config, subject.weights, subject.texts.read
-    limit = Limit(bound("float64", sensitivity.logits), reason("float64"), same_bits=False)
+    yield from _writing(subject, sensitivity, report)
+    yield _future_is_unseen(subject)
+    yield _loss_is_that_of_the_logits(subject, sensitivity)
+
+
+def _writing(subject: Subject, sensitivity: Sensitivity, report: Callable[[str], object]) -> Iterator[Check]:
+    """With a cache, in float32 where the model is large, against float64 without one."""
+    config, texts = subject.config, subject.texts.read
+    precision, weights = (
+        ("float32", subject.model.weights) if subject.is_large else ("float64", subject.weights)
+    )
+    limit = Limit(bound(precision, sensitivity.logits), reason(precision), same_bits=False)
     decoding = reference.decoding(config, weights, n_texts=N_TEXTS, capacity=texts.shape[1])
     with parallel.one_blas_thread():
         yield from writing_agrees(
-            texts, lambda ids: logits(config, weights, ids), decoding, GROUP, limit, report
+            texts,
+            lambda ids: logits(config, subject.weights, ids),
+            decoding,
+            f"formulas, writing in {precision}",
+            limit,
+            report,
         )
-    yield _future_is_unseen(subject)
-    yield _loss_is_that_of_the_logits(subject, limit)
 
 
 def other_ending(subject: Subject) -> tuple[np.ndarray, int]:
@@ -49,13 +62,13 @@ def _future_is_unseen(subject: Subject) -> Check:
     )  # fmt: skip
 
 
-def _loss_is_that_of_the_logits(subject: Subject, limit: Limit) -> Check:
+def _loss_is_that_of_the_logits(subject: Subject, sensitivity: Sensitivity) -> Check:
     z, targets = subject.logits, subject.texts.targets
     chosen = np.take_along_axis(z, targets[..., None], axis=-1)[..., 0]
     highest = z.max(axis=-1)
     surprise = highest + np.log(np.sum(np.exp(z - highest[..., None]), axis=-1)) - chosen
     return Check(
         GROUP, "loss = mean surprise by the logits", abs(subject.loss - float(surprise.mean())),
-        2 * limit.bound * float(np.std(z)), "nats", LOSS_MOVES,
+        2 * bound("float64", sensitivity.logits) * float(np.std(z)), "nats", LOSS_MOVES,
         f"{targets.size} tokens, {subject.loss:.4f} nats each",
     )  # fmt: skip

@@ -12,7 +12,6 @@ import numpy as np
 from handgrad import tree
 from handgrad.verify import directions
 from handgrad.verify.subject import Named, Subject, logits, loss_and_gradients
-from handgrad.verify.texts import LARGE
 
 SHARE = 2.0**-14
 """By which weights are moved at most: so little that results move in proportion."""
@@ -63,14 +62,17 @@ class Sensitivity(NamedTuple):
 
 def sensitivity(subject: Subject, rng: np.random.Generator) -> Sensitivity:
     """Measured once for all precisions; of a small model, the largest of some draws."""
-    draws = [_draw(subject, rng) for _ in range(1 if subject.n_weights >= LARGE else DRAWS)]
+    draws = [_draw(subject, rng) for _ in range(1 if subject.is_large else DRAWS)]
     lengths = {name: max(draw.gradients[name] for draw in draws) for name in subject.gradients}
     return Sensitivity(max(draw.logits for draw in draws), lengths)
 
 
 def _draw(subject: Subject, rng: np.random.Generator) -> Sensitivity:
+    """In float32 where the model is large: what that rounds is a hundredth of what the moves do."""
+    dtype = np.float32 if subject.is_large else np.float64
+
     def moved(array: np.ndarray) -> np.ndarray:
-        return array * (1.0 + SHARE * directions.draw(array, rng).share())
+        return (array * (1.0 + SHARE * directions.draw(array, rng).share())).astype(dtype)
 
     weights = tree.map(moved, subject.weights)
     found = logits(subject.config, weights, subject.texts.token_ids)

@@ -13,7 +13,7 @@ from handgrad.model.config import ModelConfig
 from handgrad.model.init import require_weights_of
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.ops import activation
-from handgrad.verify.texts import Texts, other_texts, texts_for
+from handgrad.verify.texts import LARGE, Texts, other_texts, texts_for
 
 Named = dict[str, np.ndarray]
 """Arrays by the names of the weights."""
@@ -37,6 +37,11 @@ class Subject(NamedTuple):
     @property
     def n_weights(self) -> int:
         return tree.size(self.weights)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether float64 is too dear where float32 will do."""
+        return self.n_weights >= LARGE
 
     @property
     def has_kinks(self) -> bool:

@@ -22,7 +22,7 @@ N_TEXTS = 3
 """Texts side by side in the KV cache."""
 LARGE = 20_000_000
 """From this many weights on, fewer tokens are read."""
-READ, READ_BY_LARGE = 40, 12
+READ, READ_BY_LARGE = 40, 8
 """Tokens a text of those that are read and continued."""
 PROVED, PROVED_BY_LARGE, PROVED_WITH_KINKS = 24, 8, 8
 """Tokens a text of those whose loss is differentiated. With a ReLU, each token and unit is a kink that a
