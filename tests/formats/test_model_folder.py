@@ -10,12 +10,13 @@ import handgrad
 from handgrad import tree
 from handgrad.engines import fits
 from handgrad.errors import UserError
-from handgrad.formats import model_folder, tensors
-from handgrad.formats.model_folder import CONFIG, MODEL, TOKENIZER, Model
+from handgrad.formats import block_file, model_folder, quantization, tensors
+from handgrad.formats.model_folder import BLOCKS, CONFIG, MODEL, TOKENIZER, Model
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import count
 from handgrad.model.init import init
 from handgrad.ops.rope import RopeScaling
+from handgrad.parameters import Blocks
 from handgrad.tokenizer import BPETokenizer, ByteTokenizer, CharacterTokenizer
 
 ALPHABET = CharacterTokenizer("\n abcßä")
@@ -154,4 +155,45 @@ def test_a_model_that_does_not_fit_is_not_loaded(model, tmp_path, monkeypatch):
     monkeypatch.setattr(fits, "available", lambda: count(CONFIG_7).weight_bytes - 1)
     monkeypatch.setattr(model_folder, "blank", lambda _: pytest.fail("it was allocated"))
     with pytest.raises(UserError, match=r"needs .* GB of memory"):
+        handgrad.load(folder)
+
+
+@pytest.fixture
+def quantized():
+    """Heads and feed-forward as wide as a block of Q8_0; the weights are what the blocks stand for."""
+    config = ModelConfig(vocab_size=7, context_length=8, n_layers=1, n_heads=2, d_model=32, d_ff=64)
+    weights = init(config, 3)
+    blocks = {}
+    for name in ("embedding", "blocks.0.attention.query.weight", "blocks.0.feed_forward.down.weight"):
+        weight = dict(tree.named_leaves(weights))[name]
+        rows = weight if name == "embedding" else weight.T
+        blocks[name] = Blocks("Q8_0", quantization.quantize("Q8_0", np.ascontiguousarray(rows)))
+        rows[...] = quantization.dequantize("Q8_0", blocks[name].data)
+    return Model(config, weights, blocks=blocks)
+
+
+def test_the_blocks_of_a_quantized_model_come_back(quantized, tmp_path):
+    again = handgrad.load(handgrad.save(quantized, tmp_path / "model")).blocks
+    assert again.keys() == quantized.blocks.keys()
+    for name, (kind, data) in quantized.blocks.items():
+        assert again[name].kind == kind
+        np.testing.assert_array_equal(again[name].data, data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda blocks: blocks.update(norm=blocks.pop("embedding")),
+        lambda blocks: blocks.update(embedding=Blocks("Q9_9", blocks["embedding"].data)),
+        lambda blocks: blocks.update(embedding=Blocks("F32", blocks["embedding"].data)),
+        lambda blocks: blocks.update(embedding=Blocks("Q8_0", blocks["embedding"].data[:-1])),
+        lambda blocks: blocks.update(embedding=Blocks("Q8_0", blocks["embedding"].data ^ 1)),
+    ],
+)
+def test_blocks_of_other_weights_are_refused(quantized, damage, tmp_path):
+    folder = handgrad.save(quantized, tmp_path / "model")
+    blocks = dict(quantized.blocks)
+    damage(blocks)
+    block_file.write(folder / BLOCKS, blocks)
+    with pytest.raises(UserError, match="belongs to other weights"):
         handgrad.load(folder)

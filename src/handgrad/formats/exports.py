@@ -1,10 +1,9 @@
 """A model in another program's format: a Hugging Face folder, or a GGUF file."""
 
-import importlib
 from pathlib import Path
 
 from handgrad.errors import require_known
-from handgrad.formats import hugging_face
+from handgrad.formats import gguf_save, hugging_face
 from handgrad.formats.model_folder import Model
 
 TARGETS = ("hf", "gguf")
@@ -21,4 +20,4 @@ def export(model: Model, path: str | Path, *, to: str, type: str | None = None) 
     require_known("format", to, TARGETS)
     if to == "hf":
         return hugging_face.save(model, path, type or "F32")
-    return importlib.import_module("handgrad.formats.gguf_save").save(model, path, type)
+    return gguf_save.save(model, path, type)

@@ -11,9 +11,9 @@ import numpy as np
 
 from handgrad.errors import UserError, shown
 from handgrad.formats import sentencepiece
-from handgrad.formats.byte_letters import as_bytes
 from handgrad.formats.tables import Table
 from handgrad.tokenizer import ByteTokenizer, CharacterTokenizer, Tokenizer
+from handgrad.tokenizer.byte_letters import as_bytes
 from handgrad.tokenizer.pretrained import PretrainedTokenizer
 
 if TYPE_CHECKING:

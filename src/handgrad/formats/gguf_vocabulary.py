@@ -12,7 +12,6 @@ import numpy as np
 
 from handgrad.errors import UserError, shown
 from handgrad.formats import sentencepiece
-from handgrad.formats.byte_letters import as_letters
 from handgrad.formats.gguf_tokenizer import (
     BYTE,
     CONTROL,
@@ -31,6 +30,7 @@ from handgrad.formats.gguf_tokenizer import (
 )  # fmt: skip
 from handgrad.formats.model_folder import Model
 from handgrad.tokenizer import ByteTokenizer, CharacterTokenizer, Tokenizer
+from handgrad.tokenizer.byte_letters import as_letters
 
 NEVER = b"\xff"
 """A byte that no text has."""

@@ -1,6 +1,7 @@
 """A model as a folder: config.json, tokenizer.json, and its weights in safetensors.
 
-`save` writes model.safetensors. A run has its best and its last weights instead, and how to train on.
+`save` writes model.safetensors and, of a quantized model, blocks.safetensors. A run has its best and its last
+weights instead, and how to train on.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from handgrad import tokenizer as tokenizers
 from handgrad.data import files
 from handgrad.engines import fits
 from handgrad.errors import UserError, require_whole, shown
-from handgrad.formats import atomic, tensors
+from handgrad.formats import atomic, block_file, tensors
 from handgrad.formats.tables import Table
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
@@ -26,6 +27,8 @@ from handgrad.tokenizer import Tokenizer
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 MODEL, BEST, LAST = "model.safetensors", "best.safetensors", "last.safetensors"
+BLOCKS = "blocks.safetensors"
+"""Beside model.safetensors: the matrices of a quantized GGUF as they are there."""
 MOMENTS = ("adam.mean", "adam.square")
 """What last.safetensors holds besides weights."""
 
@@ -74,15 +77,16 @@ def load(folder: str | Path, checkpoint: str | None = None) -> Model:
         tokenizer = read_tokenizer(folder, config, exactly=trained_here)
     weights = blank(config)
     tensors.read_into(tensors.by_name(weights), path, also=MOMENTS)
-    return Model(config, weights, tokenizer, *_read_writing(table, config))
+    has_blocks = path.name == MODEL and files.exists(folder / BLOCKS)
+    blocks = block_file.read(folder / BLOCKS, tensors.by_name(weights)) if has_blocks else None
+    return Model(config, weights, tokenizer, *_read_writing(table, config), blocks)
 
 
 def save(model: Model, folder: str | Path) -> Path:
     """Write `model` into the new folder `folder`, whole or not at all; `load` reads it. Returns the folder.
 
     Raises `UserError` where the folder holds something already, and for what `load` would refuse: weights of
-    another configuration or that are not finite, a tokenizer with more tokens than the model. What quantized
-    blocks stand for is in the weights; the blocks themselves are not kept.
+    another configuration or that are not finite, a tokenizer with more tokens than the model.
     """
     folder = Path(folder)
     require_weights_of(model.config, model.weights)
@@ -94,6 +98,8 @@ def save(model: Model, folder: str | Path) -> Path:
     with atomic.new_folder(folder) as partial:
         write_description(partial, config, model.tokenizer)
         tensors.write(partial / MODEL, tensors.by_name(model.weights))
+        if model.blocks:
+            block_file.write(partial / BLOCKS, model.blocks)
     return folder
 
 

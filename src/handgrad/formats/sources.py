@@ -9,13 +9,12 @@
 What a source is, is told by what stands in it. Nothing in it is executed: weights in pickle are refused.
 """
 
-import importlib
 import re
 from pathlib import Path
 
 from handgrad.data import files
 from handgrad.errors import UserError
-from handgrad.formats import hub, hugging_face, hugging_face_config, model_folder
+from handgrad.formats import gguf, hub, hugging_face, hugging_face_config, llama2c, model_folder
 from handgrad.formats.model_folder import CONFIG, RECIPE, RUNS, Model
 from handgrad.formats.tables import Table
 from handgrad.model.config import ModelConfig
@@ -89,14 +88,14 @@ def _load_file(path: Path, tokenizer: str | Path | None = None) -> Model:
     if is_gguf and tokenizer is not None:
         raise _has_its_own(path)
     if is_gguf:
-        return importlib.import_module("handgrad.formats.gguf").load(path)
+        return gguf.load(path)
     if magic == ZIP_MAGIC or magic[:1] == PICKLE_MAGIC:
         raise UserError(
             f"{path} holds weights in Python's pickle format, which can execute anything as it is read; "
             f"handgrad never does. Take the model as safetensors or GGUF."
         )
     if path.suffix == ".bin" and n_bytes:
-        return importlib.import_module("handgrad.formats.llama2c").load(path, tokenizer)
+        return llama2c.load(path, tokenizer)
     raise UserError(
         f"{path} is no model that handgrad reads. Name a run, a folder with {CONFIG}, a .gguf file, a .bin "
         f"file of llama2.c, or a public model as owner/name."

@@ -64,8 +64,8 @@ def write(
     *,
     dtype: str = "F32",
 ) -> None:
-    """Write all arrays as `dtype`, of `TYPES`, or leave `path` as it was."""
-    width = np.dtype(TYPES[dtype]).itemsize
+    """Write all arrays as `dtype`, of `TYPES` or U8, or leave `path` as it was."""
+    width = _width(dtype)
     ends = list(itertools.accumulate((width * array.size for array in arrays.values()), initial=0))
     about: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     for (name, array), place in zip(arrays.items(), itertools.pairwise(ends), strict=True):
@@ -156,8 +156,23 @@ def read_arrays(path: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[str,
             yield name, array
 
 
+def read_bytes(path: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays at `entries`, all of U8, as they are; `UserError` for other types."""
+    with files.readable(path), path.open("rb") as file:
+        for name, entry in entries.items():
+            if entry.dtype != "U8":
+                raise _broken(path, f"{shown(name)} is no U8")
+            file.seek(entry.start)
+            array = np.fromfile(file, np.uint8, math.prod(entry.shape))
+            if array.size < math.prod(entry.shape):
+                raise _broken(path, "it was cut short meanwhile")
+            yield name, array.reshape(entry.shape)
+
+
 def _rounded(array: np.ndarray, dtype: str, name: str) -> np.ndarray:
     """The numbers as a file has them, rounded to the nearest; ties go to the even one."""
+    if dtype == "U8":
+        return np.ascontiguousarray(array, np.uint8)
     if dtype != "BF16":
         if dtype == "F16" and array.size and np.abs(array).max() > LARGEST_F16:
             raise UserError(f"F16 ends at {LARGEST_F16:.0f}; {name} goes beyond. Take BF16 or F32.")

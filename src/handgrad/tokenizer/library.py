@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from handgrad.errors import UserError
 from handgrad.tokenizer.bpe import BPETokenizer
+from handgrad.tokenizer.byte_letters import BYTES
 from handgrad.tokenizer.characters import CharacterTokenizer
 from handgrad.tokenizer.pretrained import PretrainedTokenizer
 from handgrad.tokenizer.utf8 import ByteTokenizer
@@ -49,21 +50,10 @@ def _of_characters(ours: CharacterTokenizer) -> "tokenizers.Tokenizer":
 def _of_bytes() -> "tokenizers.Tokenizer":
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    made = Tokenizer(models.BPE({_shown(byte): byte for byte in range(256)}, []))
+    made = Tokenizer(models.BPE(BYTES, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     made.decoder = decoders.ByteLevel()
     return made
-
-
-def _shown(byte: int) -> str:
-    """The character that stands for a byte in byte-level BPE.
-
-    Those that can be seen in Latin-1 stand for themselves, the others, in order, for what follows U+0100.
-    """
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    if byte in visible:
-        return chr(byte)
-    return chr(0x100 + sum(1 for other in range(byte) if other not in visible))
 
 
 def _with_starts(made: "tokenizers.Tokenizer", starts: Sequence[int]) -> "tokenizers.Tokenizer":
