@@ -87,6 +87,12 @@ def test_other_ropes_are_refused_by_name(field, kind):
         hugging_face_config.read(config_of(**{field: {"rope_type": "default", "beta_fast": 32}}))
 
 
+def test_what_changes_no_logit_and_what_is_empty_asks_for_nothing():
+    described = hugging_face_config.read(config_of())
+    harmless = {"_num_labels": 1, "use_cache": False, "pruned_heads": {}, "a_field_of_next_year": None}
+    assert hugging_face_config.read(config_of(**harmless, task_specific_params={"a": 1})) == described
+
+
 def test_both_generations_say_the_same():
     scaling = {
         "factor": 8.0,

@@ -7,7 +7,7 @@ import pytest
 
 import handgrad
 from handgrad.errors import UserError
-from handgrad.formats import hub, hugging_face, sources
+from handgrad.formats import gguf, hub, hugging_face, sources
 from handgrad.formats.model_folder import Model
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
@@ -89,3 +89,26 @@ def test_only_llama2c_has_a_tokenizer_apart(model, tmp_path):
     folder = handgrad.save(model, tmp_path / "model")
     with pytest.raises(UserError, match="Name no tokenizer"):
         sources.load(folder, tokenizer="tokenizer.bin")
+
+
+@pytest.mark.parametrize("width", [128, 640])
+def test_a_width_of_llama2c_is_not_taken_for_pickle(width, tmp_path):
+    (tmp_path / "model.bin").write_bytes(width.to_bytes(4, "little") + bytes(24))
+    with pytest.raises(UserError, match=r"model\.bin") as refused:
+        sources.load(tmp_path / "model.bin")
+    assert "pickle" not in str(refused.value)
+
+
+@pytest.mark.parametrize("first", [b"PK\x03\x04", b"\x80\x02}q", b"\x80\x04\x95\x0b"])
+def test_pickle_is_never_read(first, tmp_path):
+    (tmp_path / "model.bin").write_bytes(first + bytes(24))
+    with pytest.raises(UserError, match="pickle"):
+        sources.load(tmp_path / "model.bin")
+
+
+def test_a_gguf_is_told_by_its_first_bytes_and_described_without_its_weights(model, tmp_path, monkeypatch):
+    path = handgrad.export(model, tmp_path / "model.gguf", to="gguf")
+    again = path.rename(tmp_path / "model")
+    assert sources.load(again).config == sources.read_config(again)
+    monkeypatch.setattr(gguf, "load", lambda path: pytest.fail("its weights were read"))
+    assert sources.read_config(again).d_ff == CONFIG.d_ff

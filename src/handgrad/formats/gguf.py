@@ -26,7 +26,7 @@ from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
 from handgrad.model.init import blank
 
-__all__ = ["load", "save"]
+__all__ = ["load", "read_config", "save"]
 
 CHUNK = 1 << 17
 """Numbers read at a time."""
@@ -40,9 +40,7 @@ def load(path: str | Path) -> Model:
     """
     path = Path(path)
     header = gguf_header.read(path)
-    architecture, config = gguf_config.read(header)
-    config = _with_llama3_scaling(path, header, config)
-    _require_size(path, header, config)
+    architecture, config = _described(path, header)
     text = gguf_tokenizer.read(header.metadata, config.vocab_size)
     fits.require(count(config).weight_bytes, f"The model in {path}")
     places = gguf_names.places(config, architecture)
@@ -50,6 +48,20 @@ def load(path: str | Path) -> Model:
     weights = blank(config)
     blocks = _read_weights(path, header, places, tensors.by_name(weights))
     return Model(config, weights, **text._asdict(), blocks=blocks or None)
+
+
+def read_config(path: str | Path) -> ModelConfig:
+    """The architecture of the model in a GGUF file; `UserError` as `load`."""
+    _, config = _described(Path(path), gguf_header.read(Path(path)))
+    return config
+
+
+def _described(path: Path, header: Header) -> tuple[str, ModelConfig]:
+    """llama.cpp's name of the architecture, and its settings."""
+    architecture, config = gguf_config.read(header)
+    config = _with_llama3_scaling(path, header, config)
+    _require_size(path, header, config)
+    return architecture, config
 
 
 def _with_llama3_scaling(path: Path, header: Header, config: ModelConfig) -> ModelConfig:

@@ -32,17 +32,20 @@ ACTIVATIONS = {
 """Their names for ours; of several the first is written."""
 
 HARMLESS = frozenset(
-    """_attn_implementation _attn_implementation_autoset _name_or_path architectures attention_dropout
-    attn_pdrop bos_token_id cache_implementation chunk_size_feed_forward dtype embd_pdrop eos_token_id
-    finetuning_task gradient_checkpointing id2label initializer_range is_decoder is_llama_config
-    keys_to_ignore_at_inference label2id max_length max_window_layers model_max_length model_type n_ctx
-    name_or_path neftune_noise_alpha no_repeat_ngram_size num_labels num_return_sequences output_attentions
-    output_hidden_states output_past output_scores pad_token_id pretraining_tp problem_type
-    reorder_and_upcast_attn repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id
-    summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
-    task_specific_params temperature tokenizer_class top_k top_p torch_dtype torchscript
-    transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16
-    use_cache""".split()
+    """_attn_implementation _attn_implementation_autoset _flash_attn_2_enabled _name_or_path _num_labels
+    architectures attention_dropout attn_pdrop bad_words_ids begin_suppress_tokens bos_token_id
+    cache_implementation chunk_size_feed_forward decoder_start_token_id diversity_penalty do_sample dtype
+    early_stopping embd_pdrop encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty
+    finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label
+    initializer_range is_decoder is_llama_config keys_to_ignore_at_inference label2id length_penalty
+    max_length max_sequence_length max_window_layers min_length model_max_length model_type n_ctx
+    name_or_path neftune_noise_alpha no_repeat_ngram_size num_beam_groups num_beams num_labels
+    num_return_sequences output_attentions output_hidden_states output_past output_scores pad_token_id
+    prefix pretraining_tp problem_type remove_invalid_values reorder_and_upcast_attn repetition_penalty
+    resid_pdrop return_dict return_dict_in_generate sep_token_id summary_activation summary_first_dropout
+    summary_proj_to_labels summary_type summary_use_proj suppress_tokens task_specific_params temperature
+    tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config transformers_version
+    typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache""".split()
 )
 """Fields that change no logit: names, training, the choice of the next token, how the same is computed."""
 
@@ -79,9 +82,8 @@ class _Fields:
 
     def __init__(self, table: Table):
         self.given = table.fields.keys()
-        self.table = Table(
-            table.where, {k: v for k, v in table.fields.items() if v is not None}, table.remedy
-        )
+        asked = {name: value for name, value in table.fields.items() if value not in (None, {}, [])}
+        self.table = Table(table.where, asked, table.remedy)
         self.left = self.table.fields.keys() - HARMLESS
 
     def whole(self, name: str, default: int | None = None) -> int | None:

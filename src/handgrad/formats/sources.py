@@ -19,7 +19,8 @@ from handgrad.formats.model_folder import CONFIG, RECIPE, RUNS, Model
 from handgrad.formats.tables import Table
 from handgrad.model.config import ModelConfig
 
-GGUF_MAGIC, ZIP_MAGIC, PICKLE_MAGIC = b"GGUF", b"PK\x03\x04", b"\x80"
+GGUF, ZIP, PICKLE = b"GGUF", b"PK\x03\x04", b"\x80"
+"""What such files begin with."""
 PUBLIC_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -43,7 +44,7 @@ def read_config(source: str | Path) -> ModelConfig:
     """The architecture of the model at `source`; its weights are not read where that can be helped."""
     path = hub.fetch_config(str(source)) if is_public_name(source) else Path(source)
     if _is_file(path):
-        return _load_file(path).config
+        return gguf.read_config(path) if _is_gguf(path) else llama2c.load(path).config
     table = model_folder.read_config(path)
     if is_hugging_face_config(table):
         return hugging_face_config.read(table).config
@@ -80,22 +81,30 @@ def is_hugging_face_config(config: Table) -> bool:
     )
 
 
-def _load_file(path: Path, tokenizer: str | Path | None = None) -> Model:
-    n_bytes = files.length(path)
-    with files.readable(path), path.open("rb") as file:
-        magic = file.read(4)
-    is_gguf = magic == GGUF_MAGIC or path.suffix == ".gguf"
-    if is_gguf and tokenizer is not None:
+def _load_file(path: Path, tokenizer: str | Path | None) -> Model:
+    if not _is_gguf(path):
+        return llama2c.load(path, tokenizer)
+    if tokenizer is not None:
         raise _has_its_own(path)
-    if is_gguf:
-        return gguf.load(path)
-    if magic == ZIP_MAGIC or magic[:1] == PICKLE_MAGIC:
+    return gguf.load(path)
+
+
+def _is_gguf(path: Path) -> bool:
+    """Whether a file is GGUF; else it is llama2.c's. `UserError` where it is neither."""
+    files.length(path)
+    with files.readable(path), path.open("rb") as file:
+        first = file.read(4)
+    if first == GGUF or path.suffix == ".gguf":
+        return True
+    if first == ZIP or (
+        first[:1] == PICKLE and first[2:3] != b"\0"
+    ):  # llama2.c's width may begin with this byte
         raise UserError(
             f"{path} holds weights in Python's pickle format, which can execute anything as it is read; "
             f"handgrad never does. Take the model as safetensors or GGUF."
         )
-    if path.suffix == ".bin" and n_bytes:
-        return llama2c.load(path, tokenizer)
+    if path.suffix == ".bin":
+        return False
     raise UserError(
         f"{path} is no model that handgrad reads. Name a run, a folder with {CONFIG}, a .gguf file, a .bin "
         f"file of llama2.c, or a public model as owner/name."

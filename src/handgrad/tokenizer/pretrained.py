@@ -53,9 +53,9 @@ class PretrainedTokenizer:
             made = cls(tokenizer)
             _require_usable(made)
         except BaseException as error:
-            if isinstance(error, Exception) or type(error).__name__ == "PanicException":  # the library's own
-                raise ValueError(str(error)) from error
-            raise
+            if not _is_the_librarys(error):
+                raise
+            raise ValueError(str(error)) from error
         return made
 
     @property
@@ -80,7 +80,9 @@ class PretrainedTokenizer:
     def encode(self, text: str) -> np.ndarray:
         try:
             token_ids = self._tokenizer.encode(valid(text), add_special_tokens=False).ids
-        except Exception as error:  # the library raises bare Exception
+        except BaseException as error:
+            if not _is_the_librarys(error):
+                raise
             raise UserError(
                 f"The model's tokenizer has no tokens for all of this text ({error}). Leave out what it "
                 f"cannot know."
@@ -110,6 +112,11 @@ class PretrainedTokenizer:
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "tokenizer": json.loads(self.library_json())}
+
+
+def _is_the_librarys(error: BaseException) -> bool:
+    """Whether the library raised it: bare Exceptions, and panics of Rust, which are none."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def _encoded(tokenizer: "tokenizers.Tokenizer", tokens: list[str]) -> str:
