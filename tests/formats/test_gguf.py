@@ -116,7 +116,7 @@ def their_config(transformers, config):
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K"])
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3"])
 def test_the_library_reads_the_numbers_that_we_read(name, kind, tmp_path):
-    config = CONFIGS[name].replace(n_layers=1, d_model=256, d_ff=512, d_head=None, vocab_size=256)
+    config = CONFIGS[name].replace(n_layers=1, d_model=256, d_ff=256, d_head=None, vocab_size=64)
     again = gguf.load(gguf.save(random_model(config), tmp_path / "model.gguf", kind))
     reader = library.GGUFReader(tmp_path / "model.gguf")
     found = {t.name: library.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
@@ -137,7 +137,7 @@ def test_the_library_reads_the_numbers_that_we_read(name, kind, tmp_path):
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3"])
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_K"])
 def test_blocks_are_kept_bit_for_bit(name, kind, tmp_path):
-    config = CONFIGS[name].replace(n_layers=1, d_model=256, d_ff=512, d_head=None, vocab_size=256)
+    config = CONFIGS[name].replace(n_layers=1, d_model=256, d_ff=256, d_head=None, vocab_size=64)
     first = gguf.load(gguf.save(random_model(config), tmp_path / "first.gguf", kind))
     assert {"embedding", "blocks.0.attention.query.weight"} < first.blocks.keys()
     again = gguf.load(gguf.save(first, tmp_path / "again.gguf"))

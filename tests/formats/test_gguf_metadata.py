@@ -4,9 +4,10 @@ import struct
 
 import numpy as np
 import pytest
+from tokenizers import pre_tokenizers
 
 from handgrad.errors import UserError
-from handgrad.formats import gguf, gguf_save
+from handgrad.formats import gguf, gguf_header, gguf_save
 from handgrad.formats.model_folder import Model
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import init
@@ -105,6 +106,22 @@ def test_words_are_split_as_the_name_says(write, pre, text, words):
     split = model.tokenizer._tokenizer.pre_tokenizer.pre_tokenize_str(text)
     assert [text[start:end] for _, (start, end) in split] == words
     assert model.tokenizer.decode(model.tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("pre", ["gpt-2", "smollm", "llama-bpe", "smaug-bpe", "qwen2"])
+def test_the_name_of_a_split_comes_back(write, pre, tmp_path, monkeypatch):
+    model = gguf.load(write(ggml__pre=pre))
+    monkeypatch.undo()
+    again = gguf_header.read(gguf.save(model, tmp_path / "again.gguf"))
+    assert again.metadata.text(KEY + "pre") == pre
+
+
+def test_a_split_without_a_name_is_refused(write, tmp_path, monkeypatch):
+    model = gguf.load(write())
+    monkeypatch.undo()
+    model.tokenizer._tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(UserError, match=r"llama\.cpp has no name for this one"):
+        gguf.save(model, tmp_path / "again.gguf")
 
 
 def test_llama_3_begins_its_texts_where_the_file_does_not_say(write):

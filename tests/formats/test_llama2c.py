@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from handgrad import tree
 from handgrad.errors import UserError
-from handgrad.formats import llama2c
+from handgrad.formats import gguf, llama2c
 from handgrad.model.transformer import Transformer
 
 STORIES = Path(__file__).parents[3] / "shared" / "data" / "stories260K" / "stories260K.bin"
@@ -52,6 +53,17 @@ def test_texts_are_cut_into_pieces_as_sentencepiece_does(stories, rng):
         expected = joined(text, pieces, scores)
         assert stories.tokenizer.encode(text).tolist() == expected, text
         assert stories.tokenizer.decode(expected) == text
+
+
+def test_it_leaves_as_gguf_and_comes_back(stories, tmp_path):
+    again = gguf.load(gguf.save(stories, tmp_path / "stories.gguf", "F32"))
+    assert (again.starts, again.ends) == (stories.starts, stories.ends)
+    for one, other in zip(tree.leaves(stories.weights), tree.leaves(again.weights), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for text in (PUBLISHED, " a\n<s>Zürich 🙂"):
+        token_ids = stories.tokenizer.encode(text)
+        np.testing.assert_array_equal(again.tokenizer.encode(text), token_ids)
+        assert again.tokenizer.decode(token_ids) == stories.tokenizer.decode(token_ids)
 
 
 def pieces_of(path):

@@ -38,12 +38,12 @@ SPLITS = {
     "gpt-2": "gpt2", "phi-2": "gpt2", "jina-es": "gpt2", "jina-de": "gpt2",
     "smollm": "digits", "starcoder": "digits", "refact": "digits", "command-r": "digits",
     "codeshell": "digits",
-    "llama-bpe": LLAMA3, "llama3": LLAMA3, "llama-v3": LLAMA3,
+    "llama-bpe": LLAMA3, "llama3": LLAMA3, "llama-v3": LLAMA3, "smaug-bpe": LLAMA3,
     "qwen2": QWEN2, "deepseek-r1-qwen": QWEN2,
 }  # fmt: skip
 """What each name splits: GPT-2's words, the same after single digits, or an expression."""
-STARTED = ("llama-bpe", "llama3", "llama-v3")
-"""Whose texts begin with BOS where the file does not say."""
+LLAMA3_OWN = ("llama-bpe", "llama3", "llama-v3")
+"""Here a word that is a token is taken whole, and texts begin with BOS where the file does not say."""
 
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 ENDINGS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "</s>")
@@ -105,7 +105,9 @@ def _byte_level(metadata: Table, tokens: list[str], types: np.ndarray) -> "token
     if len(vocabulary) != len(tokens):
         raise metadata.error("Its tokens must differ.")
     merges = [_pair(metadata, merge) for merge in _list(metadata, KEY + "merges")]
-    made = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=split == LLAMA3))
+    made = Tokenizer(
+        models.BPE(vocabulary, merges, ignore_merges=metadata.fields.get(KEY + "pre") in LLAMA3_OWN)
+    )
     made.pre_tokenizer = pre_tokenizer(split)
     made.decoder = decoders.ByteLevel()
     sentencepiece.add_tokens(made, tokens, *_kept_whole(types))
@@ -162,7 +164,7 @@ def _kept_whole(types: np.ndarray) -> tuple[frozenset[int], frozenset[int]]:
 
 def _starts(metadata: Table, kind: str, n: int) -> tuple[int, ...]:
     """BOS, where texts begin with it."""
-    usual = kind == "llama" or metadata.fields.get(KEY + "pre") in STARTED
+    usual = kind == "llama" or metadata.fields.get(KEY + "pre") in LLAMA3_OWN
     bos = _token_id(metadata, "bos_token_id", n)
     return (bos,) if metadata.fields.get(KEY + "add_bos_token", usual) is True and bos is not None else ()
 

@@ -18,6 +18,7 @@ from handgrad.formats.gguf_tokenizer import (
     ENDLESS,
     ENDS,
     KEY,
+    LLAMA3_OWN,
     NONE,
     NORMAL,
     OURS,
@@ -121,12 +122,15 @@ def _metaspace_prepends(parts: dict[str, Any]) -> bool:
 
 def _split_name(parts: dict[str, Any]) -> str:
     """llama.cpp's name for how a text is split into words."""
+    whole_first = parts["model"].get("ignore_merges", False)
     for name, split in SPLITS.items():
-        if _bare(json.loads(pre_tokenizer(split).__getstate__())) == _bare(parts["pre_tokenizer"]):
+        if whole_first == (name in LLAMA3_OWN) and _bare(
+            json.loads(pre_tokenizer(split).__getstate__())
+        ) == _bare(parts["pre_tokenizer"]):
             return name
     raise UserError(
-        f"A GGUF file only names how a tokenizer splits a text into words, and llama.cpp has no name for "
-        f"this one's way: {shown(parts['pre_tokenizer'])}. Take a tokenizer of {', '.join(SPLITS)}."
+        f"A GGUF file only names how a tokenizer splits a text, and llama.cpp has no name for this one's "
+        f"way: {shown(parts['pre_tokenizer'])}. Take a tokenizer of {', '.join(SPLITS)}."
     )
 
 
