@@ -26,7 +26,8 @@ class Table:
         """The object that `text` holds; `UserError` where it holds something else."""
         try:
             fields = json.loads(text)
-        except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+            _require_unicode(text, fields)
+        except (ValueError, RecursionError) as error:  # what Unicode has against a text is a ValueError
             raise UserError(f"{where} is no JSON ({_reason(error)}). {remedy}") from error
         if not isinstance(fields, dict):
             raise UserError(f"{where} must be a JSON object; got {shown(fields)}. {remedy}")
@@ -95,6 +96,13 @@ class Table:
         if name not in self.fields:
             raise UserError(f"{self.where} has no {name}. {self.remedy}")
         return self.fields[name]
+
+
+def _require_unicode(text: str | bytes, fields: Any) -> None:
+    """Raise `UnicodeEncodeError` where an escape in JSON is half a surrogate pair, which no text holds."""
+    letters = text if isinstance(text, str) else text.decode("latin-1")
+    if "\\ud" in letters.lower():
+        json.dumps(fields, ensure_ascii=False).encode()
 
 
 def _reason(error: Exception) -> str:
