@@ -25,7 +25,7 @@ def model():
     return Model(config, weights, ALPHABET)
 
 
-@pytest.mark.parametrize(("engine", "at_once"), [("cpu", 4), ("cpu", 16), ("reference", 3)])
+@pytest.mark.parametrize(("engine", "at_once"), [("cpu", 4), ("cpu", 16)])
 def test_texts_of_different_lengths_are_answered_together_as_alone(model, engine, at_once):
     settings = [{"max_tokens": 4 + 7 * (i % 3), "seed": i, "stop": ["hh"]} for i in range(len(PROMPTS))]
     requests = [Request.of(**each) for each in settings]
@@ -41,6 +41,13 @@ def test_a_prompt_that_fills_the_context_is_answered_with_nothing_where_that_end
     found = dict(complete(model, PROMPTS, Request(when_full="stop", max_tokens=3), at_once=2))
     assert [found[i].finished for i in range(3)] == ["length", "length", "context"]
     assert found[2].text == ""
+
+
+def test_texts_that_do_not_fit_into_memory_are_refused_before_any_is_begun(model):
+    longer = Model(model.config.replace(context_length=10**9, d_model=8), model.weights, ALPHABET)
+    with pytest.raises(UserError, match="The KV cache of 16 texts of 1,000,000,000 tokens needs"):
+        complete(longer, ["a"] * 20, Request(max_tokens=10**9))
+    assert len(list(complete(longer, ["a"] * 2, Request(max_tokens=2)))) == 2  # there is room for these
 
 
 def test_prompts_are_looked_at_before_anything_is_written(model):

@@ -111,8 +111,10 @@ def gpt2():
     return torch, theirs, api.from_named(config, found)
 
 
-@pytest.mark.parametrize("ends", [(), (0,), (3, 7)])
-@pytest.mark.parametrize(("n_beams", "length_penalty"), [(1, 1.0), (3, 1.0), (4, 0.0), (5, 2.0), (4, -1.0)])
+@pytest.mark.parametrize(
+    ("n_beams", "length_penalty", "ends"),
+    [(1, 1.0, (0,)), (3, 1.0, ()), (3, 1.0, (0,)), (4, 0.0, (3, 7)), (5, 2.0, (3, 7)), (4, -1.0, (0,))],
+)
 def test_beams_are_those_of_transformers(gpt2, ends, n_beams, length_penalty, rng):
     torch, theirs, ours = gpt2
     ours = Model(ours.config, ours.weights, ends=ends)

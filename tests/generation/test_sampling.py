@@ -99,6 +99,10 @@ def test_what_is_kept_by_one_setting_is_what_the_next_one_sees():
     np.testing.assert_allclose(probs, [0, 1, 0, 0])  # of 2/3 and 1/3 the first has 0.6
 
 
+def test_a_bias_may_come_from_json_whose_names_are_texts():
+    assert Sampling(logit_bias={"13": 1}) == Sampling(logit_bias={13: 1.0})
+
+
 def test_a_bias_is_added_and_what_is_not_allowed_cannot_be_drawn():
     z = np.zeros(3)
     found = distribution(z, Sampling(temperature=1.0, logit_bias={1: np.log(2.0)}))

@@ -10,6 +10,7 @@ from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model
 from handgrad.generation import speculation, stream
 from handgrad.generation.batch import opened
+from handgrad.generation.constraint import regular_expression
 from handgrad.generation.request import Request
 from handgrad.generation.speculation import DraftModel, Gauge, Lookup
 from handgrad.generation.writer import Writer
@@ -82,6 +83,20 @@ def test_the_text_is_the_same_for_the_same_seed_whatever_is_guessed(draft, tempe
         decoding.cut(0, 0)
         alone = list(stream.pieces(decoding, Writer(ours, [1, 2, 1], request)))
         assert speculated(decoding, ours, request, DRAFTS[draft](ours)) == alone
+
+
+@pytest.mark.parametrize("draft", [Lookup, lambda: "itself"])
+def test_a_grammar_and_stop_strings_hold_for_what_was_guessed_too(draft):
+    pytest.importorskip("llguidance")
+    ours = model(tokenizer=CharacterTokenizer("abcd"))
+    decoding = opened(ours, "cpu")
+    for settings in ({"grammar": regular_expression("(ab|abc|d){3,5}")}, {"stop": ["ab", "dd"]}):
+        request = Request.of(temperature=2.0, max_tokens=40, **settings)
+        decoding.cut(0, 0)
+        alone = list(stream.pieces(decoding, Writer(ours, [1, 2, 1], request)))
+        guess = draft() if draft is Lookup else DRAFTS["itself"](ours)
+        assert speculated(decoding, ours, request, guess) == alone
+        assert alone[-1].finished == "stop"
 
 
 def test_the_distribution_of_texts_is_the_models_own():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from handgrad import engines
+from handgrad.engines import fits
 from handgrad.engines.engine import Decoding
 from handgrad.errors import UserError, require_whole
 from handgrad.formats.model_folder import Model
@@ -60,15 +61,24 @@ def opened(
     engine: str,
     precision: str = "auto",
     n_texts: int = 1,
+    n_tokens: int | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Decoding:
-    """Empty texts of a model, on the engine of that name; "auto" takes what suits the model."""
+    """Empty texts of a model, on the engine of that name; "auto" takes what suits the model.
+
+    `n_tokens`: how many a text will have at most, by default the model's context. Raises `UserError` where
+    the KV cache of all texts would not fit this machine's memory.
+    """
+    capacity = min(model.config.context_length, n_tokens or model.config.context_length)
+    n_bytes = n_texts * capacity * count(model.config).kv_cache_bytes_per_token
+    fits.require(n_bytes, f"The KV cache of {n_texts} texts of {capacity:,} tokens")
     if engine == AUTO:
         engine = "cpu" if n_texts * count(model.config).parameters >= LARGE else "reference"
     return engines.get(engine).decoding(
         model.config,
         model.weights,
         n_texts=n_texts,
+        capacity=capacity,
         precision=precision,
         blocks=model.blocks,
         compiling=compiling,
@@ -95,7 +105,8 @@ def complete(
     asked = enumerate(zip(prompts, each, strict=True), 1)
     waiting = [_writer(model, prompt, request, number, len(prompts)) for number, (prompt, request) in asked]
     n_texts = min(require_whole("at_once", at_once, least=1), max(1, len(waiting)))
-    return _completed(opened(model, engine, precision, n_texts, compiling), waiting)
+    n_tokens = max((writer.n_prompt + writer.request.max_tokens for writer in waiting), default=1)
+    return _completed(opened(model, engine, precision, n_texts, n_tokens, compiling), waiting)
 
 
 def _writer(

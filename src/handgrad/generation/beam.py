@@ -65,7 +65,7 @@ def beam_search(
     room = model.config.context_length - len(window) + 1  # the last token is not read
     max_tokens = min(require_whole("max_tokens", max_tokens, least=1), room)
     settings = Settings(_require_beams(n_beams), max_tokens, _require_penalty(length_penalty), model.ends)
-    decoding = opened(model, engine, precision, n_beams, compiling)
+    decoding = opened(model, engine, precision, n_beams, len(window) + max_tokens, compiling)
     known = model.tokenizer.vocab_size if model.tokenizer else model.config.vocab_size
     return search(_Texts(decoding, window, known).follow, settings)
 

@@ -211,5 +211,7 @@ def _biases(given: Mapping[int, float]) -> dict[int, float]:
             raise UserError(
                 f"logit_bias of token {shown(token_id)} must be finite; got {shown(value)}. Try -100."
             )
+        if isinstance(token_id, str) and token_id.isdecimal():  # as JSON has it
+            token_id = int(token_id)
         biases[require_whole("logit_bias: a token id", token_id)] = float(number)
     return biases

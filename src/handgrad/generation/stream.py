@@ -77,8 +77,9 @@ def begun(
     `compiling` is told the name of every kernel that has to be compiled.
     """
     writer = Writer(model, prompt, request)
-    guess = _guess(model, draft, engine, precision)
-    decoding = opened(model, engine, precision, compiling=compiling)
+    n_tokens = writer.n_prompt + request.max_tokens
+    guess = _guess(model, draft, lambda of: opened(of, engine, precision, 1, n_tokens, compiling))
+    decoding = opened(model, engine, precision, 1, n_tokens, compiling)
     if guess is None:
         return writer, pieces(decoding, writer)
     return writer, speculation.pieces(decoding, writer, guess)
@@ -101,11 +102,13 @@ def token_ids(
     return [piece.token_id for piece in pieces(decoding, Writer(model, prompt, request))]
 
 
-def _guess(model: Model, draft: Model | str | None, engine: str, precision: str) -> speculation.Guess | None:
+def _guess(
+    model: Model, draft: Model | str | None, opening: Callable[[Model], Decoding]
+) -> speculation.Guess | None:
     if draft is None:
         return None
     if isinstance(draft, Model):
         speculation.require_same_tokens(draft, model)
-        return speculation.DraftModel(draft, opened(draft, engine, precision))
+        return speculation.DraftModel(draft, opening(draft))
     require_known("draft", draft, ["lookup"])
     return speculation.Lookup()
