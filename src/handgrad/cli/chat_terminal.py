@@ -4,13 +4,14 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
-import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 
 from rich.console import Console
 
+from handgrad.cli.word_wrap import WordWrap
 from handgrad.data import files
 from handgrad.errors import UserError
 from handgrad.formats import atomic
@@ -106,10 +107,10 @@ def _show(conversation: Conversation, notes: Console, pieces: Generator[str, Non
     with deferred([signal.SIGINT]) as stopped, contextlib.closing(_until(stopped, pieces)) as coming:
         with notes.status("reading"):
             first = next((piece for piece in coming if piece), "")
+        lines = WordWrap(shutil.get_terminal_size().columns)
         for piece in itertools.chain([first], coming):
-            sys.stdout.write(piece.translate(CONTROL))
-            sys.stdout.flush()
-    print()
+            print(lines.add(piece.translate(CONTROL)), end="", flush=True)
+    print(lines.rest())
     if note := NOTES.get(conversation.finished):
         notes.print(note, style="dim")
     if conversation.n_forgotten:
