@@ -99,6 +99,17 @@ def test_without_a_question_there_is_no_other_answer(talk):
         talk.retry()
 
 
+def test_a_template_writes_the_prompt_and_starts_stand_once(model):
+    template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    templated = Model(CONFIG, model.weights, model.tokenizer, starts=(33,), chat_template=template)
+    messages = [{"role": "system", "content": "Rhyme."}, {"role": "user", "content": "Hi"}]
+    made = conversation.prompt(templated, messages)
+    assert bytes(made.token_ids).decode() == "[system]Rhyme.[user]Hi"  # a writer puts the start before it
+    assert made.stops == ()
+    plain = conversation.prompt(model, messages)
+    assert bytes(plain.token_ids).decode() == "Rhyme.\n\nUser: Hi\nAssistant:"
+
+
 def test_a_model_without_a_tokenizer_cannot_talk(model):
     with pytest.raises(UserError, match="needs a tokenizer"):
         Conversation(Model(CONFIG, model.weights), REQUEST, engine="reference")

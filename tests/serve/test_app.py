@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from handgrad.engines import reference
+from handgrad.formats.model_folder import Model
 from handgrad.generation.request import Request
 from handgrad.generation.writer import Writer
 from handgrad.serve import app
@@ -78,6 +79,18 @@ def test_a_chat_is_answered_as_its_lines_go_on(client, model):
     }
     assert answer["usage"]["prompt_tokens"] == len(prompt)
     assert answer["model"] == "tiny"
+
+
+def test_a_template_says_how_messages_are_read(client, service, model):
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{{ eos_token }}"
+    templated = Model(model.config, model.weights, model.tokenizer, ends=(33,), chat_template=template)
+    object.__setattr__(service, "model", templated)
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]},
+    ]
+    usage = client.post(CHAT, json={"messages": messages, "max_tokens": 1}).json()["usage"]
+    assert usage["prompt_tokens"] == len("<system>Be brief.<user>Hello!")
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -261,6 +274,7 @@ def test_a_failed_text_is_an_error_whole_and_in_a_stream(client, service, caplog
         ({"host": "localhost:8000", "origin": "http://localhost:3000"}, 403),
         ({"host": "localhost:8000", "origin": "https://evil.example"}, 403),
         ({"host": "localhost:8000", "origin": "null"}, 403),
+        ({"host": "localhost:8000", "origin": "http://["}, 403),
         ({"host": "localhost", "content-length": str(1 << 21)}, 413),
         ({"host": "localhost", "content-length": "-1"}, 413),
     ],

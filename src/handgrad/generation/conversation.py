@@ -16,6 +16,7 @@ import numpy as np
 
 from handgrad import engines
 from handgrad.errors import UserError
+from handgrad.formats import chat_template
 from handgrad.formats.model_folder import Model
 from handgrad.generation.prefix import n_shared
 from handgrad.generation.request import Request
@@ -41,7 +42,13 @@ def prompt(model: Model, messages: Sequence[Message]) -> Prompt:
 
     Raises `UserError` for messages that its template refuses, or characters that it does not know.
     """
-    return Prompt(require_tokenizer(model).encode(_plain(messages)).tolist(), PLAIN_STOPS)
+    tokenizer, starts = require_tokenizer(model), list(model.starts)
+    if model.chat_template is None:
+        return Prompt(tokenizer.encode(_plain(messages)).tolist(), PLAIN_STOPS)
+    named = tokenizer.decode(starts), tokenizer.decode(model.ends[:1])
+    token_ids = tokenizer.encode(chat_template.render(model.chat_template, messages, *named)).tolist()
+    begun = token_ids[: len(starts)] == starts  # by the template; a writer begins every text itself
+    return Prompt(token_ids[len(starts) :] if begun else token_ids)
 
 
 def _plain(messages: Sequence[Message]) -> str:
