@@ -41,7 +41,7 @@ from handgrad.tokenizer import ByteTokenizer
 SMALL = ModelConfig(
     vocab_size=256, context_length=512, n_layers=4, n_heads=4, d_model=128, position="rope", norm="rms_norm"
 )
-SLOTS, WAITING = 8, 64
+SLOTS, WAITING, CONTEXT = 8, 64, 1024
 LEAVES = 0.2
 """The share of clients that leave in the middle of an answer."""
 WORDS = "a the of sea light boat wind over under green slow old seven sings turns keeps".split()
@@ -241,9 +241,11 @@ def main() -> None:
         if arguments.model is None:
             arguments.model = Path(folder) / "small"
             handgrad.save(Model(SMALL, init(SMALL, 0), ByteTokenizer()), arguments.model)
-        made = cases(handgrad.load(arguments.model), arguments.cases, random.Random(0))
+        model = handgrad.load(arguments.model)
+        made = cases(model, arguments.cases, random.Random(0))
         command = [sys.executable, "-m", "handgrad", "serve", str(arguments.model), "--port", "0"]
         command += ["--slots", str(SLOTS), "--waiting", str(WAITING)]
+        command += ["--context", str(min(CONTEXT, model.config.context_length))]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
             port = int(re.search(r"localhost:(\d+)", process.stderr.readline())[1])  # type: ignore[union-attr,index]
