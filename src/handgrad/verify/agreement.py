@@ -8,8 +8,8 @@ from handgrad import tree
 from handgrad.engines.engine import Engine, OptimizerSettings, State, Training
 from handgrad.errors import UserError
 from handgrad.verify.check import Check
-from handgrad.verify.formulas import LOSS_MOVES, other_ending
-from handgrad.verify.rounding import Sensitivity, apart, bound, length, reason, total
+from handgrad.verify.formulas import other_ending
+from handgrad.verify.rounding import Sensitivity, apart, bound, length, loss_bound, reason, total
 from handgrad.verify.subject import Subject, logits, on_another_text
 from handgrad.verify.texts import N_TEXTS
 from handgrad.verify.writing import UNIT, Limit, writing_agrees
@@ -49,7 +49,7 @@ def training_agrees(
     changed, kept = other_ending(subject)
     moved = apart(training.logits(changed)[:, :kept], found[:, :kept])
     yield Check(group, "later tokens change nothing before", moved, most, UNIT, reason(precision))
-    yield _loss_agrees(subject, training, group, most)
+    yield _loss_agrees(subject, sensitivity, training, group, precision)
     verdict = _gradients_agree(subject, sensitivity, training, group, precision)
     for _ in range(TRIES - 1 if subject.has_kinks else 0):
         if verdict.passed:
@@ -81,13 +81,15 @@ def writing_is_right(
     )
 
 
-def _loss_agrees(subject: Subject, training: Training, group: str, most: float) -> Check:
+def _loss_agrees(
+    subject: Subject, sensitivity: Sensitivity, training: Training, group: str, precision: str
+) -> Check:
     """Of an evaluation, and of a step of training."""
     token_ids, targets = subject.texts.token_ids, subject.texts.targets
     losses = training.loss(token_ids, targets), training.loss_and_gradients(token_ids, targets)[0]
     error = max(abs(loss - subject.loss) for loss in losses)
-    spread = float(np.std(subject.logits))
-    return Check(group, "loss = formulas", error, 2 * most * spread, "nats", LOSS_MOVES)
+    most = loss_bound(precision, sensitivity, float(np.std(subject.logits)))
+    return Check(group, "loss = formulas", error, most, "nats", reason(precision))
 
 
 def _gradients_agree(

@@ -10,7 +10,7 @@ import numpy as np
 
 from handgrad import tree
 from handgrad.errors import UserError
-from handgrad.formats import hugging_face, model_folder
+from handgrad.formats import gguf, gguf_save, hugging_face, model_folder
 from handgrad.formats.model_folder import Model
 from handgrad.tokenizer import Tokenizer
 from handgrad.verify.check import Check
@@ -36,6 +36,7 @@ class Format(NamedTuple):
 FORMATS = (
     Format("handgrad folder", model_folder.save, model_folder.load),
     Format("Hugging Face folder", hugging_face.save, hugging_face.load),
+    Format("GGUF, F32", lambda model, path: gguf_save.save(model, path, "F32"), gguf.load),
 )
 
 

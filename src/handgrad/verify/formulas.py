@@ -6,13 +6,12 @@ import numpy as np
 
 from handgrad.engines import parallel, reference
 from handgrad.verify.check import Check
-from handgrad.verify.rounding import Sensitivity, apart, bound, reason
+from handgrad.verify.rounding import Sensitivity, apart, bound, loss_bound, reason
 from handgrad.verify.subject import Subject, logits
 from handgrad.verify.texts import N_TEXTS
 from handgrad.verify.writing import UNIT, Limit, writing_agrees
 
 GROUP = "formulas, float64"
-LOSS_MOVES = "a loss moves at most twice as far as the logits"
 
 
 def formulas_agree(
@@ -69,6 +68,6 @@ def _loss_is_that_of_the_logits(subject: Subject, sensitivity: Sensitivity) -> C
     surprise = highest + np.log(np.sum(np.exp(z - highest[..., None]), axis=-1)) - chosen
     return Check(
         GROUP, "loss = mean surprise by the logits", abs(subject.loss - float(surprise.mean())),
-        2 * bound("float64", sensitivity.logits) * float(np.std(z)), "nats", LOSS_MOVES,
+        loss_bound("float64", sensitivity, float(np.std(z))), "nats", reason("float64"),
         f"{targets.size} tokens, {subject.loss:.4f} nats each",
     )  # fmt: skip

@@ -4,8 +4,8 @@ $$\langle\nabla L, v\rangle = \frac{d}{dt}\,L(w + t v)\Big|_{t=0}$$
 
 The left side is the gradient that backward returns. The right side needs no derivation: it is measured by
 central differences of the loss. First v moves all weights at once. Then it moves one part at a time, so that
-a wrong gradient is named: each array of a small model; each layer of a large one, and where a layer fails its
-arrays.
+a wrong gradient is named: each array of a small model; some layers of a large one, and where these fail each
+of their arrays.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,9 @@ ROUNDINGS = 64
 TRIES = 4
 """Texts tried where the loss has kinks: a wrong gradient fails on each."""
 MOST_VISITS = 4_000_000_000
-"""Weights visited to prove every array; where there would be more, every layer is proved."""
+"""Weights visited to prove every array; where there would be more, every layer is proved,"""
+MOST_GROUPS = 12
+"""or layers together, in so many groups."""
 
 REASON = "measuring a slope loses up to 1e-8; one array that is 1 % off differs by far more"
 
@@ -109,8 +111,8 @@ def _worst_of(prover: Prover, parts: dict[str, list[str]], errors: dict[str, flo
     arrays = [name for part in wrong for name in parts[part]]
     found = {name: prover.project([name]).error for name in arrays}
     named = [name for name, error in found.items() if not error <= TOLERANCE] or wrong
-    what = "layer" if any(len(arrays) > 1 for arrays in parts.values()) else "array"
-    facts = f"wrong: {_listed(named)}" if wrong else f"{len(parts)} parts"
+    what = "part" if any(len(arrays) > 1 for arrays in parts.values()) else "array"
+    facts = f"wrong: {_listed(named)}" if wrong else f"{len(parts)} parts: {_listed(list(parts))}"
     return _verdict(f"derived = measured, {what} by {what}", max(errors.values()), facts)
 
 
@@ -139,16 +141,22 @@ def _none_is_zero(subject: Subject) -> Check:
 
 
 def _parts(subject: Subject) -> dict[str, list[str]]:
-    """Arrays that move together, by what they are called: each alone, or a layer's."""
+    """Arrays that move together, by what they are called: each alone, or some layers'."""
     names = list(subject.gradients)
     visits = len(gradcheck.POINTS) * len(names) * subject.n_weights
     if visits <= MOST_VISITS:
         return {name: [name] for name in names}
+    together = -(-subject.config.n_layers // MOST_GROUPS)
     parts: dict[str, list[str]] = {}
     for name in names:
         layer = LAYER.match(name)
-        parts.setdefault(f"layer {layer[1]}" if layer else name, []).append(name)
+        parts.setdefault(_group(int(layer[1]), together) if layer else name, []).append(name)
     return parts
+
+
+def _group(layer: int, together: int) -> str:
+    first = layer - layer % together
+    return f"layer {first}" if together == 1 else f"layers {first} to {first + together - 1}"
 
 
 def _listed(names: list[str]) -> str:

@@ -40,10 +40,27 @@ where long sums are added one by one, 4 in bfloat16 and 7 in int16, whose unit h
 a row only."""
 
 
+class Sensitivity(NamedTuple):
+    """How far results move where each weight moves by its own size, at random."""
+
+    logits: float
+    """In units of `apart`."""
+    loss: float
+    """By the gradient, in nats."""
+    gradients: dict[str, float]
+    """The length of each array's change."""
+
+
 def bound(precision: str, moves: float) -> float:
     """How far off a result may be that moves by `moves` where each weight moves by its own size."""
     unit, multiple = PRECISIONS[precision]
     return unit * multiple * moves
+
+
+def loss_bound(precision: str, moves: Sensitivity, spread: float) -> float:
+    """The same for the loss, which also grows by the square of what logits of deviation `spread` are off."""
+    unit, multiple = PRECISIONS[precision]
+    return multiple * (unit * moves.loss + (unit * moves.logits * spread) ** 2)
 
 
 def reason(precision: str) -> str:
@@ -51,20 +68,18 @@ def reason(precision: str) -> str:
     return f"{PRECISIONS[precision].multiple} times what rounding each weight once does to this model"
 
 
-class Sensitivity(NamedTuple):
-    """How far results move where each weight moves by its own size, at random."""
-
-    logits: float
-    """In units of `apart`."""
-    gradients: dict[str, float]
-    """The length of each array's change."""
-
-
 def sensitivity(subject: Subject, rng: np.random.Generator) -> Sensitivity:
     """Measured once for all precisions; of a small model, the largest of some draws."""
     draws = [_draw(subject, rng) for _ in range(1 if subject.is_large else DRAWS)]
     lengths = {name: max(draw.gradients[name] for draw in draws) for name in subject.gradients}
-    return Sensitivity(max(draw.logits for draw in draws), lengths)
+    return Sensitivity(max(draw.logits for draw in draws), _of_the_loss(subject), lengths)
+
+
+def _of_the_loss(subject: Subject) -> float:
+    """What independent moves of all weights, each by its own size, do to the loss; at least the loss itself,
+    which is rounded too."""
+    products = [length(w * subject.gradients[name]) for name, w in subject.named_weights()]
+    return float(np.hypot.reduce([subject.loss, *products]))
 
 
 def _draw(subject: Subject, rng: np.random.Generator) -> Sensitivity:
@@ -78,7 +93,7 @@ def _draw(subject: Subject, rng: np.random.Generator) -> Sensitivity:
     found = logits(subject.config, weights, subject.texts.token_ids)
     _, gradients = loss_and_gradients(subject.config, weights, subject.texts)
     lengths = {name: length(g - subject.gradients[name]) / SHARE for name, g in gradients.items()}
-    return Sensitivity(apart(found, subject.logits) / SHARE, lengths)
+    return Sensitivity(apart(found, subject.logits) / SHARE, 0.0, lengths)
 
 
 def apart(found: np.ndarray, expected: np.ndarray) -> float:

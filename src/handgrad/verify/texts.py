@@ -52,6 +52,8 @@ def texts_for(model: Model, rng: np.random.Generator) -> Texts:
     proved = min(config.context_length, wanted)
     drawn, source = _token_ids(model, N_TEXTS * (max(read, proved) + 1), rng)
     rows = drawn.reshape(N_TEXTS, -1)
+    starts = model.starts[: rows.shape[1] // 2]
+    rows[:, : len(starts)] = starts  # as every text of this model begins
     batch = rows[: 1 if large else 2]
     return Texts(rows[:, :read], batch[:, :proved], batch[:, 1 : proved + 1], source)
 
