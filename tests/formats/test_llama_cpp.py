@@ -1,11 +1,12 @@
 """llama.cpp itself loads what we write and computes the same, where llama-cpp-python is installed."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from handgrad.formats import gguf
+from handgrad.formats import gguf, llama2c
 from handgrad.formats.model_folder import Model
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import init
@@ -87,7 +88,7 @@ def test_llama_cpp_reads_every_kind(kind, tmp_path):
 @pytest.mark.parametrize(
     "tokenizer",
     [
-        CharacterTokenizer("\n ,abcdefhmnorstäß"),
+        CharacterTokenizer("\n ,abcdefhmnorstßä"),
         ByteTokenizer(),
         BPETokenizer.train([TEXT], 290, ["<|end|>"]),
     ],
@@ -118,3 +119,18 @@ def test_llama_cpp_writes_on_with_smollm2(kind, tmp_path):
     for _ in range(8 if kind == "F32" else 0):
         token_ids = np.append(token_ids, our_logits(model, token_ids)[-1].argmax())
     assert kind != "F32" or model.tokenizer.decode(token_ids) == prompt + written
+
+
+def test_llama_cpp_tells_llama2cs_story(tmp_path):
+    """Pieces with scores leave in an order that merges as before."""
+    stories = Path(__file__).parents[3] / "shared" / "data" / "stories260K" / "stories260K.bin"
+    if not stories.exists():
+        pytest.skip("the model is not among the package's files")
+    model = llama2c.load(stories)
+    found = theirs(gguf.save(model, tmp_path / "model.gguf", "F32"))
+    prompt, story = (
+        "Once upon a time, there was",
+        " a little girl named Lily. She loved to play outside in the park.",
+    )
+    assert found.tokenize(prompt.encode(), add_bos=True) == [1, *model.tokenizer.encode(prompt).tolist()]
+    assert story.startswith(found(prompt, max_tokens=24, temperature=0.0)["choices"][0]["text"])
