@@ -116,9 +116,10 @@ def _one(
 def _many(model: Model, asked: list[prompts.Asked], at_once: int, where: dict[str, Any]) -> None:
     """A line each, in the order of the file."""
     texts, requests = [each.prompt for each in asked], [each.request for each in asked]
-    started, rows, n_told = time.perf_counter(), dict[int, dict[str, Any]](), 0
+    rows, n_told = dict[int, dict[str, Any]](), 0
     with _compiling() as compiling:
         done = complete(model, texts, requests, at_once=at_once, compiling=compiling, **where)
+    started = time.perf_counter()
     for number, each in done:
         seconds = time.perf_counter() - started
         rows[number] = generated.row(model, texts[number], requests[number], each, seconds)
