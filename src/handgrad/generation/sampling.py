@@ -26,8 +26,8 @@ from handgrad.errors import UserError, require_number, require_whole, shown
 from handgrad.generation import penalties
 from handgrad.shapes import Bool, Float
 
-LARGEST = 1e300
-"""The largest temperature."""
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), 1e300
+"""What a temperature above 0 counts as at least, and the largest."""
 MOST = 1e6
 """The largest penalty or bias."""
 
@@ -102,7 +102,7 @@ def distribution(
     if sampling.temperature == 0.0:
         return only(int(np.argmax(z)), len(z))
     z -= z.max()
-    z /= max(sampling.temperature, np.finfo(np.float32).tiny)
+    z /= max(sampling.temperature, SMALLEST)
     probs = np.exp(z, out=z)
     probs /= probs.sum()
     if sampling.top_k is not None:
