@@ -71,6 +71,11 @@ def write_ours(folder: Path) -> Path:
     return model_folder.save(model(), folder / "model")
 
 
+def write_quantized(folder: Path) -> Path:
+    """Ours with the blocks of a GGUF beside the weights, and a tokenizer from elsewhere."""
+    return model_folder.save(gguf.load(write_gguf(folder)), folder / "model")
+
+
 def write_hugging_face(folder: Path) -> Path:
     return hugging_face.save(model(), folder / "model")
 
@@ -116,6 +121,7 @@ class Format(NamedTuple):
 
 FORMATS = {
     "ours": Format(write_ours, model_folder.load),
+    "quantized": Format(write_quantized, model_folder.load),
     "hugging_face": Format(write_hugging_face, hugging_face.load),
     "gguf": Format(write_gguf, gguf.load),
     "llama2c": Format(write_llama2c, llama2c.load),
