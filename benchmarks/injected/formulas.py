@@ -19,7 +19,8 @@ def faults(model: str, config: ModelConfig) -> Iterator[Fault]:
     yield Fault(model, "scores divided by d_head, not its root", _root(lambda width: width))
     yield Fault(model, "scores not divided", _root(lambda width: 1.0))
     norm = ops.rms_norm if config.norm == "rms_norm" else ops.layer_norm
-    yield Fault(model, "a norm without its epsilon", setting(norm, "forward", eps=lambda eps: 0.0))
+    if config.norm_placement == "pre":  # after a sum of ordinary size it is no more than a rounding
+        yield Fault(model, "a norm without its epsilon", setting(norm, "forward", eps=lambda eps: 0.0))
     yield Fault(model, "another epsilon in a norm", setting(norm, "forward", eps=lambda eps: 10 * eps))
     yield Fault(model, "logits 1 % too large", result(Transformer, "head", lambda d: (1.01 * d[0], d[1])))
     if config.kv_heads < config.n_heads and config.kv_heads > 1:

@@ -1,5 +1,6 @@
 """handgrad verify: a model's own numbers, compared with what they must equal, as a table."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from handgrad.formats.model_folder import Model
 from handgrad.formats.sources import load
 from handgrad.model.count import count
 from handgrad.verify import Check, checks, memory
+from handgrad.verify.gradients import NONE_IS_ZERO
 
 NAME, NUMBER = 46, 8
 """Widths of the table's columns."""
@@ -36,9 +38,11 @@ def verify(
     model, console = load(run), Console(highlight=False)
     if not as_json:
         console.print(_about(run, model, engine), soft_wrap=True)
-    status = Console(stderr=True).status("")
-    with status:
-        found = checks(model, engine=engine, seed=seed, report=status.update)
+    shown = console if console.is_terminal else Console(stderr=True)  # two would write over each other
+    with contextlib.nullcontext() if as_json else shown.status("") as status:
+        found = checks(
+            model, engine=engine, seed=seed, report=status.update if status else lambda doing: None
+        )
         verdicts = list(_as_json(found) if as_json else _as_table(found, console))
     failed = sum(not check.passed for check in verdicts)
     if not as_json:
@@ -70,7 +74,7 @@ def _as_table(found: Iterator[Check], console: Console) -> Iterator[Check]:
             console.print(Text(f"\n{head}", "bold"), soft_wrap=True)
             group = check.group
         console.print(_line(check), soft_wrap=True)
-        remarks = [check.facts] * (not check.passed or check.group.startswith("gradients"))
+        remarks = [check.facts] * (not check.passed or check.name == NONE_IS_ZERO)
         if check.reason not in said:
             remarks.append(f"at most: {check.reason}")
             said.add(check.reason)

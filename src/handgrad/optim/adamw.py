@@ -22,7 +22,8 @@ def copied(state: State | None, *, like: Float[Array, "*W"]) -> State:
     """A copy of `state` to update in place, in `like`'s type. For None (no step taken yet): zeros."""
     xp = like.__array_namespace__()
     if state is None:
-        return State(xp.zeros_like(like), xp.zeros_like(like), 0)
+        mean, square = (xp.zeros(like.shape, dtype=like.dtype) for _ in range(2))  # no memory until written
+        return State(mean, square, 0)
     if state.mean.shape != like.shape or state.square.shape != like.shape:
         sizes = f"{state.mean.size} and {state.square.size}"
         raise UserError(f"Moments belong to {like.size} weights; got {sizes}. Take this model's.")

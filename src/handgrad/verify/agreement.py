@@ -8,8 +8,17 @@ from handgrad import tree
 from handgrad.engines.engine import Engine, OptimizerSettings, State, Training
 from handgrad.errors import UserError
 from handgrad.verify.check import Check
+from handgrad.verify.directions import length
 from handgrad.verify.formulas import other_ending
-from handgrad.verify.rounding import Sensitivity, apart, bound, length, loss_bound, reason, total
+from handgrad.verify.rounding import (
+    Sensitivity,
+    apart,
+    bound,
+    gradient_bound,
+    gradient_reason,
+    loss_bound,
+    reason,
+)
 from handgrad.verify.subject import Subject, logits, on_another_text
 from handgrad.verify.texts import N_TEXTS
 from handgrad.verify.writing import UNIT, Limit, writing_agrees
@@ -97,13 +106,12 @@ def _gradients_agree(
 ) -> Check:
     """The gradient of every array; shown is the one that comes closest to its bound."""
     _, found = training.loss_and_gradients(subject.texts.token_ids, subject.texts.targets)
-    whole, worst, most = total(subject.gradients), ("none", 0.0, 1.0), 0.0
+    whole, worst, most = subject.length, ("none", 0.0, 1.0), 0.0
     for name, gradient in tree.named_leaves(found):
-        expected = subject.gradients[name]
-        size, moves = length(expected), sensitivity.gradients[name]
+        size, allowed = subject.lengths[name], gradient_bound(precision, sensitivity, name)
         if size <= ZERO * whole:  # it is zero: what rounding leaves of it is compared with the whole
-            size = moves = whole or 1.0
-        error, allowed = length(gradient - expected) / size, bound(precision, moves / size)
+            size, allowed = whole or 1.0, bound(precision, whole or 1.0)
+        error, allowed = length(gradient - subject.gradients[name]) / size, allowed / size
         if subject.has_kinks and precision != "float32":
             allowed = max(allowed, JUMP)
         if not error / allowed <= most:
@@ -111,5 +119,5 @@ def _gradients_agree(
     name, error, allowed = worst
     return Check(
         group, "gradient = formulas, array by array", error, allowed, "of an array's gradient",
-        reason(precision), f"closest to its bound: {name}",
+        gradient_reason(precision), f"closest to its bound: {name}",
     )  # fmt: skip

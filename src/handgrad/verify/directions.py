@@ -5,6 +5,7 @@ of 1/128 between -2 and 2: never zero, and seldom two alike. So a step t moves e
 of its size, whatever the size of the model.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,10 +43,19 @@ class Direction(NamedTuple):
         return product
 
 
-def draw(array: np.ndarray, rng: np.random.Generator) -> Direction:
-    """A direction for an array."""
-    size = float(np.sqrt(np.vdot(array, array) / max(1, array.size)))
-    return Direction(max(SMALLEST, size), np.frombuffer(rng.bytes(array.size), np.int8).reshape(array.shape))
+def size_of(array: np.ndarray) -> float:
+    """How far an array moves in one step."""
+    return max(SMALLEST, length(array) / max(1, array.size) ** 0.5)
+
+
+def draw(shape: tuple[int, ...], size: float, rng: np.random.Generator) -> Direction:
+    """A direction for an array of that shape and size."""
+    return Direction(size, np.frombuffer(rng.bytes(math.prod(shape)), np.int8).reshape(shape))
+
+
+def length(array: np.ndarray) -> float:
+    """The Euclidean norm."""
+    return float(np.sqrt(np.vdot(array, array)))
 
 
 def moved(part: Any, directions: dict[str, Direction], name: str, by: float) -> Any:

@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from handgrad import parameters as p
 from handgrad import tree
 from handgrad.verify import directions
-from handgrad.verify.subject import Named, Subject, logits, loss_and_gradients
+from handgrad.verify.directions import length
+from handgrad.verify.subject import Subject, logits, loss_and_gradients
 
 SHARE = 2.0**-14
 """By which weights are moved at most: so little that results move in proportion."""
-
 DRAWS = 4
 """Random moves of a small model: an array of few numbers may happen to react little to one of them."""
 
@@ -26,18 +27,21 @@ class Precision(NamedTuple):
     unit: float
     """The largest error of one rounding, as a share of the number."""
     multiple: int
-    """How many times as far off as by one rounding of each weight results may be."""
+    """How many times as far off as by one rounding of each weight results may be,"""
+    of_formulas: int
+    """or gradients as the formulas are by their own rounding, in proportion to the unit: models whose stream
+    has a few huge numbers magnify that more."""
 
 
 PRECISIONS = {
-    "float64": Precision(2.0**-53, 64),
-    "float32": Precision(2.0**-24, 64),
-    "bfloat16": Precision(2.0**-9, 16),
-    "int16": Precision(2.0**-12, 32),
+    "float64": Precision(2.0**-53, 64, 64),
+    "float32": Precision(2.0**-24, 64, 64),
+    "bfloat16": Precision(2.0**-9, 16, 4),
+    "int16": Precision(2.0**-12, 32, 32),
 }
-"""The multiples are about five times the largest ones measured over presets of all kinds: 11 in float32,
-where long sums are added one by one, 4 in bfloat16 and 7 in int16, whose unit holds for the largest number of
-a row only."""
+"""The largest multiples measured over small models of all kinds were 11 in float32, where long sums are added
+one by one, 9 in bfloat16, and 7 in int16, whose unit holds for the largest number of a row only. Of the
+formulas' own rounding they were 11, 1 and 7, with SmolLM2."""
 
 
 class Sensitivity(NamedTuple):
@@ -49,17 +53,25 @@ class Sensitivity(NamedTuple):
     """By the gradient, in nats."""
     gradients: dict[str, float]
     """The length of each array's change."""
+    own: dict[str, float]
+    """The same by the formulas in float32, per unit: they round every product and sum."""
 
 
 def bound(precision: str, moves: float) -> float:
     """How far off a result may be that moves by `moves` where each weight moves by its own size."""
-    unit, multiple = PRECISIONS[precision]
+    unit, multiple, _ = PRECISIONS[precision]
     return unit * multiple * moves
+
+
+def gradient_bound(precision: str, moves: Sensitivity, name: str) -> float:
+    """The same for the gradient of one array."""
+    unit, _, of_formulas = PRECISIONS[precision]
+    return max(bound(precision, moves.gradients[name]), unit * of_formulas * moves.own[name])
 
 
 def loss_bound(precision: str, moves: Sensitivity, spread: float) -> float:
     """The same for the loss, which also grows by the square of what logits of deviation `spread` are off."""
-    unit, multiple = PRECISIONS[precision]
+    unit, multiple, _ = PRECISIONS[precision]
     return multiple * (unit * moves.loss + (unit * moves.logits * spread) ** 2)
 
 
@@ -72,7 +84,8 @@ def sensitivity(subject: Subject, rng: np.random.Generator) -> Sensitivity:
     """Measured once for all precisions; of a small model, the largest of some draws."""
     draws = [_draw(subject, rng) for _ in range(1 if subject.is_large else DRAWS)]
     lengths = {name: max(draw.gradients[name] for draw in draws) for name in subject.gradients}
-    return Sensitivity(max(draw.logits for draw in draws), _of_the_loss(subject), lengths)
+    most = max(draw.logits for draw in draws)
+    return Sensitivity(most, _of_the_loss(subject), lengths, _in_float32(subject))
 
 
 def _of_the_loss(subject: Subject) -> float:
@@ -82,18 +95,41 @@ def _of_the_loss(subject: Subject) -> float:
     return float(np.hypot.reduce([subject.loss, *products]))
 
 
-def _draw(subject: Subject, rng: np.random.Generator) -> Sensitivity:
+def gradient_reason(precision: str) -> str:
+    """That of a gradient in words."""
+    _, multiple, of_formulas = PRECISIONS[precision]
+    return (
+        f"{multiple} times what rounding each weight once does, or {of_formulas} times the formulas' rounding"
+    )
+
+
+class Draw(NamedTuple):
+    """How far results moved, for each unit that weights were moved by."""
+
+    logits: float
+    gradients: dict[str, float]
+
+
+def _draw(subject: Subject, rng: np.random.Generator) -> Draw:
     """In float32 where the model is large: what that rounds is a hundredth of what the moves do."""
     dtype = np.float32 if subject.is_large else np.float64
 
     def moved(array: np.ndarray) -> np.ndarray:
-        return (array * (1.0 + SHARE * directions.draw(array, rng).share())).astype(dtype)
+        return (array * (1.0 + SHARE * directions.draw(array.shape, 1.0, rng).share())).astype(dtype)
 
     weights = tree.map(moved, subject.weights)
     found = logits(subject.config, weights, subject.texts.token_ids)
+    return Draw(apart(found, subject.logits) / SHARE, _gradients_moved(subject, weights, SHARE))
+
+
+def _in_float32(subject: Subject) -> dict[str, float]:
+    weights = tree.map(np.float32, subject.weights)
+    return _gradients_moved(subject, weights, PRECISIONS["float32"].unit)
+
+
+def _gradients_moved(subject: Subject, weights: p.Transformer, share: float) -> dict[str, float]:
     _, gradients = loss_and_gradients(subject.config, weights, subject.texts)
-    lengths = {name: length(g - subject.gradients[name]) / SHARE for name, g in gradients.items()}
-    return Sensitivity(apart(found, subject.logits) / SHARE, 0.0, lengths)
+    return {name: length(g - subject.gradients[name]) / share for name, g in gradients.items()}
 
 
 def apart(found: np.ndarray, expected: np.ndarray) -> float:
@@ -102,13 +138,3 @@ def apart(found: np.ndarray, expected: np.ndarray) -> float:
         return np.inf
     spread = float(np.std(expected)) or 1.0
     return float(np.max(np.abs(found - expected))) / spread
-
-
-def length(array: np.ndarray) -> float:
-    """The Euclidean norm."""
-    return float(np.sqrt(np.vdot(array, array)))
-
-
-def total(gradients: Named) -> float:
-    """The length of all gradients together."""
-    return float(np.sqrt(sum(np.vdot(g, g) for g in gradients.values())))

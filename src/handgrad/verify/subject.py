@@ -13,6 +13,7 @@ from handgrad.model.config import ModelConfig
 from handgrad.model.init import require_weights_of
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.ops import activation
+from handgrad.verify.directions import length, size_of
 from handgrad.verify.texts import LARGE, Texts, other_texts, texts_for
 
 Named = dict[str, np.ndarray]
@@ -29,6 +30,10 @@ class Subject(NamedTuple):
     """(B, T, V) of the texts whose loss is differentiated."""
     loss: float
     gradients: Named
+    sizes: dict[str, float]
+    """How far the weights of each array move in one step: see `directions`."""
+    lengths: dict[str, float]
+    """Of each array's gradient."""
 
     @property
     def config(self) -> ModelConfig:
@@ -37,6 +42,11 @@ class Subject(NamedTuple):
     @property
     def n_weights(self) -> int:
         return tree.size(self.weights)
+
+    @property
+    def length(self) -> float:
+        """That of the whole gradient."""
+        return float(np.hypot.reduce(list(self.lengths.values())))
 
     @property
     def is_large(self) -> bool:
@@ -67,7 +77,9 @@ def on_another_text(subject: Subject, rng: np.random.Generator) -> Subject:
 def _reading(model: Model, weights: p.Transformer, texts: Texts) -> Subject:
     loss, gradients = loss_and_gradients(model.config, weights, texts)
     found = logits(model.config, weights, texts.token_ids)
-    return Subject(model, weights, texts, found, loss, gradients)
+    sizes = {name: size_of(array) for name, array in tree.named_leaves(weights)}
+    lengths = {name: length(gradient) for name, gradient in gradients.items()}
+    return Subject(model, weights, texts, found, loss, gradients, sizes, lengths)
 
 
 def logits(config: ModelConfig, weights: p.Transformer, token_ids: np.ndarray) -> np.ndarray:
