@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from handgrad.formats import hugging_face, hugging_face_config, model_folder, tensors
+from handgrad.formats import hugging_face, hugging_face_layouts, model_folder, tensors
 from handgrad.model.config import ModelConfig
 from handgrad.verify import files as verified
 from injected import Change, Fault
@@ -59,8 +59,10 @@ def _our_order() -> Any:
 
 def _saying(name: str, value: Any) -> Any:
     """config.json says something else."""
-    right = hugging_face_config.write
-    return lambda: patch.object(hugging_face_config, "write", lambda config: {**right(config), name: value})
+    right = hugging_face_layouts.describe
+    return lambda: patch.object(
+        hugging_face_layouts, "describe", lambda config: {**right(config), name: value}
+    )
 
 
 def _arrays(config: ModelConfig, layer: int) -> Iterator[tuple[str, str, Change]]:
