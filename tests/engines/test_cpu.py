@@ -474,12 +474,12 @@ def test_every_activation_is_known_to_what_writes(activation, rng):
     np.testing.assert_allclose(found.read([token_ids]), expected.read([token_ids]), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_a_text_has_the_same_bits_alone_and_among_others_at_once_and_in_pieces(precision, rng):
-    config = small("llama").replace(context_length=90)
+    config = small("llama").replace(context_length=90, d_model=96, d_ff=96)
     weights, token_ids = lively(config, rng), rng.integers(67, size=(3, 80))  # more than is read in one call
-    together = cpu.decoding(config, weights, n_texts=3, precision=precision)
-    alone, slowly = (cpu.decoding(config, weights, precision=precision) for _ in range(2))
+    together = cpu.Decoding(config, weights, precision, n_texts=3, n_threads=2)
+    alone, slowly = (cpu.Decoding(config, weights, precision, n_threads=n) for n in (1, 3))
     logits = together.read(token_ids)
     np.testing.assert_array_equal(alone.read(token_ids[2:])[0], logits[2])
     pieces = [slowly.read(token_ids[2:, first : first + 9], every=True) for first in range(0, 80, 9)]
@@ -498,7 +498,10 @@ def test_weights_in_bfloat16_move_the_logits_by_their_rounding(rng):
     tables = rounded._replace(embedding=weights.embedding, positions=weights.positions)
     expected, _ = Transformer(config).hidden(tables, token_ids[None])
     logits = expected[0, -1] @ rounded.embedding.T  # looked up as it is, multiplied rounded
-    np.testing.assert_allclose(narrow.read([token_ids])[0], logits, rtol=1e-4, atol=1e-4)
+    found = narrow.read([token_ids])[0]
+    if machine.AMX == "none":  # else what they meet is rounded, too
+        np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
+    assert 0 < np.sqrt(np.mean((found - logits) ** 2)) < 2.0**-8 * np.sqrt(np.mean(logits**2)) * 2
 
 
 @pytest.mark.parametrize("name", INSTALLED)

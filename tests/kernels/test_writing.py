@@ -1,65 +1,164 @@
-"""Products of few rows are exact to the roundings of a sum, whatever rows are beside them."""
+"""Products of few rows are exact to the roundings of a sum, whatever rows and threads are beside them."""
 
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
-from handgrad.kernels import few_rows
-from handgrad.kernels.few_rows import WIDTH, packed
+from handgrad.engines import cpu_weights
+from handgrad.kernels import barrier, block_panels
+from handgrad.kernels.few_rows_blocks import BLOCK, Q4_0, Q4_1, Q8_0
 from handgrad.kernels.jit import kernel
 from handgrad.kernels.rounding import round_rows
+from handgrad.kernels.writing_arrays import Room, Team
+from handgrad.kernels.writing_products import convert, multiply, needs_of, room_of_products, wait
+from handgrad.parameters import Blocks
+
+R_MOST, WIDEST = 48, 192
 
 
 @kernel
-def product(out, x, panels, bias):
-    few_rows.multiply(out, x, panels, bias)
+def product(out, x, matrix, biases, room, team):
+    """What `writing` does with one matrix."""
+    operand = convert(x, x.shape[1], x.shape[0], needs_of(matrix[0]), room, team)
+    multiply(out, 0, operand, matrix[0], biases, room, team)
+    wait(team)
 
 
-def rounded(x, dtype):
-    """What is multiplied: the weight, or the bfloat16 numbers nearest to it."""
-    if dtype is np.float32:
-        return x
+def room(n_workers):
+    none = np.empty((0, 0, 0), np.float32)
+    every = {name: none for name in Room._fields}
+    whole = np.zeros((n_workers, R_MOST, WIDEST), np.int8)
+    notes = np.zeros((n_workers, R_MOST, WIDEST // 2), np.uint8)
+    halves = np.zeros((n_workers, R_MOST, WIDEST), np.uint16)
+    tile = np.zeros((n_workers, room_of_products(WIDEST)), np.float32)
+    every |= {name: np.empty((0, 0), np.float32) for name in ("x", "y", "wide", "mixed", "weights")}
+    every["queue"] = np.empty((0, 0, 0), np.int64)
+    return Room(**every | {"whole": whole, "notes": notes, "halves": halves, "tile": tile})
+
+
+def multiplied(x, panels, bias=None, n_threads=1):
+    """x @ W + bias, by so many threads."""
+    packed = cpu_weights._laid_out([panels], [bias])
+    out = np.full((len(x), panels.width * len(panels.panels)), np.nan, np.float32)
+    place, shared = barrier.meeting_place(), room(n_threads)
+    barrier.open_place(place)
+
+    def work(worker):
+        arrivals = np.zeros(1, np.int64)
+        team = Team(worker, n_threads, place.ctypes.data, arrivals)
+        product(out, x, packed.matrices, packed.biases, shared, team)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(1, n_threads)]
+    for thread in threads:
+        thread.start()
+    work(0)
+    for thread in threads:
+        thread.join()
+    return out
+
+
+def numbers_near(x):
+    """The bfloat16 numbers nearest to x."""
     numbers = np.empty(x.shape, np.uint16)
     round_rows(numbers, x)
     return (numbers.astype(np.uint32) << 16).view(np.float32)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
-@pytest.mark.parametrize(
-    ("R", "K", "N"), [(1, 1, 1), (2, 7, WIDTH), (3, 20, WIDTH + 1), (6, 65, 3 * WIDTH - 2)]
-)
-def test_a_product_of_few_rows_is_exact_to_the_roundings_of_its_sums(R, K, N, dtype, rng):
+def some_blocks(kind, N, K, rng):
+    """Rows of blocks as files hold them, and the weight (K, N) that they mean."""
+    shape = N, K // BLOCK, BLOCK
+    scales, least = (rng.normal(size=(N, K // BLOCK, 1)).astype(np.float16) for _ in range(2))
+    whole = rng.integers(0, 1 << kind.n_bits, shape).astype(np.uint8)
+    values = scales.astype(float) * (whole.astype(float) - kind.zero) + (least if kind.has_least else 0.0)
+    head = [scales.view(np.uint8)] + [least.view(np.uint8)] * kind.has_least
+    body = whole ^ 128 if kind.n_bits == 8 else whole[..., :16] | (whole[..., 16:] << 4)
+    return Blocks(kind.name, np.concatenate([*head, body], 2).reshape(N, -1)), values.reshape(N, K).T
+
+
+SIZES = [(1, 32, 1), (2, 64, 70), (7, 192, 33), (33, 96, 130)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("R", "K", "N"), [*SIZES, (6, 65, 31)])
+def test_a_product_is_exact_to_the_roundings_of_its_sums(R, K, N, precision, rng):
     x, weight, bias = (rng.normal(size=shape).astype(np.float32) for shape in ((R, K), (K, N), N))
-    out = np.full((R, -(-N // WIDTH) * WIDTH), np.nan, np.float32)
-    product(out, x, packed(weight, dtype), bias)
-    W = rounded(weight, dtype).astype(np.float64)
-    magnitude = np.abs(x).astype(np.float64) @ np.abs(W) + np.abs(bias)
-    error = np.abs(out[:, :N] - (x.astype(np.float64) @ W + bias))
-    assert np.all(error <= (K + 1) * 2.0**-24 * magnitude)  # K additions, and the bias
+    panels = cpu_weights._packer(precision)(weight)
+    out = multiplied(x, panels, bias)
+    W, seen = (weight, x) if precision == "float32" else (numbers_near(weight), x)
+    if panels.kind == cpu_weights.kinds.TILES:
+        seen = numbers_near(x)
+    seen, W = seen.astype(float), W.astype(float)
+    error = np.abs(out[:, :N] - (seen @ W + bias))
+    assert np.all(error <= (K + 2) * 2.0**-24 * (np.abs(seen) @ np.abs(W) + np.abs(bias)))
     assert not out[:, N:].any()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
-def test_a_row_has_the_same_bits_whatever_rows_are_beside_it(dtype, rng):
-    x, weight = rng.normal(size=(7, 33)).astype(np.float32), rng.normal(size=(33, 50)).astype(np.float32)
-    panels, none = packed(weight, dtype), np.empty(0, np.float32)
-    width = panels.shape[0] * WIDTH
-    together, alone = (np.empty((7, width), np.float32) for _ in range(2))
-    product(together, x, panels, none)
-    for row in range(7):
-        product(alone[row : row + 1], x[row : row + 1], panels, none)
-    np.testing.assert_array_equal(together, alone)
+@pytest.mark.parametrize("kind", [Q8_0, Q4_0, Q4_1], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(("R", "K", "N"), SIZES)
+def test_a_product_with_blocks_is_off_by_half_a_unit_of_what_they_meet(R, K, N, kind, rng):
+    x = rng.normal(size=(R, K)).astype(np.float32)
+    x[0, :BLOCK] = 0.0
+    blocks, weight = some_blocks(kind, N, K, rng)
+    out = multiplied(x, cpu_weights._of_blocks(blocks))[:, :N]
+    units = np.abs(x).reshape(R, -1, BLOCK).max(2, keepdims=True).astype(float) / 127
+    seen = (units * np.rint(x.reshape(R, -1, BLOCK) / np.where(units > 0, units, 1))).reshape(R, K)
+    near = np.abs(seen) @ np.abs(weight)
+    np.testing.assert_array_less(np.abs(out - seen @ weight), 1e-5 * near.max() + 1e-30)  # float32's sums
+    half = np.repeat(units, BLOCK, 2).reshape(R, K) / 2
+    assert np.all(np.abs(out - x.astype(float) @ weight) <= 1.001 * half @ np.abs(weight) + 1e-5 * near.max())
 
 
-def test_a_number_that_is_none_reaches_its_row_and_no_other(rng):
-    x, weight = rng.normal(size=(3, 8)).astype(np.float32), rng.normal(size=(8, 8)).astype(np.float32)
-    x[1, 4] = np.nan
-    out = np.empty((3, WIDTH), np.float32)
-    product(out, x, packed(weight, np.float32), np.empty(0, np.float32))
-    assert np.isnan(out[1, :8]).all()
+def test_eight_bits_of_a_weight_are_off_by_half_a_unit(rng):
+    weight = rng.normal(size=(64, 5)).astype(np.float32)
+    weight[:32, 2] = 0.0
+    rows = block_panels.quantized(weight).reshape(5, 2, 34)
+    scales = np.ascontiguousarray(rows[..., :2]).view(np.float16).astype(float)
+    found = (scales * rows[..., 2:].view(np.int8)).reshape(5, 64).T
+    largest = np.repeat(np.abs(weight.reshape(2, 32, 5)).max(1, keepdims=True), 32, 1).reshape(64, 5)
+    assert np.all(np.abs(found - weight) <= largest * (1 / 254 + 2.0**-11))  # and its scale's rounding
+
+
+EVERY = [cpu_weights._float32, cpu_weights._bfloat16, cpu_weights._int8]
+
+
+@pytest.mark.parametrize("pack", EVERY, ids=["float32", "bfloat16", "int8"])
+def test_a_row_has_the_same_bits_whatever_rows_and_threads_are_beside_it(pack, rng):
+    x, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((35, 64), (64, 200)))
+    panels = pack(weight)
+    together = multiplied(x, panels)
+    np.testing.assert_array_equal(multiplied(x, panels, n_threads=2), together)
+    for row in (0, 6, 16, 34):
+        np.testing.assert_array_equal(multiplied(x[row : row + 1], panels)[0], together[row])
+        np.testing.assert_array_equal(multiplied(x[row : row + 1], panels, n_threads=3)[0], together[row])
+
+
+@pytest.mark.parametrize("pack", EVERY, ids=["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_number_that_is_none_reaches_its_row_and_no_other(pack, number, rng):
+    x, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 64), (64, 8)))
+    x[1, 4] = number
+    out = multiplied(x, pack(weight))[:, :8]
+    assert not np.isfinite(out[1]).any()
     assert np.isfinite(out[[0, 2]]).all()
+
+
+def test_a_thread_whose_others_fail_is_let_through():
+    place = barrier.meeting_place()
+    barrier.open_place(place)
+    team = Team(0, 2, place.ctypes.data, np.zeros(1, np.int64))
+    x, panels = np.ones((1, 32), np.float32), cpu_weights._float32(np.ones((32, 1), np.float32))
+    packed = cpu_weights._laid_out([panels], [None])
+    arguments = np.empty((1, 64), np.float32), x, packed.matrices, packed.biases, room(2), team
+    waiting = threading.Thread(target=product, args=arguments)
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    barrier.give_up(place)
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 SCRIPT = """
@@ -69,30 +168,43 @@ from handgrad.model.config import PRESETS
 from handgrad.model.init import init
 from tests.kernels.guard import Guard
 
-def guarded(nested):
+def guarded(nested, new):
     if isinstance(nested, np.ndarray):
-        return guard.filled(nested, nested.dtype)
-    return type(nested)(*map(guarded, nested)) if isinstance(nested, tuple) else nested
+        return new(nested)
+    return type(nested)(*(guarded(part, new) for part in nested)) if isinstance(nested, tuple) else nested
 
-def not_written(arrays):
-    return type(arrays)(*(guard.new(array.shape) for array in arrays))
+def copied(array):
+    return guard.filled(array, array.dtype)
 
-empty_cache, rows = cpu_writing._empty_cache, cpu_writing.Rows
+def not_written(array):
+    return guard.new(array.shape, array.dtype)
+
+def in_guards(decoding):
+    packed, cache, room = decoding.packed, decoding._cache, decoding._room
+    memory = copied(packed.memory)
+    packed.matrices["at"] += memory.ctypes.data - packed.memory.ctypes.data
+    decoding.packed = packed._replace(memory=memory)
+    keys = not_written(decoding._keys_and_values)
+    moved = keys.ctypes.data - cache.keys
+    decoding._cache = cache._replace(keys=cache.keys + moved, values=cache.values + moved)
+    decoding._keys_and_values = keys
+    decoding._small = guarded(decoding._small, copied)
+    decoding._room = guarded(room, not_written)._replace(halves=copied(room.halves))
+
+Rows = cpu_writing.Rows
+cpu_writing.Rows = lambda *arrays: guarded(Rows(*arrays), copied)
 for at_end in (True, False):
     guard = Guard(at_end)
-    cpu_writing._empty_cache = lambda *sizes: not_written(empty_cache(*sizes))
-    cpu_writing.Rows = lambda *arrays: guarded(rows(*arrays))
     kinds = {"nano": {"activation": "prelu", "gated": True}, "llama": {"n_kv_heads": 1, "d_head": 10}}
     for name, changes in kinds.items():
         config = PRESETS[name].replace(**{"vocab_size": 33, "context_length": 9, "n_layers": 2, "n_heads": 2,
                                           "d_model": 44, "d_ff": 23, **changes})
-        for precision in ("float32", "bfloat16"):
+        wide = config.replace(d_model=96, d_ff=64)
+        for config, precision in ((config, "float32"), (config, "bfloat16"), (wide, "int8")):
             results = []
             for guard.left in (0, 255):
-                decoding = cpu_writing.Decoding(config, init(config, 1), precision, 3)
-                for part in ("_layers", "_ends"):
-                    setattr(decoding, part, guarded(getattr(decoding, part)))
-                decoding._scratch = not_written(decoding._scratch)
+                decoding = cpu_writing.Decoding(config, init(config, 1), precision, n_texts=3, n_threads=1)
+                in_guards(decoding)
                 ids = np.arange(21).reshape(3, 7)
                 results.append([decoding.read(ids), decoding.read(ids[:, :1])])
             for clean, used in zip(*results):

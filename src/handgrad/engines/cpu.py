@@ -21,7 +21,7 @@ import numpy as np
 from handgrad import parameters as p
 from handgrad import tree
 from handgrad.counted import Counted
-from handgrad.engines import cpu_memory, micro_batches, parallel, reference
+from handgrad.engines import cpu_memory, cpu_weights, micro_batches, parallel, reference
 from handgrad.engines.cpu_writing import Decoding
 from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
 from handgrad.errors import require_known
@@ -81,11 +81,16 @@ def decoding(
     blocks: Mapping[str, p.Blocks] | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Decoding:
-    """Empty texts, in float32 or bfloat16, on kernels that are compiled once."""
-    require_known("precision", precision, ("auto", "float32", "bfloat16"))
-    decoding = Decoding(
-        config, weights, "bfloat16" if precision == "bfloat16" else "float32", n_texts, capacity
-    )
+    """Empty texts, on kernels that are compiled once; weights and products in `precision`:
+
+    - float32: as the reference, to rounding;
+    - bfloat16: weights, and on AMX tiles what they meet, rounded to 8 bits;
+    - int8: 8 bits and a scale for 32 numbers, of weights and of what they meet;
+    - blocks: matrices as a quantized file holds them, what they meet as for int8;
+    - auto: blocks where there are some, bfloat16 for large models where there are tiles, else float32.
+    """
+    require_known("precision", precision, cpu_weights.PRECISIONS)
+    decoding = Decoding(config, weights, precision, n_texts, capacity, blocks=blocks)
     with cache.listening(compiling):
         decoding.read([np.zeros(1, np.int64)], [0])
     decoding.cut(0, 0)

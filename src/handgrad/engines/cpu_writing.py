@@ -1,4 +1,4 @@
-"""Writing on the kernels: texts in progress, one compiled call for what is read at once."""
+"""Writing on the kernels: texts in progress, one compiled call for what is read at once, on all cores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,24 +6,32 @@ from typing import Any
 import numpy as np
 
 from handgrad import parameters as p
+from handgrad import tree
+from handgrad.engines import cpu_weights, parallel
 from handgrad.engines import texts as in_progress
-from handgrad.kernels import few_rows, writing
+from handgrad.engines.cpu_weights import Blocks
+from handgrad.kernels import barrier, few_rows, few_rows_tiles, writing, writing_activation
 from handgrad.kernels.arena import aligned, round_up
-from handgrad.kernels.writing_arrays import Affine, Cache, Ends, Layers, Norms, Rows, Scratch, Settings
+from handgrad.kernels.few_rows import WIDTH
+from handgrad.kernels.few_rows_blocks import BLOCK, NOTES
+from handgrad.kernels.writing_arrays import Cache, Norms, Room, Rows, Settings, Small, Team
+from handgrad.kernels.writing_products import room_of_products
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import require_weights_of
 from handgrad.ops import rope, sinusoidal_position
 
-MOST_ROWS = 64
+MOST_ROWS = 128
 """Tokens read at once: a long prompt takes several calls."""
+BYTES_A_THREAD = 1 << 20
+"""Of weights times tokens, from which another thread pays: it takes 20 microseconds to wake."""
 NONE = np.zeros((0, 0), np.float32)
 
 
 class Decoding:
     """Texts in progress, with the keys and values of their tokens so far: the KV cache.
 
-    The weights are copied, packed as they are read: float32, or bfloat16, which are half as many bytes and
-    rounded to 8 bits.
+    The weights are copied, packed as they are read, in `precision` (see `cpu_weights`); `cache` says what keys
+    and values are kept in: float32 beside float32 weights, else bfloat16.
     """
 
     def __init__(
@@ -33,17 +41,29 @@ class Decoding:
         precision: str = "float32",
         n_texts: int = 1,
         capacity: int | None = None,
+        *,
+        blocks: Blocks = None,
+        cache: str = "auto",
+        n_threads: int | None = None,
     ):
         require_weights_of(config, weights)
         n_texts, self.capacity = in_progress.require_room(config, n_texts, capacity)
         self.config = config
+        self.precision = cpu_weights.chosen(config, precision, tree.size(weights), blocks)
         self.lengths = np.zeros(n_texts, np.int64)
-        dtype: type = np.uint16 if precision == "bfloat16" else np.float32
-        self._layers = _layers(config, weights, dtype)
-        self._ends = _ends(config, weights, dtype)
+        self.packed = cpu_weights.pack(weights, self.precision, blocks)
+        self._small = _small(config, weights, self.packed.biases)
         self._settings = _settings(config)
-        self._scratch = _scratch(config)
-        self._cache = _empty_cache(config, n_texts, self.capacity)
+        self.n_threads = n_threads or parallel.n_cores()
+        self._place = barrier.meeting_place()
+        self._arrivals = [aligned(8, np.int64)[:1] for _ in range(self.n_threads)]
+        self._room = _room(config, self.n_threads, self.capacity)
+        self._keys_and_values, self._cache = _empty_cache(
+            config,
+            n_texts,
+            self.capacity,
+            cache == "bfloat16" or (cache == "auto" and self.precision != "float32"),
+        )
 
     def read(
         self, pieces: Sequence[np.ndarray], texts: Sequence[int] | None = None, *, every: bool = False
@@ -70,36 +90,33 @@ class Decoding:
     ) -> np.ndarray:
         """The logits of the rows `asked` for, as many rows at once as there is room for."""
         V = self.config.vocab_size
-        logits = np.empty((len(asked), round_up(V, few_rows.WIDTH)), np.float32)
+        logits = np.empty((len(asked), round_up(V, WIDTH)), np.float32)
         for first in range(0, len(token_ids), MOST_ROWS):
             part = slice(first, first + MOST_ROWS)
             low, high = np.searchsorted(asked, (part.start, part.stop))
             rows = Rows(token_ids[part], texts[part], positions[part], asked[low:high] - first)
-            writing.read(
-                logits[low:high], rows, self._cache, self._layers, self._ends, self._scratch, self._settings
-            )
+            self._call(logits[low:high], rows)
         return logits[:, :V]
 
+    def _call(self, logits: np.ndarray, rows: Rows) -> None:
+        """The compiled call, by as many threads as pay; this one is the first of them."""
+        n_bytes = self.packed.n_bytes * len(rows.token_ids)
+        n = max(1, min(self.n_threads, n_bytes // BYTES_A_THREAD))
+        barrier.open_place(self._place)
 
-def _layers(config: ModelConfig, weights: p.Transformer, dtype: type) -> Layers:
+        def work(worker: int, n_workers: int) -> None:
+            arrivals = self._arrivals[worker]
+            arrivals[0] = 0
+            team = Team(worker, n_workers, self._place.ctypes.data, arrivals)
+            arrays = self._cache, self.packed.matrices, self._small, self._room
+            writing.read(logits, rows, *arrays, team, self._settings)
+
+        parallel.as_team(work, n, lambda: barrier.give_up(self._place))
+
+
+def _small(config: ModelConfig, weights: p.Transformer, biases: np.ndarray) -> Small:
     blocks = weights.blocks
-    attention, feed_forward = [b.attention for b in blocks], [b.feed_forward for b in blocks]
-    up = [[each.up] if each.gate is None else [each.gate, each.up] for each in feed_forward]
-    alphas = [np.ravel([] if each.alpha is None else each.alpha) for each in feed_forward]
-    return Layers(
-        norm1=_norms([b.norm1 for b in blocks]),
-        attend=_affine([[a.query, a.key, a.value] for a in attention], dtype),
-        query_norm=_norms([a.query_norm for a in attention]),
-        key_norm=_norms([a.key_norm for a in attention]),
-        output=_affine([[a.output] for a in attention], dtype),
-        norm2=_norms([b.norm2 for b in blocks]),
-        up=_affine(up, dtype),
-        alpha=np.stack(alphas).astype(np.float32),
-        down=_affine([[each.down] for each in feed_forward], dtype),
-    )
-
-
-def _ends(config: ModelConfig, weights: p.Transformer, dtype: type) -> Ends:
+    alphas = [np.ravel([] if b.feed_forward.alpha is None else b.feed_forward.alpha) for b in blocks]
     S, K = config.context_length, config.head_width
     positions, cos, sin = NONE, NONE, NONE
     if config.position == "learned":
@@ -109,47 +126,89 @@ def _ends(config: ModelConfig, weights: p.Transformer, dtype: type) -> Ends:
     else:
         _, turned = rope.forward(np.zeros((S, K)), base=config.rope_base, scaling=config.rope_scaling)
         cos, sin = _float32(turned.cos), _float32(turned.sin)
-    head = p.Linear(weights.embedding.T) if weights.head is None else weights.head
-    norm = _norms([weights.norm])
-    return Ends(_float32(weights.embedding), positions, cos, sin, norm, _affine([[head]], dtype))
+    return Small(
+        norm1=_norms([b.norm1 for b in blocks]),
+        query_norm=_norms([b.attention.query_norm for b in blocks]),
+        key_norm=_norms([b.attention.key_norm for b in blocks]),
+        norm2=_norms([b.norm2 for b in blocks]),
+        last_norm=_norms([weights.norm]),
+        alpha=_float32(np.stack(alphas)),
+        biases=biases,
+        embedding=_float32(weights.embedding),
+        positions=positions,
+        cos=cos,
+        sin=sin,
+    )
 
 
 def _settings(config: ModelConfig) -> Settings:
+    key_column = round_up(config.n_heads * config.head_width, WIDTH)
     return Settings(
+        n_layers=config.n_layers,
         n_heads=config.n_heads,
         n_kv_heads=config.kv_heads,
         d_head=config.head_width,
+        d_model=config.d_model,
         ff_width=config.ff_width,
+        key_column=key_column,
+        value_column=key_column + round_up(config.kv_heads * config.head_width, WIDTH),
+        up_column=round_up(config.ff_width, WIDTH) if config.gated else 0,
         scale=np.float32(config.d_model**0.5 if config.scale_embedding else 1.0),
         eps=np.float32(config.norm_eps),
         centred=config.norm == "layer_norm",
         before=config.norm_placement == "pre",
         gated=config.gated,
-        activation=writing.ACTIVATIONS.index(config.activation),
+        activation=writing_activation.ACTIVATIONS.index(config.activation),
         unturned_every=config.unturned_every or 0,
     )
 
 
-def _scratch(config: ModelConfig) -> Scratch:
-    D, inside = config.d_model, (2 if config.gated else 1) * config.ff_width
-    heads, keys = (n * config.head_width for n in (config.n_heads, config.kv_heads))
-    widest = max(heads + 2 * keys, inside)
-    widths = D, D, heads, round_up(widest, few_rows.WIDTH), round_up(D, few_rows.WIDTH)
-    x, h, attended, wide, y = (aligned(MOST_ROWS * width).reshape(MOST_ROWS, width) for width in widths)
-    return Scratch(x, h, attended, wide, y, aligned(config.context_length))
+def _room(config: ModelConfig, n_workers: int, capacity: int) -> Room:
+    R, W, D, K, width = (
+        MOST_ROWS,
+        n_workers,
+        config.d_model,
+        config.head_width,
+        config.n_heads * config.head_width,
+    )
+    settings = _settings(config)
+    inside = settings.up_column + config.ff_width
+    wide = round_up(max(settings.value_column + config.kv_heads * K, inside), WIDTH)
+    operand = round_up(max(D, width, config.ff_width), few_rows_tiles.SIDE)
+
+    def new(*shape: int, dtype: type = np.float32) -> np.ndarray:
+        return aligned(int(np.prod(shape)), dtype).reshape(shape)
+
+    halves = new(W, R, operand, dtype=np.uint16)
+    halves[:] = 0  # rows that are multiplied with others and not looked at are numbers, not NaN
+    return Room(
+        x=new(R, D),
+        y=new(R, round_up(D, WIDTH)),
+        wide=new(R, wide),
+        mixed=new(R, width),
+        normed=new(W, R, D),
+        whole=new(W, R, operand, dtype=np.int8),
+        notes=new(W, R, operand // BLOCK * NOTES, dtype=np.uint8),
+        halves=halves,
+        tile=new(W, room_of_products(operand)),
+        queries=new(W, few_rows.MOST_ROWS, K),
+        heads=new(W, few_rows.MOST_ROWS, round_up(K, WIDTH)),
+        scores=new(W, few_rows.MOST_ROWS, round_up(capacity, WIDTH)),
+        weights=new(W, few_rows.MOST_ROWS),
+        queue=new(W, few_rows.MOST_ROWS, 2, dtype=np.int64),
+    )
 
 
-def _empty_cache(config: ModelConfig, n_texts: int, capacity: int) -> Cache:
-    shape = config.n_layers, n_texts, config.kv_heads, capacity, config.head_width
-    return Cache(np.empty(shape, np.float32), np.empty(shape, np.float32))
-
-
-def _affine(layers: list[list[p.Linear]], dtype: type) -> Affine:
-    """Of each layer, the given weights side by side."""
-    biases = [[np.empty(0) if w.bias is None else w.bias for w in side_by_side] for side_by_side in layers]
-    weights = (np.concatenate([w.weight for w in each], axis=1) for each in layers)
-    panels = np.stack([few_rows.packed(weight, dtype) for weight in weights])
-    return Affine(panels, _float32(np.stack([np.concatenate(each) for each in biases])))
+def _empty_cache(config: ModelConfig, n_texts: int, capacity: int, narrow: bool) -> tuple[np.ndarray, Cache]:
+    """The memory, not written yet, and where in it everything is."""
+    K, S, size = config.head_width, round_up(capacity, WIDTH), 2 if narrow else 4
+    value_panel = S * WIDTH * size
+    key_head, value_head = S * K * size, round_up(K, WIDTH) // WIDTH * value_panel
+    n_heads = config.n_layers * n_texts * config.kv_heads
+    memory = aligned(n_heads * (key_head + value_head), np.uint8)
+    keys = memory.ctypes.data
+    places = Cache(keys, keys + n_heads * key_head, key_head, value_head, value_panel, n_texts, narrow)
+    return memory, places
 
 
 def _norms(layers: list[Any]) -> Norms:

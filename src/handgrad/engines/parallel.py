@@ -7,14 +7,16 @@ on a busy machine.
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
 Result = TypeVar("Result")
+_one_team = threading.Lock()
 
 
 def each(function: Callable[..., Result], *arguments: Sequence[Any]) -> Iterator[Result]:
@@ -29,6 +31,38 @@ def together(function: Callable[..., Result], *arguments: Sequence[Any]) -> list
     if len(arguments[0]) == 1:
         return [function(*(a[0] for a in arguments))]
     return list(_pool().map(function, *arguments))
+
+
+def as_team(function: Callable[[int, int], object], n_workers: int, give_up: Callable[[], object]) -> None:
+    """`function(worker, n)` for n workers that wait for each other, the caller among them.
+
+    All of them must run at once: where another team does, or for more workers than cores, n is smaller. What
+    a worker raises makes the others `give_up` waiting.
+    """
+    n = min(n_workers, n_cores())
+    if n == 1 or not _one_team.acquire(blocking=False):
+        function(0, 1)
+        return
+
+    def work(worker: int) -> None:
+        try:
+            function(worker, n)
+        except BaseException:
+            give_up()
+            raise
+
+    others: list[Future[None]] = []
+    try:
+        others += [_pool().submit(work, worker) for worker in range(1, n)]
+        work(0)
+    except BaseException:
+        give_up()
+        raise
+    finally:
+        wait(others)
+        _one_team.release()
+    for other in others:
+        other.result()
 
 
 def one_blas_thread() -> AbstractContextManager[object]:

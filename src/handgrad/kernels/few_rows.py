@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from handgrad.kernels.jit import apart
+from handgrad.kernels.jit import inner
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.own_function import own_function
 from handgrad.kernels.rounding import round_rows
@@ -37,7 +37,7 @@ WIDTH = N_VECTORS * LANES
 """Columns of a panel."""
 MOST_ROWS = 4 if LANES == 16 else 2
 """Rows at a time: as many as there are registers for."""
-AHEAD = 1024
+AHEAD = 8192
 """Bytes of a panel from what is multiplied to what is asked for."""
 HALVES = ir.VectorType(ir.IntType(16), LANES)
 
@@ -71,7 +71,7 @@ def _emit(
     def body(state: list[ir.Value]) -> list[ir.Value]:
         at, k, *totals = state
         for line in range(0, step, 64):
-            emit_prefetch(builder, builder.add(at, i64(AHEAD + line)), to_write=False)
+            emit_prefetch(builder, builder.add(at, i64(AHEAD + line)), to_write=False, locality=1)
         columns = [numbers(at, j) for j in range(N_VECTORS)]
         for i in range(n_rows):
             left = broadcast(builder, builder.add(row_address(builder, x, x_stride, i), k))
@@ -87,52 +87,41 @@ def _emit(
         builder.store(total, at_address(builder, to, 4 * LANES * (n % N_VECTORS), VECTOR), align=4)
 
 
-def _summing(n_rows: int) -> Any:
+def _summing(n_rows: int, narrow: bool) -> Any:
     @intrinsic
-    def sums(typing_context: Any, panels: Any, at: Any, K: Any, x: Any, out: Any) -> Any:
-        narrow = panels.dtype == types.uint16
-
+    def sums(typing_context: Any, at: Any, K: Any, x: Any, out: Any) -> Any:
         def call(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-            _, at, K, *matrices = args
+            at, K, *matrices = args
             places = [builder.extract_value(matrix, i) for matrix in matrices for i in range(2)]
             name = f"sums_of_{n_rows}_rows_{'bfloat16' if narrow else 'float32'}"
             emit = functools.partial(_emit, n_rows, narrow)
             builder.call(own_function(builder.module, name, 6, emit), [at, K, *places])
             return context.get_dummy_value()
 
-        return types.void(panels, types.int64, types.int64, x, out), call
+        return types.void(types.int64, types.int64, x, out), call
 
     return sums
 
 
-one_row, two_rows, three_rows, four_rows = (_summing(n) for n in (1, 2, 3, 4))
-"""four_rows(panels, at, K, (x, stride), (out, stride)): the columns of one panel, of four rows.
+def _of_any_rows(narrow: bool) -> Any:
+    one, two, three, four = (_summing(n, narrow) for n in (1, 2, 3, 4))
 
-`panels` says what numbers lie at the address `at`.
+    @inner
+    def sums(at, K, x, out, n):
+        if n >= 4 and MOST_ROWS == 4:
+            four(at, K, (x.at, x.stride), (out.at, out.stride))
+        elif n == 3 and MOST_ROWS == 4:
+            three(at, K, (x.at, x.stride), (out.at, out.stride))
+        elif n >= 2:
+            two(at, K, (x.at, x.stride), (out.at, out.stride))
+        else:
+            one(at, K, (x.at, x.stride), (out.at, out.stride))
+
+    return sums
+
+
+sums_float32, sums_bfloat16 = _of_any_rows(False), _of_any_rows(True)
+"""sums(at, K, x, out, n): the columns of the panel at an address, of the first n <= MOST_ROWS rows of x.
+
+x and out are `Matrix`es; the panel's numbers are float32 or bfloat16.
 """
-
-
-@apart
-def multiply(out, x, panels, bias):
-    """out (R, N filled up) = x (R, K) @ W + bias; no bias has length 0."""
-    n_panels, K, width = panels.shape
-    size, R = panels.itemsize, x.shape[0]
-    x_stride, out_stride = x.strides[0], out.strides[0]
-    for panel in range(n_panels):
-        at = panels.ctypes.data + size * K * width * panel
-        for first in range(0, R, MOST_ROWS):
-            left = x.ctypes.data + first * x_stride, x_stride
-            to = out.ctypes.data + first * out_stride + 4 * width * panel, out_stride
-            n = R - first
-            if n >= 4 and MOST_ROWS == 4:
-                four_rows(panels, at, K, left, to)
-            elif n == 3 and MOST_ROWS == 4:
-                three_rows(panels, at, K, left, to)
-            elif n >= 2:
-                two_rows(panels, at, K, left, to)
-            else:
-                one_row(panels, at, K, left, to)
-    for r in range(R if bias.size else 0):
-        row = out[r]
-        for j in range(bias.size):
-            row[j] += bias[j]

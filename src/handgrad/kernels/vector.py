@@ -72,13 +72,14 @@ def sum_of(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
     return combined(builder, vector, builder.fadd)
 
 
-def emit_prefetch(builder: ir.IRBuilder, address: ir.Value, *, to_write: bool) -> None:
-    """Ask for the cache line at an address."""
+def emit_prefetch(builder: ir.IRBuilder, address: ir.Value, *, to_write: bool, locality: int = 3) -> None:
+    """Ask for the cache line at an address: 3 into the first cache, less into those behind it."""
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
     function = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
     builder.call(
-        function, [builder.inttoptr(address, pointer), *(ir.Constant(I32, i) for i in (int(to_write), 3, 1))]
+        function,
+        [builder.inttoptr(address, pointer), *(ir.Constant(I32, i) for i in (int(to_write), locality, 1))],
     )
 
 
@@ -121,11 +122,11 @@ def row_address(builder: ir.IRBuilder, address: ir.Value, stride: ir.Value, row:
     return builder.add(address, builder.mul(stride, i64(row)))
 
 
-def _prefetching(to_write: bool) -> Any:
+def _prefetching(to_write: bool, locality: int = 3) -> Any:
     @intrinsic
     def prefetch(typing_context: Any, address: Any) -> Any:
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-            emit_prefetch(builder, args[0], to_write=to_write)
+            emit_prefetch(builder, args[0], to_write=to_write, locality=locality)
             return context.get_dummy_value()
 
         return types.void(types.int64), emit
@@ -135,6 +136,8 @@ def _prefetching(to_write: bool) -> Any:
 
 prefetch, prefetch_to_write = _prefetching(False), _prefetching(True)
 """Ask for the cache line at an address, to read it or to write it; nothing happens where there is none."""
+prefetch_far = _prefetching(False, locality=1)
+"""The same, into a cache behind the first: more lines can be on their way there, which streams need."""
 
 
 @intrinsic
@@ -156,6 +159,17 @@ def store(typing_context: Any, address: Any, number: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.float32), emit
+
+
+@intrinsic
+def store_half(typing_context: Any, address: Any, number: Any) -> Any:
+    """Write 16 bits to an address."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        builder.store(args[1], at_address(builder, args[0], 0, ir.IntType(16)), align=2)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.uint16), emit
 
 
 @intrinsic

@@ -1,195 +1,162 @@
-r"""A text in progress: from its next tokens to the logits of what follows, in one compiled call.
+r"""Texts in progress: from their next tokens to the logits of what follows, in one compiled call.
 
     tokens -> embedding, + positions -> L layers, keys and values into the cache -> norm -> head -> logits
 
 The rows that are read at once are tokens of one text, of several, or both; each has a text and a position. In
 a layer all rows write their keys and values before any row attends: a row sees the positions up to its own.
-The formulas are those of the ops. All layers are stacked: every array of `Layers` has them as its first axis.
+The formulas are those of the ops.
+
+All threads of a team make the same call. Products are divided by columns and attention by heads; between them
+they wait for each other (`barrier`). A number is computed by one thread, in the same order of sums whatever
+the number of threads and of rows: so results are the same bits.
 """
 
-import numpy as np
-
-from handgrad.kernels import functions as f
-from handgrad.kernels.activations import CUBIC, LEAK, SLOPE
-from handgrad.kernels.few_rows import multiply
-from handgrad.kernels.functions import ONE, TWO, ZERO
-from handgrad.kernels.jit import apart, inner, kernel, reduction
-from handgrad.kernels.loss import exponentials
+from handgrad.kernels.borrowed import borrowed
+from handgrad.kernels.jit import apart, kernel
 from handgrad.kernels.norms import normalize
-
-ACTIVATIONS = (
-    "sigmoid", "tanh", "relu", "leaky_relu", "relu_squared", "gelu", "gelu_tanh", "silu", "prelu",
-)  # fmt: skip
-SIGMOID, TANH, RELU, LEAKY, SQUARED, GELU, GELU_TANH, SILU, PRELU = range(9)
-"""Their numbers."""
+from handgrad.kernels.writing_activation import activate
+from handgrad.kernels.writing_arrays import DOWN, GATE, KEY, OUTPUT, PER_LAYER, QUERY, UP, VALUE
+from handgrad.kernels.writing_attention import attention
+from handgrad.kernels.writing_products import (
+    columns_of,
+    convert,
+    is_shared,
+    multiply,
+    needs_of,
+    rows_of,
+    share,
+    wait,
+)
 
 
 @apart
-def norm_rows(out, x, norms, layer, settings):
+def embed(x, rows, small, scale):
+    """x (R, D) = scaled embeddings, + positions."""
     for r in range(x.shape[0]):
+        row, known = x[r], small.embedding[rows.token_ids[r]]
+        for i in range(row.size):
+            row[i] = scale * known[i]
+        if small.positions.shape[0]:
+            code = small.positions[rows.positions[r]]
+            for i in range(row.size):
+                row[i] += code[i]
+
+
+@apart
+def norm_rows(out, x, first, last, norms, layer, settings):
+    for r in range(first, last):
         normalize(out[r], x[r], norms.gamma[layer], norms.beta[layer], settings.eps, settings.centred)
 
 
 @apart
-def activate(x, kind, alpha):
-    """x becomes f(x)."""
-    if kind == SIGMOID:
-        for i in range(x.size):
-            x[i] = f.sigmoid(x[i])
-    elif kind == TANH:
-        for i in range(x.size):
-            x[i] = f.tanh(x[i])
-    elif kind == RELU:
-        for i in range(x.size):
-            x[i] = ZERO if x[i] <= ZERO else x[i]
-    elif kind == LEAKY:
-        for i in range(x.size):
-            x[i] = x[i] if x[i] > ZERO else LEAK * x[i]
-    elif kind == SQUARED:
-        for i in range(x.size):
-            r = ZERO if x[i] <= ZERO else x[i]
-            x[i] = r * r
-    elif kind == GELU:
-        for i in range(x.size):
-            x[i] = x[i] * f.normal_cdf(x[i], f.bell(x[i]))
-    elif kind == GELU_TANH:
-        for i in range(x.size):
-            z = x[i]
-            x[i] = z * f.sigmoid(TWO * SLOPE * (z + CUBIC * z * z * z))
-    elif kind == SILU:
-        for i in range(x.size):
-            x[i] = x[i] * f.sigmoid(x[i])
-    else:
-        for i in range(x.size):
-            slope = alpha[0] if alpha.size == 1 else alpha[i]
-            x[i] = x[i] if x[i] > ZERO else slope * x[i]
-
-
-@inner
-def turn(x, cos, sin):
-    """Rotate neighbouring components of one head."""
-    for i in range(cos.size):
-        even, odd = x[2 * i], x[2 * i + 1]
-        x[2 * i], x[2 * i + 1] = even * cos[i] - odd * sin[i], even * sin[i] + odd * cos[i]
+def normed(x, norms, has_norm, layer, needs, room, team, settings):
+    """The operand norm(x), or x itself."""
+    R, D = x.shape
+    if not has_norm:
+        return convert(x, D, R, needs, room, team)
+    out = room.normed[0 if is_shared(R, team) else team.worker, :R]
+    first, last = rows_of(R, team)
+    norm_rows(out, x, first, last, norms, layer, settings)
+    return convert(out, D, R, needs, room, team)
 
 
 @apart
-def prepare(x, n_heads, norms, layer, position, ends, settings):
-    """Normalize and turn each head of a row of queries or keys, where the model does."""
-    K, every = settings.d_head, settings.unturned_every
-    turns = ends.cos.size > 0 and not (every > 0 and (layer + 1) % every == 0)
-    for n in range(n_heads):
-        head = x[n * K : (n + 1) * K]
-        gamma = norms.gamma[layer]
-        if gamma.size:
-            normalize(head, head, gamma, norms.beta[layer], settings.eps, False)
-        if turns:
-            turn(head, ends.cos[position], ends.sin[position])
-
-
-@reduction
-def dot(x, y):
-    s = ZERO
-    for i in range(x.size):
-        s += x[i] * y[i]
-    return s
-
-
-@apart
-def attend(out, q, keys, values, scores, scale):
-    """out (K,) = softmax(scale q keys^T) values, for keys and values (n, K) of the positions seen."""
-    n, K = scores.size, out.size
-    for s in range(n):
-        scores[s] = scale * dot(q, keys[s])
-    z = ONE / exponentials(scores, f.largest(scores))
-    for i in range(K):
-        out[i] = ZERO
-    for s in range(n):
-        weight, row = scores[s] * z, values[s]
-        for i in range(K):
-            out[i] += weight * row[i]
-
-
-@apart
-def attention(out, qkv, cache, layer, rows, ends, layers, scratch, settings):
-    """out (R, H K) = every head of every row; the rows' keys and values enter the cache."""
-    H, G, K = settings.n_heads, settings.n_kv_heads, settings.d_head
-    R, scale = out.shape[0], np.float32(ONE / np.sqrt(np.float32(K)))
-    for r in range(R):
-        row, text, position = qkv[r], rows.texts[r], rows.positions[r]
-        prepare(row[: H * K], H, layers.query_norm, layer, position, ends, settings)
-        prepare(row[H * K : (H + G) * K], G, layers.key_norm, layer, position, ends, settings)
-        for g in range(G):
-            key, to = row[(H + g) * K : (H + g + 1) * K], cache.keys[layer, text, g, position]
-            val, into = row[(H + G + g) * K : (H + G + g + 1) * K], cache.values[layer, text, g, position]
-            for i in range(K):
-                to[i], into[i] = key[i], val[i]
-    for r in range(R):
-        row, text, n = qkv[r], rows.texts[r], rows.positions[r] + 1
-        for h in range(H):
-            g = h // (H // G)
-            keys, values = cache.keys[layer, text, g, :n], cache.values[layer, text, g, :n]
-            to, q = out[r, h * K : (h + 1) * K], row[h * K : (h + 1) * K]
-            attend(to, q, keys, values, scratch.scores[:n], scale)
-
-
-@apart
-def feed_forward(y, h, layer, layers, wide, settings):
-    F = settings.ff_width
-    multiply(wide, h, layers.up.panels[layer], layers.up.bias[layer])
-    for r in range(h.shape[0]):
-        row = wide[r]
-        activate(row[:F], settings.activation, layers.alpha[layer])
-        if settings.gated:
-            for i in range(F):
-                row[i] *= row[F + i]
-    multiply(y, wide[:, :F], layers.down.panels[layer], layers.down.bias[layer])
-
-
-@apart
-def add(x, y):
+def add_columns(x, y, matrix, team):
+    """x += y, in the columns that this thread has computed."""
+    first, last = columns_of(matrix, team)
     for r in range(x.shape[0]):
-        row, other = x[r], y[r]
+        row, other = x[r, first:last], y[r, first:last]
         for i in range(row.size):
             row[i] += other[i]
 
 
+@apart
+def norm_in_place(x, norms, layer, team, settings):
+    """After a sum, where norms stand there: rows are divided."""
+    wait(team)
+    first, last = share(x.shape[0], team)
+    norm_rows(x, x, first, last, norms, layer, settings)
+    wait(team)
+
+
+@apart
+def activate_columns(wide, matrix, layer, small, team, settings):
+    """f(x), or f(gate) x, in the columns that this thread has computed."""
+    first, last = columns_of(matrix, team)
+    alpha = small.alpha[layer]
+    for r in range(wide.shape[0]):
+        row = wide[r, first:last]
+        activate(row, settings.activation, alpha[first:last] if alpha.size > 1 else alpha)
+        if settings.gated:
+            other = wide[r, settings.up_column + first : settings.up_column + last]
+            for i in range(row.size):
+                row[i] *= other[i]
+
+
+@apart
+def attention_part(x, layer, weights, rows, cache, small, room, team, settings):
+    """x += output(attention(norm(x)))"""
+    R = x.shape[0]
+    query, key, value = weights[QUERY], weights[KEY], weights[VALUE]
+    needs = needs_of(query) | needs_of(key) | needs_of(value)
+    seen = normed(x, small.norm1, settings.before, layer, needs, room, team, settings)
+    multiply(room.wide, 0, seen, query, small.biases, room, team)
+    multiply(room.wide, settings.key_column, seen, key, small.biases, room, team)
+    multiply(room.wide, settings.value_column, seen, value, small.biases, room, team)
+    wait(team)
+    attention(room, team, cache, layer, R, rows, small, settings)
+    wait(team)
+    mixed = room.mixed[:R]
+    operand = convert(mixed, mixed.shape[1], R, needs_of(weights[OUTPUT]), room, team)
+    multiply(room.y, 0, operand, weights[OUTPUT], small.biases, room, team)
+    add_columns(x, room.y, weights[OUTPUT], team)
+
+
+@apart
+def feed_forward_part(x, layer, weights, small, room, team, settings):
+    """x += down(f(up(norm(x))))"""
+    R = x.shape[0]
+    needs = needs_of(weights[UP]) | needs_of(weights[GATE])
+    seen = normed(x, small.norm2, settings.before, layer, needs, room, team, settings)
+    if settings.gated:
+        multiply(room.wide, 0, seen, weights[GATE], small.biases, room, team)
+    multiply(room.wide, settings.up_column, seen, weights[UP], small.biases, room, team)
+    activate_columns(room.wide[:R], weights[UP], layer, small, team, settings)
+    wait(team)
+    wide = room.wide[:R]
+    operand = convert(wide, settings.ff_width, R, needs_of(weights[DOWN]), room, team)
+    multiply(room.y, 0, operand, weights[DOWN], small.biases, room, team)
+    add_columns(x, room.y, weights[DOWN], team)
+
+
 @kernel
-def read(logits, rows, cache, layers, ends, scratch, settings):
+def read(logits, rows, cache, matrices, small, room, team, settings):
     """logits (rows.last, V filled up) of what follows; `cache` grows by the rows."""
-    R, D = rows.token_ids.size, ends.embedding.shape[1]
-    x, h, y, wide = scratch.x[:R], scratch.h[:R], scratch.y[:R], scratch.wide[:R]
-    attended = scratch.attended[:R]
-    for r in range(R):
-        row, known = x[r], ends.embedding[rows.token_ids[r]]
-        for i in range(D):
-            row[i] = settings.scale * known[i]
-        if ends.positions.shape[0]:
-            code = ends.positions[rows.positions[r]]
-            for i in range(D):
-                row[i] += code[i]
-    for layer in range(cache.keys.shape[0]):
-        seen = x
+    rows, small, room, team = borrowed(rows), borrowed(small), borrowed(room), borrowed(team)
+    x = room.x[: rows.token_ids.size]
+    if team.worker == 0:
+        embed(x, rows, small, settings.scale)
+    wait(team)
+    for layer in range(settings.n_layers):
+        weights = matrices[layer * PER_LAYER : (layer + 1) * PER_LAYER]
+        attention_part(x, layer, weights, rows, cache, small, room, team, settings)
         if settings.before:
-            norm_rows(h, x, layers.norm1, layer, settings)
-            seen = h
-        multiply(wide, seen, layers.attend.panels[layer], layers.attend.bias[layer])
-        attention(attended, wide, cache, layer, rows, ends, layers, scratch, settings)
-        multiply(y, attended, layers.output.panels[layer], layers.output.bias[layer])
-        add(x, y)
-        if settings.before:
-            norm_rows(h, x, layers.norm2, layer, settings)
+            wait(team)
         else:
-            norm_rows(x, x, layers.norm1, layer, settings)
-        feed_forward(y, h if settings.before else x, layer, layers, wide, settings)
-        add(x, y)
-        if not settings.before:
-            norm_rows(x, x, layers.norm2, layer, settings)
-    n = rows.last.size
-    for i in range(n):
-        to, source = h[i], x[rows.last[i]]
-        for j in range(D):
-            to[j] = source[j]
-    if ends.norm.gamma.shape[1]:
-        norm_rows(h[:n], h[:n], ends.norm, 0, settings)
-    multiply(logits, h[:n], ends.head.panels[0], ends.head.bias[0])
+            norm_in_place(x, small.norm1, layer, team, settings)
+        feed_forward_part(x, layer, weights, small, room, team, settings)
+        if settings.before:
+            wait(team)
+        else:
+            norm_in_place(x, small.norm2, layer, team, settings)
+    n, head = rows.last.size, matrices[settings.n_layers * PER_LAYER]
+    last = room.y[:n, : x.shape[1]]
+    if team.worker == 0:
+        for i in range(n):
+            to, source = last[i], x[rows.last[i]]
+            for j in range(to.size):
+                to[j] = source[j]
+    wait(team)
+    has_norm = small.last_norm.gamma.shape[1] > 0
+    operand = normed(last, small.last_norm, has_norm, 0, needs_of(head), room, team, settings)
+    multiply(logits, 0, operand, head, small.biases, room, team)
