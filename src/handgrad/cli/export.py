@@ -22,7 +22,7 @@ def export(
 ) -> None:
     """Write a model as a Hugging Face folder or a GGUF file.
 
-    Example: handgrad export runs/nano-1 nano.gguf --to gguf --type Q8_0
+    Example: handgrad export runs/llama-1 llama.gguf --to gguf --type Q8_0
     """
     export_model(sources.load(run), path, to=to, type=type)
     print(path)
