@@ -30,8 +30,8 @@ NONE = np.zeros((0, 0), np.float32)
 class Decoding:
     """Texts in progress, with the keys and values of their tokens so far: the KV cache.
 
-    The weights are copied, packed as they are read, in `precision` (see `cpu_weights`); `cache` says what keys
-    and values are kept in: float32 beside float32 weights, else bfloat16.
+    The weights are copied, packed as they are read, in `precision` (see `cpu_weights`). `cache` is what keys
+    and values are kept in; by default float32 beside float32 weights, else bfloat16.
     """
 
     def __init__(

@@ -184,7 +184,7 @@ UNPACK = {kind: _unpacking(kind) for kind in (Q4_0, Q4_1)}
 
 @inner
 def configure_bytes(config):
-    """Tiles 0 to 3 hold sums, 4 and 5 rows of 32 bytes, 6 and 7 blocks of 16 columns; `config` is 64 bytes."""
+    """Tiles 0 to 3 hold sums, 4 and 5 rows, 6 and 7 blocks of 16 columns; `config` is 64 bytes."""
     config[:] = 0
     config[0] = 1
     for tile in range(8):
