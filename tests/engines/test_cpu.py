@@ -15,7 +15,7 @@ from handgrad.api import loss_and_gradients
 from handgrad.benchmark import profile
 from handgrad.counted import Counted
 from handgrad.data import batches
-from handgrad.engines import cpu, cpu_memory, micro_batches, reference
+from handgrad.engines import cpu, cpu_memory, cpu_writing, micro_batches, reference
 from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.errors import UserError
 from handgrad.kernels import machine, products
@@ -475,7 +475,8 @@ def test_every_activation_is_known_to_what_writes(activation, rng):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
-def test_a_text_has_the_same_bits_alone_and_among_others_at_once_and_in_pieces(precision, rng):
+def test_a_text_has_the_same_bits_alone_and_among_others_at_once_and_in_pieces(precision, rng, monkeypatch):
+    monkeypatch.setattr(cpu_writing, "BYTES_A_THREAD", 1)  # as many threads as are asked for
     config = small("llama").replace(context_length=90, d_model=96, d_ff=96)
     weights, token_ids = lively(config, rng), rng.integers(67, size=(3, 80))  # more than is read in one call
     together = cpu.Decoding(config, weights, precision, n_texts=3, n_threads=2)

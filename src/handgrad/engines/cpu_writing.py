@@ -22,8 +22,9 @@ from handgrad.ops import rope, sinusoidal_position
 
 MOST_ROWS = 128
 """Tokens read at once: a long prompt takes several calls."""
-BYTES_A_THREAD = 1 << 20
-"""Of weights times tokens, from which another thread pays: it takes 20 microseconds to wake."""
+BYTES_A_THREAD = 8 << 20
+"""Of weights times tokens, for which a thread pays: another one takes 100 microseconds to wake, and `nano`
+writes half as many tokens again alone."""
 NONE = np.zeros((0, 0), np.float32)
 
 
