@@ -15,7 +15,7 @@ from handgrad.api import loss_and_gradients
 from handgrad.benchmark import profile
 from handgrad.counted import Counted
 from handgrad.data import batches
-from handgrad.engines import cpu, cpu_memory, cpu_writing, micro_batches, reference
+from handgrad.engines import cpu, cpu_memory, cpu_weights, cpu_writing, micro_batches, reference
 from handgrad.engines.engine import OptimizerSettings, State
 from handgrad.errors import UserError
 from handgrad.kernels import machine, products
@@ -474,8 +474,13 @@ def test_every_activation_is_known_to_what_writes(activation, rng):
     np.testing.assert_allclose(found.read([token_ids]), expected.read([token_ids]), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
-def test_a_text_has_the_same_bits_alone_and_among_others_at_once_and_in_pieces(precision, rng, monkeypatch):
+@pytest.mark.parametrize(
+    ("precision", "few"), [("float32", 0), ("bfloat16", 0), ("bfloat16", cpu_weights.SMALL), ("int8", 0)]
+)
+def test_a_text_has_the_same_bits_alone_and_among_others_at_once_and_in_pieces(
+    precision, few, rng, monkeypatch
+):
+    monkeypatch.setattr(cpu_weights, "SMALL", few)  # with 0, on tiles where there are any
     monkeypatch.setattr(cpu_writing, "BYTES_A_THREAD", 1)  # as many threads as are asked for
     config = small("llama").replace(context_length=90, d_model=96, d_ff=96)
     weights, token_ids = lively(config, rng), rng.integers(67, size=(3, 80))  # more than is read in one call
@@ -491,17 +496,18 @@ def test_a_text_has_the_same_bits_alone_and_among_others_at_once_and_in_pieces(p
     np.testing.assert_array_equal(mixed[:80], np.concatenate(pieces))
 
 
-def test_weights_in_bfloat16_move_the_logits_by_their_rounding(rng):
+def test_weights_in_bfloat16_move_the_logits_by_their_rounding(rng, monkeypatch):
     config = small("nano")
     weights, token_ids = lively(config, rng), rng.integers(67, size=9)
-    narrow = cpu.decoding(config, weights, precision="bfloat16")
+    narrow = cpu_writing.Decoding(config, weights, "bfloat16", cache="float32")
     rounded = tree.map(lambda w: rounded_numbers(w) if w.ndim == 2 else w, weights)
     tables = rounded._replace(embedding=weights.embedding, positions=weights.positions)
     expected, _ = Transformer(config).hidden(tables, token_ids[None])
     logits = expected[0, -1] @ rounded.embedding.T  # looked up as it is, multiplied rounded
     found = narrow.read([token_ids])[0]
-    if machine.AMX == "none":  # else what they meet is rounded, too
-        np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-4)  # what they meet is not rounded
+    monkeypatch.setattr(cpu_weights, "SMALL", 0)
+    found = cpu.decoding(config, weights, precision="bfloat16").read([token_ids])[0]  # on tiles it is
     assert 0 < np.sqrt(np.mean((found - logits) ** 2)) < 2.0**-8 * np.sqrt(np.mean(logits**2)) * 2
 
 

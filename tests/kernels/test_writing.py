@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from handgrad.engines import cpu_weights
-from handgrad.kernels import barrier, block_panels
+from handgrad.kernels import barrier, block_panels, machine
 from handgrad.kernels.few_rows_blocks import BLOCK, Q4_0, Q4_1, Q8_0
 from handgrad.kernels.jit import kernel
 from handgrad.kernels.rounding import round_rows
@@ -78,18 +78,25 @@ def some_blocks(kind, N, K, rng):
     return Blocks(kind.name, np.concatenate([*head, body], 2).reshape(N, -1)), values.reshape(N, K).T
 
 
+def int8(weight):
+    return cpu_weights._int8(weight, cpu_weights._bfloat16)
+
+
+EVERY = {"float32": cpu_weights._float32, "bfloat16": cpu_weights._bfloat16, "int8": int8}
+if machine.AMX != "none":
+    EVERY["tiles"] = cpu_weights._tiles
+
+
 SIZES = [(1, 32, 1), (2, 64, 70), (7, 192, 33), (33, 96, 130)]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", [kind for kind in EVERY if kind != "int8"])
 @pytest.mark.parametrize(("R", "K", "N"), [*SIZES, (6, 65, 31)])
-def test_a_product_is_exact_to_the_roundings_of_its_sums(R, K, N, precision, rng):
+def test_a_product_is_exact_to_the_roundings_of_its_sums(R, K, N, kind, rng):
     x, weight, bias = (rng.normal(size=shape).astype(np.float32) for shape in ((R, K), (K, N), N))
-    panels = cpu_weights._packer(precision)(weight)
-    out = multiplied(x, panels, bias)
-    W, seen = (weight, x) if precision == "float32" else (numbers_near(weight), x)
-    if panels.kind == cpu_weights.kinds.TILES:
-        seen = numbers_near(x)
+    out = multiplied(x, EVERY[kind](weight), bias)
+    W = weight if kind == "float32" else numbers_near(weight)
+    seen = numbers_near(x) if kind == "tiles" else x
     seen, W = seen.astype(float), W.astype(float)
     error = np.abs(out[:, :N] - (seen @ W + bias))
     assert np.all(error <= (K + 2) * 2.0**-24 * (np.abs(seen) @ np.abs(W) + np.abs(bias)))
@@ -121,10 +128,7 @@ def test_eight_bits_of_a_weight_are_off_by_half_a_unit(rng):
     assert np.all(np.abs(found - weight) <= largest * (1 / 254 + 2.0**-11))  # and its scale's rounding
 
 
-EVERY = [cpu_weights._float32, cpu_weights._bfloat16, cpu_weights._int8]
-
-
-@pytest.mark.parametrize("pack", EVERY, ids=["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("pack", EVERY.values(), ids=EVERY)
 def test_a_row_has_the_same_bits_whatever_rows_and_threads_are_beside_it(pack, rng):
     x, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((35, 64), (64, 200)))
     panels = pack(weight)
@@ -135,7 +139,7 @@ def test_a_row_has_the_same_bits_whatever_rows_and_threads_are_beside_it(pack, r
         np.testing.assert_array_equal(multiplied(x[row : row + 1], panels, n_threads=3)[0], together[row])
 
 
-@pytest.mark.parametrize("pack", EVERY, ids=["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("pack", EVERY.values(), ids=EVERY)
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_a_number_that_is_none_reaches_its_row_and_no_other(pack, number, rng):
     x, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 64), (64, 8)))
@@ -163,7 +167,7 @@ def test_a_thread_whose_others_fail_is_let_through():
 
 SCRIPT = """
 import numpy as np
-from handgrad.engines import cpu_writing
+from handgrad.engines import cpu_weights, cpu_writing
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
 from tests.kernels.guard import Guard
@@ -180,27 +184,29 @@ def not_written(array):
     return guard.new(array.shape, array.dtype)
 
 def in_guards(decoding):
-    packed, cache, room = decoding.packed, decoding._cache, decoding._room
+    packed, (cache, _, small, room) = decoding.packed, decoding._arrays
     memory = copied(packed.memory)
     packed.matrices["at"] += memory.ctypes.data - packed.memory.ctypes.data
     decoding.packed = packed._replace(memory=memory)
     keys = not_written(decoding._keys_and_values)
     moved = keys.ctypes.data - cache.keys
-    decoding._cache = cache._replace(keys=cache.keys + moved, values=cache.values + moved)
+    cache = cache._replace(keys=cache.keys + moved, values=cache.values + moved)
     decoding._keys_and_values = keys
-    decoding._small = guarded(decoding._small, copied)
-    decoding._room = guarded(room, not_written)._replace(halves=copied(room.halves))
+    room = guarded(room, not_written)._replace(halves=copied(room.halves))
+    decoding._arrays = cache, packed.matrices, guarded(small, copied), room
 
-Rows = cpu_writing.Rows
+few, Rows = cpu_weights.SMALL, cpu_writing.Rows
 cpu_writing.Rows = lambda *arrays: guarded(Rows(*arrays), copied)
 for at_end in (True, False):
     guard = Guard(at_end)
-    kinds = {"nano": {"activation": "prelu", "gated": True}, "llama": {"n_kv_heads": 1, "d_head": 10}}
-    for name, changes in kinds.items():
+    models = {"nano": {"activation": "prelu", "gated": True}, "llama": {"n_kv_heads": 1, "d_head": 10}}
+    for name, changes in models.items():
         config = PRESETS[name].replace(**{"vocab_size": 33, "context_length": 9, "n_layers": 2, "n_heads": 2,
                                           "d_model": 44, "d_ff": 23, **changes})
         wide = config.replace(d_model=96, d_ff=64)
-        for config, precision in ((config, "float32"), (config, "bfloat16"), (wide, "int8")):
+        kinds = ("float32", few), ("bfloat16", few), ("bfloat16", 0), ("int8", 0)
+        for precision, cpu_weights.SMALL in kinds:
+            config = wide if precision == "int8" else config
             results = []
             for guard.left in (0, 255):
                 decoding = cpu_writing.Decoding(config, init(config, 1), precision, n_texts=3, n_threads=1)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from handgrad import parameters as p
+from handgrad import tree
 from handgrad.kernels import block_panels, few_rows, few_rows_tiles, machine
 from handgrad.kernels import writing_arrays as kinds
 from handgrad.kernels.arena import ALIGNMENT, aligned, round_up
@@ -22,6 +23,8 @@ from handgrad.model.config import ModelConfig
 PRECISIONS = "auto", "float32", "bfloat16", "int8", "blocks"
 LARGE = 32 << 20
 """Weights from which "auto" takes bfloat16: those of smaller models stay in caches, and cost little."""
+SMALL = 2 << 20
+"""Weights up to which bfloat16 is unpacked in registers, tiles or not: out of a near cache that is faster."""
 IN_BLOCKS = {"Q8_0": kinds.Q8_0, "Q4_0": kinds.Q4_0, "Q4_1": kinds.Q4_1}
 Blocks = Mapping[str, p.Blocks] | None
 
@@ -62,7 +65,7 @@ def chosen(config: ModelConfig, precision: str, n_weights: int, blocks: Blocks) 
 
 def pack(weights: p.Transformer, precision: str, blocks: Blocks) -> Packed:
     """All matrices of a model, in `precision`, which is none of "auto"."""
-    of_float = _packer(precision)
+    of_float = _packer(precision, tiles=machine.AMX != "none" and tree.size(weights) > SMALL)
     packed: list[Panels | None] = []
     biases: list[np.ndarray | None] = []
     for name, linear in _linears(weights):
@@ -90,10 +93,11 @@ def _linears(weights: p.Transformer) -> Iterator[tuple[str, p.Linear | None]]:
         yield "head.weight", weights.head
 
 
-def _packer(precision: str) -> Callable[[np.ndarray], Panels]:
+def _packer(precision: str, *, tiles: bool) -> Callable[[np.ndarray], Panels]:
     if precision == "float32":
         return _float32
-    return _bfloat16 if precision == "bfloat16" else _int8
+    of_halves = _tiles if tiles else _bfloat16
+    return of_halves if precision == "bfloat16" else lambda weight: _int8(weight, of_halves)
 
 
 def _float32(weight: np.ndarray) -> Panels:
@@ -101,14 +105,16 @@ def _float32(weight: np.ndarray) -> Panels:
 
 
 def _bfloat16(weight: np.ndarray) -> Panels:
-    if machine.AMX == "none":
-        return Panels(kinds.BFLOAT16, few_rows.packed(weight, np.uint16), few_rows.WIDTH, *weight.shape)
+    return Panels(kinds.BFLOAT16, few_rows.packed(weight, np.uint16), few_rows.WIDTH, *weight.shape)
+
+
+def _tiles(weight: np.ndarray) -> Panels:
     return Panels(kinds.TILES, few_rows_tiles.packed(weight), few_rows_tiles.SIDE, *weight.shape)
 
 
-def _int8(weight: np.ndarray) -> Panels:
+def _int8(weight: np.ndarray, of_halves: Callable[[np.ndarray], Panels]) -> Panels:
     if len(weight) % BLOCK:
-        return _bfloat16(weight)
+        return of_halves(weight)
     return _of_blocks(p.Blocks("Q8_0", block_panels.quantized(weight)))
 
 

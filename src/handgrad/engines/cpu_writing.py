@@ -26,6 +26,7 @@ BYTES_A_THREAD = 8 << 20
 """Of weights times tokens, for which a thread pays: another one takes 100 microseconds to wake, and `nano`
 writes half as many tokens again alone."""
 NONE = np.zeros((0, 0), np.float32)
+FIRST = np.zeros(1, np.int64)
 
 
 class Decoding:
@@ -53,18 +54,20 @@ class Decoding:
         self.precision = cpu_weights.chosen(config, precision, tree.size(weights), blocks)
         self.lengths = np.zeros(n_texts, np.int64)
         self.packed = cpu_weights.pack(weights, self.precision, blocks)
-        self._small = _small(config, weights, self.packed.biases)
+        small = _small(config, weights, self.packed.biases)
         self._settings = _settings(config)
         self.n_threads = n_threads or parallel.n_cores()
         self._place = barrier.meeting_place()
+        self._meeting = self._place.ctypes.data
         self._arrivals = [aligned(8, np.int64)[:1] for _ in range(self.n_threads)]
-        self._room = _room(config, self.n_threads, self.capacity)
-        self._keys_and_values, self._cache = _empty_cache(
+        room = _room(config, self.n_threads, self.capacity)
+        self._keys_and_values, cache_panels = _empty_cache(
             config,
             n_texts,
             self.capacity,
             cache == "bfloat16" or (cache == "auto" and self.precision != "float32"),
         )
+        self._arrays = cache_panels, self.packed.matrices, small, room
 
     def read(
         self, pieces: Sequence[np.ndarray], texts: Sequence[int] | None = None, *, every: bool = False
@@ -72,6 +75,8 @@ class Decoding:
         """Read each piece at the end of its text; return the logits (n, V) of what follows, as `Decoding` in
         `engine` has it."""
         pieces, numbers = in_progress.require_pieces(self.config, pieces, texts, self.lengths, self.capacity)
+        if len(pieces) == 1 and len(pieces[0]) == 1:
+            return self._read_token(pieces[0], numbers)
         sizes = np.array([len(piece) for piece in pieces])
         ends = np.cumsum(sizes)
         positions = np.arange(ends[-1]) + np.repeat(self.lengths[numbers] - ends + sizes, sizes)
@@ -85,6 +90,13 @@ class Decoding:
         """Keep the first `length` tokens of a text."""
         in_progress.require_cut(self.lengths, text, length)
         self.lengths[text] = length
+
+    def _read_token(self, token_id: np.ndarray, text: np.ndarray) -> np.ndarray:
+        """The logits of one row: for a small model looking at it takes as long as computing."""
+        logits = np.empty((1, round_up(self.config.vocab_size, WIDTH)), np.float32)
+        self._call(logits, Rows(token_id.astype(np.int64), text, self.lengths[text], FIRST))
+        self.lengths[text] += 1
+        return logits[:, : self.config.vocab_size]
 
     def _read_rows(
         self, token_ids: np.ndarray, texts: np.ndarray, positions: np.ndarray, asked: np.ndarray
@@ -103,15 +115,16 @@ class Decoding:
         """The compiled call, by as many threads as pay; this one is the first of them."""
         n_bytes = self.packed.n_bytes * len(rows.token_ids)
         n = max(1, min(self.n_threads, n_bytes // BYTES_A_THREAD))
-        barrier.open_place(self._place)
 
         def work(worker: int, n_workers: int) -> None:
             arrivals = self._arrivals[worker]
             arrivals[0] = 0
-            team = Team(worker, n_workers, self._place.ctypes.data, arrivals)
-            arrays = self._cache, self.packed.matrices, self._small, self._room
-            writing.read(logits, rows, *arrays, team, self._settings)
+            team = Team(worker, n_workers, self._meeting, arrivals)
+            writing.read(logits, rows, *self._arrays, team, self._settings)
 
+        if n == 1:
+            return work(0, 1)
+        barrier.open_place(self._place)
         parallel.as_team(work, n, lambda: barrier.give_up(self._place))
 
 
