@@ -39,9 +39,10 @@ CASES = {
     "gpt2 bfloat16": ("gpt2", "bfloat16"),
     "gpt2 int8": ("gpt2", "int8"),
     "nano": ("nano", "float32"),
+    "nano bfloat16": ("nano", "bfloat16"),
     "baby": ("baby", "float32"),
 }
-PROMPT, TOKENS, PREFILL, BATCH = 8, 48, 512, 16
+PROMPT, TOKENS, PREFILL, BATCH, READS = 8, 48, 512, 16, 9
 LEAST_READ = 64 << 20
 """Bytes: fewer take no longer than it takes to start threads."""
 GGUF_KINDS = {"bfloat16": "BF16", "int8": "Q8_0", "float32": "F32"}
@@ -198,16 +199,16 @@ class Peer:
 
 
 def read_speed(parts: list[np.ndarray]) -> float:
-    """Bytes a second that all cores together read, lines asked for ahead."""
-    threads = [threading.Thread(target=summing(), args=(part,)) for part in parts]
+    """Bytes a second that all cores together read, lines asked for ahead; again and again, as weights are."""
 
     def run() -> None:
+        threads = [threading.Thread(target=summing(), args=(part,)) for part in parts]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    return sum(part.nbytes for part in parts) / timed(run)
+    return sum(part.nbytes for part in parts) / statistics.median(timed(run) for _ in range(READS))
 
 
 @functools.cache
