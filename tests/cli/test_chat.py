@@ -136,7 +136,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(model, tmp_path):
         "3000",
     ]
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(command, preexec_fn=lambda: os.login_tty(theirs))  # its own terminal
+    # a terminal of its own; no preexec_fn, which forks, and JAX, if it is imported here, warns against that
+    login = f"import os, sys; os.login_tty({theirs}); os.execv(sys.executable, {[*map(str, command)]})"
+    process = subprocess.Popen([sys.executable, "-c", login], pass_fds=[theirs])
     os.close(theirs)
     screen = Screen(ours)
     try:
