@@ -151,7 +151,6 @@ def backward(
     interpret: bool,
 ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"], Float[Array, "B T H K"]]:
     """dq; and of each query head the gradients of the keys and values that it read."""
-
     kept_share = 1.0 - walk.rate
 
     def block_gradients(v: Array, dy: Array, numbers: tuple[Array, Array], kept: Array, s: Array) -> Any:
