@@ -12,6 +12,7 @@ ds = p * \big(m * (dy\,V^\top) - \delta\big),\quad \delta = \langle dy, y\rangle
 Source: Dao et al., "FlashAttention" (2022), arXiv:2205.14135.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -151,59 +152,11 @@ def backward(
     interpret: bool,
 ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"], Float[Array, "B T H K"]]:
     """dq; and of each query head the gradients of the keys and values that it read."""
-    kept_share = 1.0 - walk.rate
-
-    def block_gradients(v: Array, dy: Array, numbers: tuple[Array, Array], kept: Array, s: Array) -> Any:
-        """Of one block p where it is kept, and ds."""
-        log_sum, delta = numbers
-        p = jnp.exp(s - log_sum[:, None])
-        dp = jnp.where(kept, triton.dot(dy, v.T) / kept_share, 0.0)
-        ds = p * (dp - delta[:, None])
-        return jnp.where(kept, p, 0.0).astype(dy.dtype), ds.astype(dy.dtype)
-
-    def of_keys(
-        key_ref: Any, sequence_ref: Any, head_ref: Any, dy_ref: Any, q_ref: Any, k_ref: Any, v_ref: Any,
-        log_ref: Any, delta_ref: Any, dk_ref: Any, dv_ref: Any,
-    ) -> None:  # fmt: skip
-        key, head = pl.program_id(2), _head(sequence_ref, head_ref, walk)
-        k, v = k_ref[...], v_ref[...]
-
-        def run(query: Any, sums: tuple[Array, Array], diagonal: bool = False) -> tuple[Array, Array]:
-            rows = pl.ds(query * walk.block, walk.block)
-            q, dy = triton.load(q_ref.at[rows, :]), triton.load(dy_ref.at[rows, :])
-            numbers = triton.load(log_ref.at[rows]), triton.load(delta_ref.at[rows])
-            kept, s = walk.kept(key_ref, head, query, key), walk.scores(q, k, diagonal=diagonal)
-            p, ds = block_gradients(v, dy, numbers, kept, s)
-            return sums[0] + triton.dot(ds.T, q), sums[1] + triton.dot(p.T, dy)
-
-        nothing = jnp.zeros(k.shape, jnp.float32)
-        own = run(key, (nothing, nothing), diagonal=True)
-        dk, dv = lax.fori_loop(key + 1, walk.n_positions // walk.block, run, own)
-        dk_ref[...] = (dk * walk.scale).astype(dk_ref.dtype)
-        dv_ref[...] = (dv / kept_share).astype(dv_ref.dtype)
-
-    def of_queries(
-        key_ref: Any, sequence_ref: Any, head_ref: Any, dy_ref: Any, q_ref: Any, k_ref: Any, v_ref: Any,
-        log_ref: Any, delta_ref: Any, dq_ref: Any,
-    ) -> None:  # fmt: skip
-        query, head = pl.program_id(2), _head(sequence_ref, head_ref, walk)
-        q, dy, numbers = q_ref[...], dy_ref[...], (log_ref[...], delta_ref[...])
-
-        def run(key: Any, dq: Array, diagonal: bool = False) -> Array:
-            keys = pl.ds(key * walk.block, walk.block)
-            k, v = triton.load(k_ref.at[keys, :]), triton.load(v_ref.at[keys, :])
-            kept, s = walk.kept(key_ref, head, query, key), walk.scores(q, k, diagonal=diagonal)
-            return dq + triton.dot(block_gradients(v, dy, numbers, kept, s)[1], k)
-
-        earlier = lax.fori_loop(0, query, run, jnp.zeros(q.shape, jnp.float32))
-        dq = run(query, earlier, diagonal=True)
-        dq_ref[...] = (dq * walk.scale).astype(dq_ref.dtype)
-
     specs, like = _Specs(q, k, walk.block), jax.ShapeDtypeStruct(q.shape, q.dtype)
     settings: dict[str, Any] = {"grid": specs.grid, "compiler_params": OPTIONS, "interpret": interpret}
     arrays = *mask, dy, q, k, v, log_sums, delta
     dk, dv = pl.pallas_call(
-        of_keys,
+        functools.partial(_of_keys, walk),
         in_specs=[*specs.mask, specs.whole, specs.whole, *2 * [specs.shared_block], *2 * [specs.all_numbers]],
         out_specs=[specs.block, specs.block],
         out_shape=[like, like],
@@ -211,7 +164,7 @@ def backward(
         **settings,
     )(*arrays)
     dq = pl.pallas_call(
-        of_queries,
+        functools.partial(_of_queries, walk),
         in_specs=[*specs.mask, specs.block, specs.block, *2 * [specs.shared], *2 * [specs.numbers]],
         out_specs=specs.block,
         out_shape=like,
@@ -219,6 +172,59 @@ def backward(
         **settings,
     )(*arrays)
     return dq, dk, dv
+
+
+def _of_keys(
+    walk: Walk, key_ref: Any, sequence_ref: Any, head_ref: Any, dy_ref: Any, q_ref: Any, k_ref: Any,
+    v_ref: Any, log_ref: Any, delta_ref: Any, dk_ref: Any, dv_ref: Any,
+) -> None:  # fmt: skip
+    """A program of backward that has a block of keys: their gradients and their values'."""
+    key, head = pl.program_id(2), _head(sequence_ref, head_ref, walk)
+    k, v = k_ref[...], v_ref[...]
+
+    def run(query: Any, sums: tuple[Array, Array], diagonal: bool = False) -> tuple[Array, Array]:
+        rows = pl.ds(query * walk.block, walk.block)
+        q, dy = triton.load(q_ref.at[rows, :]), triton.load(dy_ref.at[rows, :])
+        numbers = triton.load(log_ref.at[rows]), triton.load(delta_ref.at[rows])
+        kept, s = walk.kept(key_ref, head, query, key), walk.scores(q, k, diagonal=diagonal)
+        p, ds = _block_gradients(walk, v, dy, numbers, kept, s)
+        return sums[0] + triton.dot(ds.T, q), sums[1] + triton.dot(p.T, dy)
+
+    nothing = jnp.zeros(k.shape, jnp.float32)
+    own = run(key, (nothing, nothing), diagonal=True)
+    dk, dv = lax.fori_loop(key + 1, walk.n_positions // walk.block, run, own)
+    dk_ref[...] = (dk * walk.scale).astype(dk_ref.dtype)
+    dv_ref[...] = (dv / (1.0 - walk.rate)).astype(dv_ref.dtype)
+
+
+def _of_queries(
+    walk: Walk, key_ref: Any, sequence_ref: Any, head_ref: Any, dy_ref: Any, q_ref: Any, k_ref: Any,
+    v_ref: Any, log_ref: Any, delta_ref: Any, dq_ref: Any,
+) -> None:  # fmt: skip
+    """A program of backward that has a block of queries: their gradients."""
+    query, head = pl.program_id(2), _head(sequence_ref, head_ref, walk)
+    q, dy, numbers = q_ref[...], dy_ref[...], (log_ref[...], delta_ref[...])
+
+    def run(key: Any, dq: Array, diagonal: bool = False) -> Array:
+        keys = pl.ds(key * walk.block, walk.block)
+        k, v = triton.load(k_ref.at[keys, :]), triton.load(v_ref.at[keys, :])
+        kept, s = walk.kept(key_ref, head, query, key), walk.scores(q, k, diagonal=diagonal)
+        return dq + triton.dot(_block_gradients(walk, v, dy, numbers, kept, s)[1], k)
+
+    earlier = lax.fori_loop(0, query, run, jnp.zeros(q.shape, jnp.float32))
+    dq = run(query, earlier, diagonal=True)
+    dq_ref[...] = (dq * walk.scale).astype(dq_ref.dtype)
+
+
+def _block_gradients(
+    walk: Walk, v: Array, dy: Array, numbers: tuple[Array, Array], kept: Array, s: Array
+) -> tuple[Array, Array]:
+    """Of one block p where it is kept, and ds."""
+    log_sum, delta = numbers
+    p = jnp.exp(s - log_sum[:, None])
+    dp = jnp.where(kept, triton.dot(dy, v.T) / (1.0 - walk.rate), 0.0)
+    ds = p * (dp - delta[:, None])
+    return jnp.where(kept, p, 0.0).astype(dy.dtype), ds.astype(dy.dtype)
 
 
 def _head(sequence_ref: Any, head_ref: Any, walk: Walk) -> Any:
