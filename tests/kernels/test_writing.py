@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from handgrad.engines import cpu_weights
-from handgrad.kernels import barrier, block_panels, machine
-from handgrad.kernels.few_rows_blocks import BLOCK, Q4_0, Q4_1, Q8_0
+from handgrad.kernels import machine
 from handgrad.kernels.jit import kernel
 from handgrad.kernels.rounding import round_rows
-from handgrad.kernels.writing_arrays import Room, Team
-from handgrad.kernels.writing_products import convert, multiply, needs_of, room_of_products, wait
+from handgrad.kernels.writing import barrier, block_panels
+from handgrad.kernels.writing.arrays import Room, Team
+from handgrad.kernels.writing.blocks import BLOCK, Q4_0, Q4_1, Q8_0
+from handgrad.kernels.writing.products import convert, multiply, needs_of, room_of_products, wait
 from handgrad.parameters import Blocks
 
 R_MOST, WIDEST = 48, 192

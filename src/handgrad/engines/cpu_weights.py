@@ -13,11 +13,12 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
-from handgrad.kernels import block_panels, few_rows, few_rows_tiles, machine
-from handgrad.kernels import writing_arrays as kinds
+from handgrad.kernels import machine
 from handgrad.kernels.arena import ALIGNMENT, aligned, round_up
-from handgrad.kernels.few_rows_blocks import BLOCK
-from handgrad.kernels.writing_arrays import MATRIX, NONE
+from handgrad.kernels.writing import arrays as kinds
+from handgrad.kernels.writing import block_panels, tiles, vectors
+from handgrad.kernels.writing.arrays import MATRIX, NONE
+from handgrad.kernels.writing.blocks import BLOCK
 from handgrad.model.config import ModelConfig
 
 PRECISIONS = "auto", "float32", "bfloat16", "int8", "blocks"
@@ -33,7 +34,7 @@ class Packed(NamedTuple):
     """All matrices."""
 
     matrices: np.ndarray
-    """Of dtype `MATRIX`, in the order of `writing_arrays`."""
+    """Of dtype `MATRIX`, in the order of `writing.arrays`."""
     memory: np.ndarray
     """Their panels: addresses in `matrices` point into it."""
     biases: np.ndarray
@@ -101,15 +102,15 @@ def _packer(precision: str, *, tiles: bool) -> Callable[[np.ndarray], Panels]:
 
 
 def _float32(weight: np.ndarray) -> Panels:
-    return Panels(kinds.FLOAT32, few_rows.packed(weight, np.float32), few_rows.WIDTH, *weight.shape)
+    return Panels(kinds.FLOAT32, vectors.packed(weight, np.float32), vectors.WIDTH, *weight.shape)
 
 
 def _bfloat16(weight: np.ndarray) -> Panels:
-    return Panels(kinds.BFLOAT16, few_rows.packed(weight, np.uint16), few_rows.WIDTH, *weight.shape)
+    return Panels(kinds.BFLOAT16, vectors.packed(weight, np.uint16), vectors.WIDTH, *weight.shape)
 
 
 def _tiles(weight: np.ndarray) -> Panels:
-    return Panels(kinds.TILES, few_rows_tiles.packed(weight), few_rows_tiles.SIDE, *weight.shape)
+    return Panels(kinds.TILES, tiles.packed(weight), tiles.SIDE, *weight.shape)
 
 
 def _int8(weight: np.ndarray, of_halves: Callable[[np.ndarray], Panels]) -> Panels:

@@ -10,12 +10,12 @@ from handgrad import tree
 from handgrad.engines import cpu_weights, parallel
 from handgrad.engines import texts as in_progress
 from handgrad.engines.cpu_weights import Blocks
-from handgrad.kernels import barrier, few_rows, few_rows_tiles, writing, writing_activation
 from handgrad.kernels.arena import aligned, round_up
-from handgrad.kernels.few_rows import WIDTH
-from handgrad.kernels.few_rows_blocks import BLOCK, NOTES
-from handgrad.kernels.writing_arrays import Cache, Norms, Room, Rows, Settings, Small, Team
-from handgrad.kernels.writing_products import room_of_products
+from handgrad.kernels.writing import activation, barrier, forward, tiles, vectors
+from handgrad.kernels.writing.arrays import Cache, Norms, Room, Rows, Settings, Small, Team
+from handgrad.kernels.writing.blocks import BLOCK, NOTES
+from handgrad.kernels.writing.products import room_of_products
+from handgrad.kernels.writing.vectors import WIDTH
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import require_weights_of
 from handgrad.ops import rope, sinusoidal_position
@@ -120,7 +120,7 @@ class Decoding:
             arrivals = self._arrivals[worker]
             arrivals[0] = 0
             team = Team(worker, n_workers, self._meeting, arrivals)
-            writing.read(logits, rows, *self._arrays, team, self._settings)
+            forward.read(logits, rows, *self._arrays, team, self._settings)
 
         if n == 1:
             return work(0, 1)
@@ -172,7 +172,7 @@ def _settings(config: ModelConfig) -> Settings:
         centred=config.norm == "layer_norm",
         before=config.norm_placement == "pre",
         gated=config.gated,
-        activation=writing_activation.ACTIVATIONS.index(config.activation),
+        activation=activation.ACTIVATIONS.index(config.activation),
         unturned_every=config.unturned_every or 0,
     )
 
@@ -188,7 +188,7 @@ def _room(config: ModelConfig, n_workers: int, capacity: int) -> Room:
     settings = _settings(config)
     inside = settings.up_column + config.ff_width
     wide = round_up(max(settings.value_column + config.kv_heads * K, inside), WIDTH)
-    operand = round_up(max(D, width, config.ff_width), few_rows_tiles.SIDE)
+    operand = round_up(max(D, width, config.ff_width), tiles.SIDE)
 
     def new(*shape: int, dtype: type = np.float32) -> np.ndarray:
         return aligned(int(np.prod(shape)), dtype).reshape(shape)
@@ -205,11 +205,11 @@ def _room(config: ModelConfig, n_workers: int, capacity: int) -> Room:
         notes=new(W, R, operand // BLOCK * NOTES, dtype=np.uint8),
         halves=halves,
         tile=new(W, room_of_products(operand)),
-        queries=new(W, few_rows.MOST_ROWS, K),
-        heads=new(W, few_rows.MOST_ROWS, round_up(K, WIDTH)),
-        scores=new(W, few_rows.MOST_ROWS, round_up(capacity, WIDTH)),
-        weights=new(W, few_rows.MOST_ROWS),
-        queue=new(W, few_rows.MOST_ROWS, 2, dtype=np.int64),
+        queries=new(W, vectors.MOST_ROWS, K),
+        heads=new(W, vectors.MOST_ROWS, round_up(K, WIDTH)),
+        scores=new(W, vectors.MOST_ROWS, round_up(capacity, WIDTH)),
+        weights=new(W, vectors.MOST_ROWS),
+        queue=new(W, vectors.MOST_ROWS, 2, dtype=np.int64),
     )
 
 

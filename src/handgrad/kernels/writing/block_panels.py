@@ -7,8 +7,8 @@ scale. Panels hold the same numbers in another order: nothing is rounded.
 
 import numpy as np
 
-from handgrad.kernels.few_rows_blocks import BLOCK, Q4_0, Q4_1, Q8_0, SCALE, Kind
 from handgrad.kernels.machine import LANES
+from handgrad.kernels.writing.blocks import BLOCK, Q4_0, Q4_1, Q8_0, SCALE, Kind
 
 KINDS = {kind.name: kind for kind in (Q8_0, Q4_0, Q4_1)}
 """The kinds that products read, by the name that files give them."""

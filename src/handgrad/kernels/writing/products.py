@@ -8,16 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handgrad.kernels import few_rows, few_rows_blocks, few_rows_tiles
-from handgrad.kernels import few_rows_byte_tiles as byte_tiles
 from handgrad.kernels.amx import SIDE, configure, finish
-from handgrad.kernels.barrier import wait_until
-from handgrad.kernels.few_rows_blocks import BLOCK, SUMS, quantize_row
 from handgrad.kernels.jit import apart, inner
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.rounding import to_bfloat16
 from handgrad.kernels.vector_moves import move
-from handgrad.kernels.writing_arrays import BFLOAT16, FLOAT32, NONE, Q4_0, Q4_1, Q8_0, TILES
+from handgrad.kernels.writing import blocks, byte_tiles, tiles, vectors
+from handgrad.kernels.writing.arrays import BFLOAT16, FLOAT32, NONE, Q4_0, Q4_1, Q8_0, TILES
+from handgrad.kernels.writing.barrier import wait_until
+from handgrad.kernels.writing.blocks import BLOCK, SUMS, quantize_row
 
 WHOLE, HALVES = 1, 2
 """Forms of a row that products need besides its float32 numbers."""
@@ -92,7 +91,7 @@ def convert(floats, width, n_rows, needs, room, team):
             row, to = floats[r], room.halves[w, r]
             for i in range(width):
                 to[i] = to_bfloat16(row[i])
-            for i in range(width, few_rows_tiles.filled(width)):
+            for i in range(width, tiles.filled(width)):
                 to[i] = np.uint16(0)
     if is_shared(n_rows, team):
         wait(team)
@@ -100,8 +99,8 @@ def convert(floats, width, n_rows, needs, room, team):
 
 
 def _of_blocks(kind):
-    one, two, four, most = (SUMS[kind][n] for n in (1, 2, 4, few_rows_blocks.MOST_ROWS))
-    most_rows = few_rows_blocks.MOST_ROWS
+    one, two, four, most = (SUMS[kind][n] for n in (1, 2, 4, blocks.MOST_ROWS))
+    most_rows = blocks.MOST_ROWS
 
     @inner
     def some_rows(at, n_blocks, x, first, out, n):
@@ -195,7 +194,7 @@ def _of_numbers(sums):
     def multiply_numbers(out, x, matrix, first, last):
         for panel in range(first, last):
             at, column = matrix.at + panel * matrix.panel, 4 * matrix.width * panel
-            for r in range(0, x.n_rows, few_rows.MOST_ROWS):
+            for r in range(0, x.n_rows, vectors.MOST_ROWS):
                 left = Matrix(x.floats.at + r * x.floats.stride, x.floats.stride)
                 to = Matrix(out.at + r * out.stride + column, out.stride)
                 sums(at, matrix.n_rows, left, to, x.n_rows - r)
@@ -203,20 +202,20 @@ def _of_numbers(sums):
     return multiply_numbers
 
 
-multiply_float32 = _of_numbers(few_rows.sums_float32)
-multiply_bfloat16 = _of_numbers(few_rows.sums_bfloat16)
+multiply_float32 = _of_numbers(vectors.sums_float32)
+multiply_bfloat16 = _of_numbers(vectors.sums_bfloat16)
 
 
 @apart
 def multiply_tiles(out, x, matrix, first, last, room):
     configure(room[:TILE_CONFIG].view(np.uint8))
-    block, n_words = room[TILE_CONFIG:].ctypes.data, few_rows_tiles.filled(matrix.n_rows) // 2
+    block, n_words = room[TILE_CONFIG:].ctypes.data, tiles.filled(matrix.n_rows) // 2
     for panel in range(first, last):
         at, column = matrix.at + panel * matrix.panel, 4 * matrix.width * panel
         for r in range(0, x.n_rows, SIDE):
             left = Matrix(x.halves.at + r * x.halves.stride, x.halves.stride)
             to = Matrix(out.at + r * out.stride + column, out.stride)
-            few_rows_tiles.sums(to, left, at, n_words, min(SIDE, x.n_rows - r), block)
+            tiles.sums(to, left, at, n_words, min(SIDE, x.n_rows - r), block)
     finish()
 
 
@@ -248,4 +247,4 @@ def multiply(out, column, x, matrix, biases, room, team):
 
 def room_of_products(n_rows: int) -> int:
     """float32 numbers that products with matrices of at most so many rows work in."""
-    return TILE_CONFIG + max(few_rows_tiles.ROOM, byte_tiles.room_bytes(n_rows) // 4)
+    return TILE_CONFIG + max(tiles.ROOM, byte_tiles.room_bytes(n_rows) // 4)

@@ -14,10 +14,10 @@ the number of threads and of rows: so results are the same bits.
 from handgrad.kernels.borrowed import borrowed
 from handgrad.kernels.jit import apart, kernel
 from handgrad.kernels.norms import normalize
-from handgrad.kernels.writing_activation import activate
-from handgrad.kernels.writing_arrays import DOWN, GATE, KEY, OUTPUT, PER_LAYER, QUERY, UP, VALUE
-from handgrad.kernels.writing_attention import attention
-from handgrad.kernels.writing_products import (
+from handgrad.kernels.writing.activation import activate
+from handgrad.kernels.writing.arrays import DOWN, GATE, KEY, OUTPUT, PER_LAYER, QUERY, UP, VALUE
+from handgrad.kernels.writing.attention import attention
+from handgrad.kernels.writing.products import (
     columns_of,
     convert,
     is_shared,

@@ -1,4 +1,4 @@
-"""The same products with quantized blocks as `few_rows_blocks`, of 16 rows at once, on AMX tiles.
+"""The same products with quantized blocks as `blocks`, of 16 rows at once, on AMX tiles.
 
 A tile multiplies a block of 16 columns with 16 rows. Its sums are whole numbers, exact, and what is made of
 them is computed in the same order: a row has the same bits here and there. Blocks of 4 bits are unpacked for
@@ -15,18 +15,6 @@ from numba.extending import intrinsic
 
 from handgrad.kernels import machine
 from handgrad.kernels.amx import load_config
-from handgrad.kernels.few_rows_blocks import (
-    AHEAD,
-    BLOCK,
-    NOTES,
-    Q4_0,
-    Q4_1,
-    Q8_0,
-    SCALE_BYTES,
-    Kind,
-    emit_scales,
-    emit_whole_numbers,
-)
 from handgrad.kernels.jit import inner
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.own_function import own_function
@@ -42,6 +30,18 @@ from handgrad.kernels.vector import (
     multiply_adder,
     row_address,
     same,
+)
+from handgrad.kernels.writing.blocks import (
+    AHEAD,
+    BLOCK,
+    NOTES,
+    Q4_0,
+    Q4_1,
+    Q8_0,
+    SCALE_BYTES,
+    Kind,
+    emit_scales,
+    emit_whole_numbers,
 )
 
 HAS_TILES = machine.AMX == "hardware" and LANES == 16 and bool(machine.FEATURES.get("amx-int8"))

@@ -9,7 +9,6 @@ queries are beside it; to positions after its own it pays no attention, exactly 
 import numpy as np
 
 from handgrad.kernels import functions as f
-from handgrad.kernels.few_rows import MOST_ROWS, WIDTH, sums_bfloat16, sums_float32
 from handgrad.kernels.functions import ONE, ZERO
 from handgrad.kernels.jit import apart, inner
 from handgrad.kernels.loss import exponentials
@@ -17,7 +16,8 @@ from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.norms import normalize
 from handgrad.kernels.rounding import to_bfloat16
 from handgrad.kernels.vector import prefetch_to_write, store, store_half
-from handgrad.kernels.writing_products import share
+from handgrad.kernels.writing.products import share
+from handgrad.kernels.writing.vectors import MOST_ROWS, WIDTH, sums_bfloat16, sums_float32
 
 
 @inner
