@@ -170,7 +170,8 @@ def test_generate_searches_guesses_and_follows_a_pattern(handgrad_, trained):
     short = ("--max-tokens", "6")
     rows = json.loads(handgrad_("generate", trained, "3", "--beams", "2", *short, "--json")[1])
     assert [len(beam["completion"]) for beam in rows["beams"]] == [6, 6]
-    best = handgrad_("generate", trained, "3", "--beams", "2", *short)[1]
+    how = ("--length-penalty", "0", "--early-stopping", "never")
+    best = handgrad_("generate", trained, "3", "--beams", "2", *how, *short)[1]  # all of one length
     assert best == "3" + rows["beams"][0]["completion"] + "\n"
     plain, guessed, drafted = (
         handgrad_("generate", trained, "3", *short, *draft)[1]
@@ -376,6 +377,10 @@ def test_what_can_be_mended_is_said_in_a_sentence(handgrad_, tmp_path, monkeypat
         (["3", "--top-p", "2"], "top_p must be a share"),
         (["3", "--logit-bias", "a"], "A bias is TOKEN=NUMBER, such as 13=-5; got 'a'"),
         (["3", "--beams", "2", "--stop", "x"], "--beams looks for the likeliest text and draws nothing"),
+        (["3", "--beams", "2", "--early-stopping", "yes"], "There is no early stopping 'yes'"),
+        (["3", "--length-penalty", "2"], "--length-penalty and --early-stopping are for --beams"),
+        (["3", "--beams", "2", "--draft", "lookup"], "--beams and --draft do not go together"),
+        (["3", "--dry-base", "0.5"], "dry_base must be from 1 to 100; got 0.5"),
         (["3", "--schema", "{}", "--regex", "a"], "a schema or a regular expression, not both"),
         ([], "Give a prompt, or a file of them"),
         (["3", "--prompts", "x"], "Give a prompt, or a file of them"),

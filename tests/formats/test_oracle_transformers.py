@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from jaxtyping import config as jaxtyping_config
 
 import handgrad
 from handgrad import tree
 from handgrad.formats import hugging_face
 from handgrad.formats.model_folder import Model
+from handgrad.generation import stream
+from handgrad.generation.beam import beam_search
+from handgrad.generation.request import Request
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
 from handgrad.tokenizer import BPETokenizer, ByteTokenizer, CharacterTokenizer
@@ -16,7 +20,7 @@ transformers = pytest.importorskip("transformers", reason="needs transformers")
 
 LOGITS = 1e-5
 """Sums of a few hundred products in float32, in another order."""
-V, T, N = 50, 32, 8
+V, T, N = 50, 32, 12
 LLAMA_SIZES = {
     "vocab_size": V,
     "max_position_embeddings": T,
@@ -63,16 +67,19 @@ SHAPES = {
 
 
 @pytest.fixture(autouse=True)
-def forgiving_arithmetic():
-    """transformers computes masks that overflow on purpose; this is no test of theirs."""
+def forgiving_arithmetic(monkeypatch):
+    """transformers computes masks that overflow on purpose; this is no test of theirs. Nor of our shapes."""
+    monkeypatch.setattr(jaxtyping_config, "jaxtyping_disable", True)
     with np.errstate(all="ignore"):
         yield
 
 
-def made(shape):
+def made(shape, **settings):
     """A model with random weights; norms and biases too are not what they begin as."""
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(SHAPES[shape]()).eval()
+    config = SHAPES[shape]()
+    config.update(settings)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
             torch.nn.init.normal_(parameter, 0.0 if name.endswith("bias") else 1.0, 0.3)
@@ -108,17 +115,56 @@ def test_logits_are_the_same_in_and_out_and_back(shape, tmp_path, rng):
     assert not any(map(np.any, weights.values()))  # biases that their layout has and we had not
 
 
-@pytest.mark.parametrize("shape", ["gpt2", "qwen3"])
-def test_greedy_texts_are_the_same(shape, tmp_path, rng):
-    theirs = made(shape)
-    theirs.save_pretrained(tmp_path / "in")
-    ours = handgrad.load(tmp_path / "in")
-    token_ids = rng.integers(V, size=(1, 4))
-    expected = theirs.generate(torch.tensor(token_ids), max_new_tokens=N, do_sample=False, pad_token_id=0)
-    for _ in range(N):
-        logits = handgrad.logits(ours.config, ours.weights, token_ids)
-        token_ids = np.append(token_ids, logits[:, -1].argmax(-1)[:, None], axis=1)
-    np.testing.assert_array_equal(token_ids, expected)
+FAMILIES = ("gpt2", "llama3", "smollm2", "qwen2", "qwen3")
+BEAMS = (
+    {"n_beams": 1},
+    {"n_beams": 3},
+    {"n_beams": 3, "ends": (3, 7, 11, 19)},
+    {"n_beams": 4, "ends": (3, 7), "length_penalty": 0.0},
+    {"n_beams": 4, "ends": (3, 7, 11, 19), "length_penalty": -1.0, "early_stopping": "never"},
+    {"n_beams": 3, "ends": tuple(range(0, V, 3)), "length_penalty": 2.0, "early_stopping": "never"},
+    {"n_beams": 3, "ends": (3, 7, 11, 19), "early_stopping": True},
+)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    """A model of transformers, and the same read by us; no two of its logits are nearly alike."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with np.errstate(all="ignore"):
+        theirs = made(request.param, initializer_range=0.4)
+        theirs.save_pretrained(folder)
+    return theirs, handgrad.load(folder)
+
+
+def their_texts(model, prompt, ends=(), **settings):
+    """What transformers writes after a prompt, filled up with the last id to equal lengths."""
+    written = model.generate(
+        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=N, do_sample=False,
+        eos_token_id=list(ends) or None, pad_token_id=V - 1, **settings,
+    )  # fmt: skip
+    return written[:, len(prompt) :].tolist()
+
+
+def test_greedy_texts_are_the_same(family, rng):
+    theirs, ours = family
+    request = Request.of(max_tokens=N, temperature=0.0)
+    for prompt in rng.integers(V, size=(3, 4)).tolist():
+        _, written = stream.begun(ours, prompt, request, engine="reference")
+        assert [[piece.token_id for piece in written]] == their_texts(theirs, prompt)
+
+
+@pytest.mark.parametrize("settings", BEAMS, ids=str)
+def test_beams_are_the_same(family, settings, rng):
+    theirs, ours = family
+    ends, n = settings.get("ends", ()), settings["n_beams"]
+    ours = Model(ours.config, ours.weights, ends=ends)
+    how = {name: value for name, value in settings.items() if name not in ("ends", "n_beams")}
+    prompt = rng.integers(V, size=4).tolist()
+    expected = their_texts(theirs, prompt, ends, num_beams=n, num_return_sequences=n, **how)
+    found = beam_search(ours, prompt, n_beams=n, max_tokens=N, engine="reference", **how)
+    longest = max(map(len, expected))
+    assert expected == [[*ids, *[V - 1] * (longest - len(ids))] for ids, _ in found]
 
 
 @pytest.mark.parametrize("preset", ["nano", "baby", "gpt2", "llama"])

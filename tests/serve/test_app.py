@@ -61,6 +61,16 @@ def test_completions_are_the_models_own_text(client, model):
     assert answer["object"] == "text_completion"
 
 
+def test_dry_is_asked_for_by_llama_cpps_names(client, model):
+    body = {"prompt": "ab", "max_tokens": 12, "seed": 5, "logit_bias": {"97": 9.0}, "temperature": 1.0}
+    settings = {**body, "logit_bias": {97: 9.0}}
+    how = {"dry_base": 4.0, "dry_allowed_length": 1}
+    for more in ({}, {"dry_multiplier": 3.0}, {"dry_multiplier": 3.0, **how}):
+        (choice,) = client.post(COMPLETION, json=body | more).json()["choices"]
+        assert choice["text"] == alone(model, **settings, **more)
+    assert len({alone(model, **settings, **more) for more in ({}, {"dry_multiplier": 3.0}, more)}) == 3
+
+
 def test_a_prompt_may_be_tokens(client):
     as_text, as_tokens = (
         client.post(COMPLETION, json={"prompt": prompt, "seed": 1}).json()["choices"][0]["text"]

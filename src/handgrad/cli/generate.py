@@ -12,7 +12,7 @@ from rich.console import Console
 
 from handgrad.cli import generated
 from handgrad.data import files
-from handgrad.errors import UserError
+from handgrad.errors import UserError, require_known
 from handgrad.formats import sources
 from handgrad.formats.model_folder import Model
 from handgrad.generation import prompts, stream
@@ -20,6 +20,9 @@ from handgrad.generation.batch import AT_ONCE, complete, completion
 from handgrad.generation.beam import beam_search
 from handgrad.generation.request import WHEN_FULL, Request
 
+EARLY_STOPPING: dict[str, bool | str] = {"false": False, "true": True, "never": "never"}
+"""As transformers calls them."""
+AS_USUAL = {"length_penalty": 1.0, "early_stopping": "false"}
 LONGEST_SCHEMA = 1 << 22
 """Bytes."""
 
@@ -45,9 +48,13 @@ def generate(
     ] = 1.0,
     presence_penalty: Annotated[float, typer.Option(help="What the logit of a written token loses.")] = 0.0,
     frequency_penalty: Annotated[float, typer.Option(help="What it loses for every time.")] = 0.0,
-    dry: Annotated[
-        float, typer.Option("--dry", help="DRY's multiplier: no long repetitions; 0.8 is usual.")
+    dry_multiplier: Annotated[
+        float, typer.Option(help="DRY: no long repetitions; 0 turns it off, 0.8 is usual.")
     ] = 0.0,
+    dry_base: Annotated[float, typer.Option(help="By which it grows with every token repeated.")] = 1.75,
+    dry_allowed_length: Annotated[
+        int, typer.Option(help="Tokens of a repetition from which on it counts.")
+    ] = 2,
     logit_bias: Annotated[
         list[str] | None, typer.Option(help="TOKEN=NUMBER, added to a token's logit. Several times.")
     ] = None,
@@ -62,6 +69,12 @@ def generate(
         str, typer.Option(help=f"A full context: {' or '.join(WHEN_FULL)}. Slide forgets the older half.")
     ] = WHEN_FULL[0],
     beams: Annotated[int | None, typer.Option(help="Search for the likeliest text, with so many.")] = None,
+    length_penalty: Annotated[
+        float, typer.Option(help="Of --beams: above 0 favours long texts, below short ones.")
+    ] = 1.0,
+    early_stopping: Annotated[
+        str, typer.Option(help=f"Of --beams, with so many texts finished: {', '.join(EARLY_STOPPING)}.")
+    ] = "false",
     draft: Annotated[str | None, typer.Option(help='Guess ahead: "lookup", or a smaller model.')] = None,
     log_probabilities: Annotated[
         int | None, typer.Option(help="With --json: of each token, and of so many alternatives.")
@@ -81,11 +94,16 @@ def generate(
     settings = {
         "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
         "repetition_penalty": repetition_penalty, "presence_penalty": presence_penalty,
-        "frequency_penalty": frequency_penalty, "dry_multiplier": dry,
+        "frequency_penalty": frequency_penalty, "dry_multiplier": dry_multiplier, "dry_base": dry_base,
+        "dry_allowed_length": dry_allowed_length,
         "logit_bias": _biases(logit_bias or []), "stop": stop or (), "schema": _schema(schema),
         "regex": regex, "when_full": when_full, "log_probabilities": log_probabilities, "seed": seed,
     }  # fmt: skip
+    search = {"length_penalty": length_penalty, "early_stopping": early_stopping}
     _require_one(prompt, prompts_file)
+    _require_alone({"--prompts": prompts_file, "--beams": beams, "--draft": draft})
+    if beams is None and search != AS_USUAL:
+        raise UserError("--length-penalty and --early-stopping are for --beams. Add --beams 4.")
     asked = prompts.read(prompts_file, settings) if prompts_file else None
     request = prompts.request(settings)
     model = sources.load(run)
@@ -93,7 +111,7 @@ def generate(
     if asked is not None:
         _many(model, asked, at_once, where)
     elif beams is not None:
-        _search(model, prompt or "", request, beams, as_json, where)
+        _search(model, prompt or "", request, beams, as_json, search | where)
     else:
         _one(model, prompt or "", request, draft, as_json, where)
 
@@ -129,16 +147,18 @@ def _many(model: Model, asked: list[prompts.Asked], at_once: int, where: dict[st
 
 
 def _search(
-    model: Model, prompt: str, request: Request, beams: int, as_json: bool, where: dict[str, Any]
+    model: Model, prompt: str, request: Request, beams: int, as_json: bool, how: dict[str, Any]
 ) -> None:
     if request != Request.of(max_tokens=request.max_tokens, seed=request.seed):
         raise UserError(
-            "--beams looks for the likeliest text and draws nothing: of the settings it takes --max-tokens "
-            "alone. Leave the others out."
+            "--beams looks for the likeliest text and draws nothing: it takes --max-tokens, --length-penalty "
+            "and --early-stopping. Leave the others out."
         )
+    require_known("early stopping", how["early_stopping"], EARLY_STOPPING)
+    how["early_stopping"] = EARLY_STOPPING[how["early_stopping"]]
     with _compiling() as compiling:
         found = beam_search(
-            model, prompt, n_beams=beams, max_tokens=request.max_tokens, compiling=compiling, **where
+            model, prompt, n_beams=beams, max_tokens=request.max_tokens, compiling=compiling, **how
         )
     texts = [generated.text(model, beam.token_ids) for beam in found]
     if as_json:
@@ -158,6 +178,13 @@ def _compiling() -> Iterator[Callable[[str], object]]:
 def _require_one(prompt: str | None, prompts_file: Path | None) -> None:
     if (prompt is None) == (prompts_file is None):
         raise UserError('Give a prompt, or a file of them: handgrad generate RUN "The ", or --prompts FILE.')
+
+
+def _require_alone(given: dict[str, Any]) -> None:
+    """These are ways of writing, each another one."""
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise UserError(f"{names[0]} and {names[1]} do not go together. Leave one of them out.")
 
 
 def _schema(given: str | None) -> str | None:

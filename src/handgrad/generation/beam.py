@@ -4,11 +4,14 @@ $$\operatorname{score}(y) = \frac{1}{|y|^{\alpha}} \sum_t \log p(y_t \mid y_{<t}
 
 Greedy writing takes the likeliest token each time, and may walk past a likelier text. Here `n_beams` texts
 grow side by side: each step looks at the likeliest of all their continuations by one token. Of the best
-`n_beams` of them, those that are over leave, with their score; the best that are not over go on. It ends
-where no text in progress, as it stands, scores above the worst of `n_beams` finished ones. $\alpha$ is the
-length penalty: above 0 it favours long texts.
+`n_beams` of them, those that are over leave, with their score; the best that are not over go on. $\alpha$ is
+the length penalty: above 0 it favours long texts.
 
-These are the rules of transformers' `generate(num_beams=n)`, whose ids a test compares. Source: Sutskever,
+With `n_beams` finished texts the search ends as `early_stopping` says: with True at once; with False where
+the best text in progress, as it stands, does not score above the worst finished one; with "never" where it
+would not either if all that follows were certain.
+
+These are the rules of transformers' `generate(num_beams=n)`, whose ids tests compare. Source: Sutskever,
 Vinyals & Le (2014), arXiv:1409.3215; the division by the length, Wu et al. (2016), arXiv:1609.08144.
 """
 
@@ -26,6 +29,7 @@ from handgrad.generation.writer import encode_prompt, newest
 from handgrad.shapes import Float
 
 MOST_BEAMS = 256
+STOPPING = (False, True, "never")
 
 
 class Beam(NamedTuple):
@@ -41,6 +45,7 @@ class Settings(NamedTuple):
     n_beams: int
     max_tokens: int
     length_penalty: float
+    early_stopping: bool | str
     ends: tuple[int, ...]
 
 
@@ -51,6 +56,7 @@ def beam_search(
     n_beams: int = 4,
     max_tokens: int = 200,
     length_penalty: float = 1.0,
+    early_stopping: bool | str = False,
     engine: str = AUTO,
     precision: str = "auto",
     compiling: Callable[[str], object] = lambda kernel: None,
@@ -64,7 +70,8 @@ def beam_search(
     window = newest(token_ids, model.starts, model.config.context_length)
     room = model.config.context_length - len(window) + 1  # the last token is not read
     max_tokens = min(require_whole("max_tokens", max_tokens, least=1), room)
-    settings = Settings(_require_beams(n_beams), max_tokens, _require_penalty(length_penalty), model.ends)
+    penalty, stopping = _require_penalty(length_penalty), _require_stopping(early_stopping)
+    settings = Settings(_require_beams(n_beams), max_tokens, penalty, stopping, model.ends)
     decoding = opened(model, engine, precision, n_beams, len(window) + max_tokens, compiling)
     known = model.tokenizer.vocab_size if model.tokenizer else model.config.vocab_size
     return search(_Texts(decoding, window, known).follow, settings)
@@ -84,7 +91,7 @@ def search(follow: Callable[[list[Beam]], Float[np.ndarray, "beams V"]], setting
         finished = sorted(finished, key=lambda beam: -beam.score)[: settings.n_beams]
         running = [beam for beam, is_over in zip(candidates, over, strict=True) if not is_over]
         running = running[: settings.n_beams]
-        if not running or _is_decided(running[0].score / length**settings.length_penalty, finished, settings):
+        if not running or _is_decided(running[0].score, length, finished, settings):
             break
     return finished
 
@@ -102,8 +109,13 @@ def _extended(running: list[Beam], following: Float[np.ndarray, "beams V"], sett
     ]
 
 
-def _is_decided(best: float, finished: list[Beam], settings: Settings) -> bool:
-    return len(finished) == settings.n_beams and best <= finished[-1].score
+def _is_decided(best: float, length: int, finished: list[Beam], settings: Settings) -> bool:
+    """Whether no text in progress is worth waiting for; the best of them has the sum `best`."""
+    if len(finished) < settings.n_beams or settings.early_stopping is True:
+        return len(finished) == settings.n_beams
+    if settings.early_stopping == "never" and settings.length_penalty > 0.0:
+        length = settings.max_tokens  # where a sum below zero weighs least
+    return best / length**settings.length_penalty <= finished[-1].score
 
 
 class _Texts:
@@ -165,3 +177,12 @@ def _require_penalty(length_penalty: float) -> float:
     if not -10.0 <= penalty <= 10.0:
         raise UserError(f"length_penalty is a power of the length, -10 to 10; got {shown(penalty)}. Try 1.")
     return float(penalty)
+
+
+def _require_stopping(early_stopping: bool | str) -> bool | str:
+    try:
+        return STOPPING[STOPPING.index(early_stopping)]
+    except ValueError:
+        raise UserError(
+            f'early_stopping is True, False or "never"; got {shown(early_stopping)}. Leave it out.'
+        ) from None

@@ -69,6 +69,9 @@ class Settings(Body):
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     repeat_penalty: float = Field(1.0, gt=0, le=10)
+    dry_multiplier: float = Field(0.0, ge=0, le=100)
+    dry_base: float = Field(1.75, ge=1, le=100)
+    dry_allowed_length: int = Field(2, ge=1, lt=1 << 31)
     logit_bias: Annotated[dict[Token, float], Field(max_length=1024)] = {}
     response_format: ResponseFormat = ResponseFormat(type="text")
 

@@ -107,6 +107,9 @@ def _sampling(body: Settings) -> Sampling:
         repetition_penalty=body.repeat_penalty,
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
+        dry_multiplier=body.dry_multiplier,
+        dry_base=body.dry_base,
+        dry_allowed_length=body.dry_allowed_length,
         logit_bias=body.logit_bias,
     )
 
