@@ -14,6 +14,7 @@ import handgrad
 from handgrad.cli import app
 from handgrad.engines import cpu, fits
 from handgrad.errors import UserError
+from handgrad.formats import hub
 from handgrad.formats.model_folder import Model
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import init
@@ -100,6 +101,14 @@ def test_memory_is_asked_for_before_it_is_taken(monkeypatch):
 
 def run(*arguments: object):
     return CliRunner().invoke(app, ["verify", *map(str, arguments)])
+
+
+def test_the_command_takes_public_names_too(monkeypatch):
+    def refused(name):
+        raise UserError(f"asked for {name}")
+
+    monkeypatch.setattr(hub, "fetch", refused)
+    assert str(run("owner/name@v1").exception) == "asked for owner/name@v1"
 
 
 def test_the_command_prints_a_table_and_its_verdict(tmp_path):

@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,7 +22,7 @@ NAME, NUMBER = 46, 8
 
 
 def verify(
-    run: Annotated[Path, typer.Argument(help="The folder of a run or a model.")],
+    run: Annotated[str, typer.Argument(help="A run, or any model that handgrad reads.")],
     engine: Annotated[str, typer.Option(help="Compared with the formulas: cpu or xla.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Draws directions.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row.")] = False,
@@ -52,7 +51,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _about(run: Path, model: Model, engine: str) -> Text:
+def _about(run: str, model: Model, engine: str) -> Text:
     numbers = count(model.config)
     n_bytes = memory(model.config, engines.get(engine))
     size = f"{numbers.parameters:,} weights in {model.config.n_layers} layers"

@@ -4,7 +4,8 @@
 - a Hugging Face folder: config.json, safetensors, tokenizer.json;
 - a .gguf file, as llama.cpp reads it;
 - a .bin file of llama2.c, with its tokenizer beside it;
-- the name of a public model, as in "HuggingFaceTB/SmolLM2-135M" (extra `hub`, and a network or its cache).
+- the name of a public model, as in "HuggingFaceTB/SmolLM2-135M", or a revision of it, as in "owner/name@main"
+  (extra `hub`, and a network or its cache).
 
 What a source is, is told by what stands in it. Nothing in it is executed: weights in pickle are refused.
 """
@@ -21,7 +22,7 @@ from handgrad.model.config import ModelConfig
 
 GGUF, ZIP, PICKLE = b"GGUF", b"PK\x03\x04", b"\x80"
 """What such files begin with."""
-PUBLIC_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+PUBLIC_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?", re.ASCII)
 
 
 def load(source: str | Path, checkpoint: str | None = None, tokenizer: str | Path | None = None) -> Model:
@@ -63,10 +64,11 @@ def is_run(source: str | Path) -> bool:
 
 
 def is_public_name(source: str | Path) -> bool:
-    """Whether `source` is owner/name, and neither a path that exists nor one into a folder of this disk."""
-    path = Path(source)
-    is_name = isinstance(source, str) and PUBLIC_NAME.fullmatch(source) is not None
-    return is_name and path.parent != RUNS and not files.exists(path) and not files.exists(path.parent)
+    """Whether `source` is a public name, and neither a path that exists nor one into a folder that does."""
+    if not isinstance(source, str) or PUBLIC_NAME.fullmatch(source) is None:
+        return False
+    path, folder = Path(source), Path(source.split("/")[0])
+    return folder != RUNS and not files.exists(path) and not files.exists(folder)
 
 
 def _is_hugging_face(folder: Path) -> bool:
