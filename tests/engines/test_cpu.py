@@ -496,6 +496,24 @@ def test_a_text_has_the_same_bits_alone_and_among_others_at_once_and_in_pieces(
     np.testing.assert_array_equal(mixed[:80], np.concatenate(pieces))
 
 
+def test_a_token_is_the_same_in_every_form_and_refused_where_it_is_none():
+    config = small("nano")
+    texts = cpu.Decoding(config, init(config), n_texts=2, capacity=3)
+    texts.read([np.array([5]), np.array([6])])
+    expected = texts.read([np.array([7])], [1])
+    for piece, text in ([7], 1), (np.array([7], np.uint8), np.int64(1)), (np.array([7]), 1):
+        texts.cut(1, 1)
+        np.testing.assert_array_equal(texts.read([piece], [text]), expected)
+        assert texts.lengths.tolist() == [1, 2]
+    for piece, text in (np.array([True]), 1), (np.array([67]), 1), (np.array([[7]]), 1), (np.array([7]), 2):
+        with pytest.raises(UserError):
+            texts.read([piece], [text])
+    texts.read([np.array([7])], [1])
+    with pytest.raises(UserError, match="room for 3 tokens"):
+        texts.read([np.array([7])], [1])
+    assert texts.lengths.tolist() == [1, 3]
+
+
 def test_weights_in_bfloat16_move_the_logits_by_their_rounding(rng, monkeypatch):
     config = small("nano")
     weights, token_ids = lively(config, rng), rng.integers(67, size=9)

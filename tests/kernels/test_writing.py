@@ -169,6 +169,7 @@ def test_a_thread_whose_others_fail_is_let_through():
 SCRIPT = """
 import numpy as np
 from handgrad.engines import cpu_weights, cpu_writing
+from handgrad.kernels.writing import kept
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
 from tests.kernels.guard import Guard
@@ -185,19 +186,21 @@ def not_written(array):
     return guard.new(array.shape, array.dtype)
 
 def in_guards(decoding):
-    packed, (cache, _, small, room) = decoding.packed, decoding._arrays
+    packed, known = decoding.packed, decoding._kept
     memory = copied(packed.memory)
     packed.matrices["at"] += memory.ctypes.data - packed.memory.ctypes.data
     decoding.packed = packed._replace(memory=memory)
     keys = not_written(decoding._keys_and_values)
-    moved = keys.ctypes.data - cache.keys
-    cache = cache._replace(keys=cache.keys + moved, values=cache.values + moved)
+    moved = keys.ctypes.data - known.cache.keys
+    cache = known.cache._replace(keys=known.cache.keys + moved, values=known.cache.values + moved)
     decoding._keys_and_values = keys
-    room = guarded(room, not_written)._replace(halves=copied(room.halves))
-    decoding._arrays = cache, packed.matrices, guarded(small, copied), room
+    room = guarded(known.room, not_written)._replace(halves=copied(known.room.halves))
+    small, rows, arrivals = (guarded(part, copied) for part in (known.small, known.rows, known.arrivals))
+    decoding._kept = known._replace(rows=rows, cache=cache, small=small, room=room, arrivals=arrivals)
+    decoding._table = copied(kept.table(decoding._kept))
+    decoding._at = decoding._table.ctypes.data
 
-few, Rows = cpu_weights.SMALL, cpu_writing.Rows
-cpu_writing.Rows = lambda *arrays: guarded(Rows(*arrays), copied)
+few = cpu_weights.SMALL
 for at_end in (True, False):
     guard = Guard(at_end)
     models = {"nano": {"activation": "prelu", "gated": True}, "llama": {"n_kv_heads": 1, "d_head": 10}}

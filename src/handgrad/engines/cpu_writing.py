@@ -11,8 +11,8 @@ from handgrad.engines import cpu_weights, parallel
 from handgrad.engines import texts as in_progress
 from handgrad.engines.cpu_weights import Blocks
 from handgrad.kernels.arena import aligned, round_up
-from handgrad.kernels.writing import activation, barrier, forward, tiles, vectors
-from handgrad.kernels.writing.arrays import Cache, Norms, Room, Rows, Settings, Small, Team
+from handgrad.kernels.writing import activation, barrier, forward, kept, tiles, vectors
+from handgrad.kernels.writing.arrays import Cache, Kept, Norms, Room, Rows, Settings, Small
 from handgrad.kernels.writing.blocks import BLOCK, NOTES
 from handgrad.kernels.writing.products import room_of_products
 from handgrad.kernels.writing.vectors import WIDTH
@@ -26,7 +26,6 @@ BYTES_A_THREAD = 8 << 20
 """Of weights times tokens, for which a thread pays: another one takes 100 microseconds to wake, and `nano`
 writes half as many tokens again alone."""
 NONE = np.zeros((0, 0), np.float32)
-FIRST = np.zeros(1, np.int64)
 
 
 class Decoding:
@@ -54,29 +53,32 @@ class Decoding:
         self.precision = cpu_weights.chosen(config, precision, tree.size(weights), blocks)
         self.lengths = np.zeros(n_texts, np.int64)
         self.packed = cpu_weights.pack(weights, self.precision, blocks)
-        small = _small(config, weights, self.packed.biases)
-        self._settings = _settings(config)
         self.n_threads = n_threads or parallel.n_cores()
         self._place = barrier.meeting_place()
-        self._meeting = self._place.ctypes.data
-        self._arrivals = [aligned(8, np.int64)[:1] for _ in range(self.n_threads)]
-        room = _room(config, self.n_threads, self.capacity)
-        self._keys_and_values, cache_panels = _empty_cache(
-            config,
-            n_texts,
-            self.capacity,
-            cache == "bfloat16" or (cache == "auto" and self.precision != "float32"),
+        narrow = cache == "bfloat16" or (cache == "auto" and self.precision != "float32")
+        self._keys_and_values, cache_panels = _empty_cache(config, n_texts, self.capacity, narrow)
+        self._kept = Kept(
+            rows=Rows(*np.zeros((len(Rows._fields), MOST_ROWS), np.int64)),
+            matrices=self.packed.matrices,
+            cache=cache_panels,
+            small=_small(config, weights, self.packed.biases),
+            room=_room(config, self.n_threads, self.capacity),
+            settings=_settings(config),
+            place=self._place.ctypes.data,
+            arrivals=aligned(8 * self.n_threads, np.int64).reshape(-1, 8),
         )
-        self._arrays = cache_panels, self.packed.matrices, small, room
+        self._logits_width = round_up(config.vocab_size, WIDTH)
+        self._table = kept.table(self._kept)
+        self._at = self._table.ctypes.data
 
     def read(
         self, pieces: Sequence[np.ndarray], texts: Sequence[int] | None = None, *, every: bool = False
     ) -> np.ndarray:
         """Read each piece at the end of its text; return the logits (n, V) of what follows, as `Decoding` in
         `engine` has it."""
+        if len(pieces) == 1 and (logits := self._read_token(pieces[0], texts)) is not None:
+            return logits
         pieces, numbers = in_progress.require_pieces(self.config, pieces, texts, self.lengths, self.capacity)
-        if len(pieces) == 1 and len(pieces[0]) == 1:
-            return self._read_token(pieces[0], numbers)
         sizes = np.array([len(piece) for piece in pieces])
         ends = np.cumsum(sizes)
         positions = np.arange(ends[-1]) + np.repeat(self.lengths[numbers] - ends + sizes, sizes)
@@ -91,39 +93,54 @@ class Decoding:
         in_progress.require_cut(self.lengths, text, length)
         self.lengths[text] = length
 
-    def _read_token(self, token_id: np.ndarray, text: np.ndarray) -> np.ndarray:
-        """The logits of one row: for a small model looking at it takes as long as computing."""
-        logits = np.empty((1, round_up(self.config.vocab_size, WIDTH)), np.float32)
-        self._call(logits, Rows(token_id.astype(np.int64), text, self.lengths[text], FIRST))
-        self.lengths[text] += 1
+    def _read_token(self, piece: Any, texts: Sequence[int] | None) -> np.ndarray | None:
+        """The logits of one token; None for anything else. Looking closely at it would take longer."""
+        text = 0 if texts is None else texts[0] if len(texts) == 1 else -1
+        token_id = piece.item() if isinstance(piece, np.ndarray) and piece.shape == (1,) else -1
+        if type(text) is not int or type(token_id) is not int:
+            return None
+        if not (0 <= text < len(self.lengths) and 0 <= token_id < self.config.vocab_size):
+            return None
+        length = self.lengths[text]
+        if length >= self.capacity:
+            return None
+        rows, logits = self._kept.rows, self._room_for_logits(1)
+        rows.token_ids[0], rows.texts[0], rows.positions[0], rows.last[0] = token_id, text, length, 0
+        self._call(logits, 1, 1)
+        self.lengths[text] = length + 1
         return logits[:, : self.config.vocab_size]
+
+    def _room_for_logits(self, n: int) -> np.ndarray:
+        return np.empty((n, self._logits_width), np.float32)
 
     def _read_rows(
         self, token_ids: np.ndarray, texts: np.ndarray, positions: np.ndarray, asked: np.ndarray
     ) -> np.ndarray:
         """The logits of the rows `asked` for, as many rows at once as there is room for."""
-        V = self.config.vocab_size
-        logits = np.empty((len(asked), round_up(V, WIDTH)), np.float32)
+        logits, rows = self._room_for_logits(len(asked)), self._kept.rows
         for first in range(0, len(token_ids), MOST_ROWS):
             part = slice(first, first + MOST_ROWS)
             low, high = np.searchsorted(asked, (part.start, part.stop))
-            rows = Rows(token_ids[part], texts[part], positions[part], asked[low:high] - first)
-            self._call(logits[low:high], rows)
-        return logits[:, :V]
+            n, n_last = len(token_ids[part]), high - low
+            rows.token_ids[:n], rows.texts[:n], rows.positions[:n] = (
+                token_ids[part],
+                texts[part],
+                positions[part],
+            )
+            rows.last[:n_last] = asked[low:high] - first
+            self._call(logits[low:high], n, n_last)
+        return logits[:, : self.config.vocab_size]
 
-    def _call(self, logits: np.ndarray, rows: Rows) -> None:
+    def _call(self, logits: np.ndarray, n_rows: int, n_last: int) -> None:
         """The compiled call, by as many threads as pay; this one is the first of them."""
-        n_bytes = self.packed.n_bytes * len(rows.token_ids)
-        n = max(1, min(self.n_threads, n_bytes // BYTES_A_THREAD))
+        n = min(self.n_threads, self.packed.n_bytes * n_rows // BYTES_A_THREAD)
+        if n <= 1:
+            forward.read(logits, self._at, n_rows, n_last, 0, 1)
+            return
 
         def work(worker: int, n_workers: int) -> None:
-            arrivals = self._arrivals[worker]
-            arrivals[0] = 0
-            team = Team(worker, n_workers, self._meeting, arrivals)
-            forward.read(logits, rows, *self._arrays, team, self._settings)
+            forward.read(logits, self._at, n_rows, n_last, worker, n_workers)
 
-        if n == 1:
-            return work(0, 1)
         barrier.open_place(self._place)
         parallel.as_team(work, n, lambda: barrier.give_up(self._place))
 

@@ -1,6 +1,6 @@
 """What `writing` computes with: a model's weights as it reads them, its architecture's numbers, and room."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -25,12 +25,18 @@ MATRIX = np.dtype(
 )
 """A matrix (n_rows, n_columns), in panels."""
 
+Integers = Annotated[np.ndarray, np.int64, 1]
+Floats1 = Annotated[np.ndarray, np.float32, 1]
+Floats2 = Annotated[np.ndarray, np.float32, 2]
+Floats3 = Annotated[np.ndarray, np.float32, 3]
+"""Arrays and their number of axes, as `kept` asks for them."""
+
 
 class Norms(NamedTuple):
     """Scale (L, D) and shift; what there is not has width 0."""
 
-    gamma: np.ndarray
-    beta: np.ndarray
+    gamma: Floats2
+    beta: Floats2
 
 
 class Small(NamedTuple):
@@ -42,17 +48,17 @@ class Small(NamedTuple):
     norm2: Norms
     last_norm: Norms
     """Of one layer; its width is 0 where there is none."""
-    alpha: np.ndarray
+    alpha: Floats2
     """Slopes of the parametric ReLU: (L, 1), (L, F), or (L, 0)."""
-    biases: np.ndarray
+    biases: Floats1
     """All of them, one after the other."""
-    embedding: np.ndarray
+    embedding: Floats2
     """(V, D) float32."""
-    positions: np.ndarray
+    positions: Floats2
     """(S, D), added to the embeddings; or (0, D)."""
-    cos: np.ndarray
+    cos: Floats2
     """(S, K / 2), by which queries and keys are turned; or (0, 0)."""
-    sin: np.ndarray
+    sin: Floats2
 
 
 class Settings(NamedTuple):
@@ -103,44 +109,44 @@ class Cache(NamedTuple):
 class Rows(NamedTuple):
     """What is read."""
 
-    token_ids: np.ndarray
-    texts: np.ndarray
+    token_ids: Integers
+    texts: Integers
     """Which text each row belongs to."""
-    positions: np.ndarray
-    last: np.ndarray
+    positions: Integers
+    last: Integers
     """The rows whose logits are asked for."""
 
 
 class Room(NamedTuple):
     """Room for R rows; widths are filled up to whole panels. What has a first axis W is each worker's own."""
 
-    x: np.ndarray
+    x: Floats2
     """(R, D): the residual stream."""
-    y: np.ndarray
+    y: Floats2
     """(R, D filled up): what a layer adds."""
-    wide: np.ndarray
+    wide: Floats2
     """(R, widest): queries, keys and values; what is inside the feed-forward block."""
-    mixed: np.ndarray
+    mixed: Floats2
     """(R, H K): what attention adds up."""
-    normed: np.ndarray
+    normed: Floats3
     """(W, R, D)"""
-    whole: np.ndarray
+    whole: Annotated[np.ndarray, np.int8, 3]
     """(W, R, widest) int8: rows, quantized."""
-    notes: np.ndarray
+    notes: Annotated[np.ndarray, np.uint8, 3]
     """(W, R, 16 bytes a block)"""
-    halves: np.ndarray
+    halves: Annotated[np.ndarray, np.uint16, 3]
     """(W, R, widest) uint16: rows, rounded to bfloat16."""
-    tile: np.ndarray
+    tile: Floats2
     """(W, a block of a product)"""
-    queries: np.ndarray
+    queries: Floats3
     """(W, 4, K)"""
-    heads: np.ndarray
+    heads: Floats3
     """(W, 4, K filled up)"""
-    scores: np.ndarray
+    scores: Floats3
     """(W, 4, S filled up)"""
-    weights: np.ndarray
+    weights: Floats2
     """(W, 4): by what the heads are multiplied, one divided by the sum of exponentials."""
-    queue: np.ndarray
+    queue: Annotated[np.ndarray, np.int64, 3]
     """(W, 4, 2) integers: rows and heads of queries that are answered together."""
 
 
@@ -151,5 +157,21 @@ class Team(NamedTuple):
     n_workers: int
     place: int
     """The address where they meet."""
-    arrivals: np.ndarray
+    arrivals: Integers
     """(1,): of all of them, up to the last barrier; each has its own."""
+
+
+class Kept(NamedTuple):
+    """All that a call works with and that stays where it is."""
+
+    rows: Rows
+    """Room for what is read: a call says how many there are."""
+    matrices: Annotated[np.ndarray, MATRIX, 1]
+    cache: Cache
+    small: Small
+    room: Room
+    settings: Settings
+    place: int
+    """Of `Team`."""
+    arrivals: Annotated[np.ndarray, np.int64, 2]
+    """(W, a cache line)"""

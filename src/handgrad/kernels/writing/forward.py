@@ -11,12 +11,24 @@ they wait for each other (`barrier`). A number is computed by one thread, in the
 the number of threads and of rows: so results are the same bits.
 """
 
-from handgrad.kernels.borrowed import borrowed
 from handgrad.kernels.jit import apart, kernel
 from handgrad.kernels.norms import normalize
 from handgrad.kernels.writing.activation import activate
-from handgrad.kernels.writing.arrays import DOWN, GATE, KEY, OUTPUT, PER_LAYER, QUERY, UP, VALUE
+from handgrad.kernels.writing.arrays import (
+    DOWN,
+    GATE,
+    KEY,
+    OUTPUT,
+    PER_LAYER,
+    QUERY,
+    UP,
+    VALUE,
+    Kept,
+    Rows,
+    Team,
+)
 from handgrad.kernels.writing.attention import attention
+from handgrad.kernels.writing.kept import reader
 from handgrad.kernels.writing.products import (
     columns_of,
     convert,
@@ -27,6 +39,9 @@ from handgrad.kernels.writing.products import (
     share,
     wait,
 )
+
+kept = reader(Kept)
+"""kept(at): the tuple in the table at an address."""
 
 
 @apart
@@ -130,10 +145,14 @@ def feed_forward_part(x, layer, weights, small, room, team, settings):
 
 
 @kernel
-def read(logits, rows, cache, matrices, small, room, team, settings):
-    """logits (rows.last, V filled up) of what follows; `cache` grows by the rows."""
-    rows, small, room, team = borrowed(rows), borrowed(small), borrowed(room), borrowed(team)
-    x = room.x[: rows.token_ids.size]
+def read(logits, at, n_rows, n_last, worker, n_workers):
+    """logits (n_last, V filled up) of what follows the first n_rows rows of the tuple `Kept` whose table is
+    `at` an address; its cache grows by them."""
+    every, matrices, cache, small, room, settings, place, arrivals = kept(at)
+    rows = Rows(every.token_ids[:n_rows], every.texts[:n_rows], every.positions[:n_rows], every.last[:n_last])
+    arrivals[worker, 0] = 0
+    team = Team(worker, n_workers, place, arrivals[worker])
+    x = room.x[:n_rows]
     if team.worker == 0:
         embed(x, rows, small, settings.scale)
     wait(team)
