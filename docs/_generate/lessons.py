@@ -1,4 +1,7 @@
-"""The lessons, executed from top to bottom; one that did not change keeps its last outputs."""
+"""The lessons, executed from top to bottom; one that did not change keeps its last outputs.
+
+The build fails where an exercise does not tell right from wrong (`trials`).
+"""
 
 import hashlib
 import os
@@ -8,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from _generate import pages
+from _generate import pages, trials
 from handgrad.lessons import catalog, knobs
 
 SOURCES = Path(__file__).parents[2] / "src" / "handgrad"
@@ -38,7 +41,7 @@ def write(folder: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     work = folder / "work"
     lessons = catalog.lessons()
-    changed = [lesson for lesson in lessons if not _is_executed(lesson, target)]
+    changed = [lesson for lesson in lessons if not is_executed(lesson, target)]
     if changed:
         work.mkdir(exist_ok=True)
         train = [sys.executable, "-c", "from handgrad.lessons import practice; practice.model()"]
@@ -57,7 +60,9 @@ def _execute(lesson: catalog.Lesson, target: Path, work: Path) -> None:
     import nbformat
 
     begun = time.perf_counter()
-    notebook = catalog.run(lesson, folder=work)
+    notebook, faults = trials.run(lesson, work)
+    if faults:
+        raise catalog.LessonError(f"Lesson {lesson.number}: " + "; ".join(faults))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = pages.folded(cell.source)
@@ -66,7 +71,8 @@ def _execute(lesson: catalog.Lesson, target: Path, work: Path) -> None:
     print(f"lesson {lesson.number} executed in {time.perf_counter() - begun:.0f} s", file=sys.stderr)
 
 
-def _is_executed(lesson: catalog.Lesson, target: Path) -> bool:
+def is_executed(lesson: catalog.Lesson, target: Path) -> bool:
+    """Whether the lesson's page in `target` is what it is today, and its exercises tell right from wrong."""
     mark = _mark(lesson, target)
     return mark.exists() and mark.read_text() == _digest(lesson.path)
 
@@ -79,6 +85,7 @@ def _mark(lesson: catalog.Lesson, target: Path) -> Path:
 def _digest(path: Path) -> str:
     """The digest of the lesson, and of all that it may show or run."""
     digest = hashlib.sha256(path.read_bytes())
-    for source in sorted(SOURCES.rglob("*.py")):
+    digest.update((trials.WRONG / path.name).read_bytes())
+    for source in (Path(trials.__file__), *sorted(SOURCES.rglob("*.py"))):
         digest.update(source.read_bytes())
     return digest.hexdigest()

@@ -1,6 +1,6 @@
 """Every lesson runs, its exercises accept our solutions, and reject what is missing or wrong.
 
-Wrong answers are in `wrong_answers/NN_topic.py`: a cell each, with the number of its exercise, and the slip.
+`make docs` finds the same out. What its pages show already, of the same sources, is not run again.
 """
 
 import fcntl
@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import _generate.lessons
 import pytest
+from _generate import trials
 
 from handgrad.lessons import catalog, knobs, practice
 
@@ -21,18 +23,8 @@ import handgrad
 from handgrad.lessons import practice
 handgrad.train(preset="nano", steps=practice.STEPS // 4, eval_every=practice.STEPS // 4, out=practice.FOLDER)
 """
-WALK = Path(__file__).parent / "walk.py"
+PAGES = Path(_generate.lessons.__file__).parents[1] / "generated" / "lessons"
 LESSONS = catalog.lessons()
-
-
-def walk(lesson, folder, script=WALK):
-    """What is wrong with a lesson, every setting of every knob drawn."""
-    result = subprocess.run(
-        [sys.executable, str(script), lesson.name],
-        cwd=folder, env={**os.environ, **catalog.ENVIRONMENT, knobs.ON_A_PAGE: "1"},
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    return result.stderr if result.returncode else ""
 
 
 @pytest.fixture(scope="module")
@@ -59,25 +51,26 @@ def train_once(folder):
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
-def test_a_lesson_runs_and_its_exercises_tell_right_from_wrong(lesson, folder):
+def test_a_lesson_runs_and_its_exercises_tell_right_from_wrong(lesson, folder, monkeypatch):
+    if _generate.lessons.is_executed(lesson, PAGES):
+        return  # by `make docs`, which would have failed
     if "practice.model(" in lesson.path.read_text(encoding="utf-8"):
         train_once(folder)
-    assert walk(lesson, folder) == ""
+    monkeypatch.setenv(knobs.ON_A_PAGE, "1")  # every setting of every knob is drawn
+    _, faults = trials.run(lesson, folder)
+    assert faults == []
 
 
 def test_a_slip_that_is_accepted_is_found(tmp_path):
-    """The walk itself: with the solution among the wrong answers it has something to say."""
+    """The trial itself: with the solution among the wrong answers it has something to say."""
     lesson = LESSONS[0]
     cells = catalog.as_notebook(lesson).cells
     solutions = [cell.source for cell in cells if "solution" in cell.metadata.get("tags", [])]
-    wrong = tmp_path / "wrong_answers"
-    wrong.mkdir()
-    (wrong / f"{lesson.name}.py").write_text(f"# %% exercise 1: no slip\n{solutions[0]}\n")
-    script = tmp_path / "walk.py"
-    script.write_text(WALK.read_text())
-    said = walk(lesson, tmp_path, script)
-    assert "exercise 1, no slip, is right" in said
-    assert "exercise 2 and the wrong answers: one is there without the other" in said
+    (tmp_path / f"{lesson.name}.py").write_text(f"# %% exercise 1: no slip\n{solutions[0]}\n")
+    notebook, faults = trials.run(lesson, tmp_path, wrong=tmp_path)
+    assert "exercise 1, no slip, is not wrong: ✓" in faults[0]
+    assert "exercise 2 and the wrong answers: one is there without the other" in faults
+    assert [cell.source for cell in notebook.cells] == [cell.source for cell in cells]
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)

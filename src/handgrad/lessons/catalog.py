@@ -86,21 +86,23 @@ def run(
     report: Callable[[int, int], None] = lambda cell, n_cells: None,
     *,
     folder: Path | None = None,
+    notebook: Any = None,
 ) -> Any:
     """Execute the lesson from top to bottom in `folder`, and return the notebook with its outputs.
 
     `report` gets the number of cells done and the number of all. Without a folder the lesson runs in a
-    temporary one. Raises `LessonError` where a cell raises.
+    temporary one. `notebook` is executed in the place of the lesson as it stands. Raises `LessonError` where
+    a cell raises.
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
-            return run(lesson, report, folder=Path(temporary))
+            return run(lesson, report, folder=Path(temporary), notebook=notebook)
     require("nbclient")
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
     folder.mkdir(parents=True, exist_ok=True)
-    notebook = as_notebook(lesson)
+    notebook = notebook or as_notebook(lesson)
     n_cells = len(notebook.cells)
     client = NotebookClient(
         notebook,
