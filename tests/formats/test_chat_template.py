@@ -1,5 +1,6 @@
 """A chat template writes a conversation, and can do nothing else: it is a program from elsewhere."""
 
+import os
 import time
 
 import pytest
@@ -49,6 +50,12 @@ def test_templates_have_the_names_that_transformers_gives_them(template, text):
 
 def test_it_may_ask_for_the_date():
     assert render("{{ strftime_now('%Y') }}", []) == time.strftime("%Y")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere there are no sessions")
+def test_a_terminals_ctrl_c_does_not_end_it():
+    assert render("{{ 1 }}", []) == "1"
+    assert os.getsid(chat_template._process._running.pid) != os.getsid(0)
 
 
 def test_what_it_refuses_is_said_in_its_own_words():

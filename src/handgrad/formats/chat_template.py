@@ -104,6 +104,7 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
+            start_new_session=True,  # a terminal's Ctrl-C is for us alone
         )
         empty = json.dumps({"template": "", "variables": {}, "longest": 0})
         if "text" not in self._ask(empty, STARTING):
