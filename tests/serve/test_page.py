@@ -68,7 +68,6 @@ def test_one_talks_to_it(page):
     page.get_by_label("API key").fill("sesame")
     page.get_by_label("API key").press("Tab")
     page.get_by_role("heading", name="tiny").wait_for()
-    page.locator("summary").click()
 
     Script.texts = [" <b>", HOSTILE, "\n  two\n```html\n<b>x</b>", "\n```\nend"]
     question = page.get_by_label("Message")
@@ -89,6 +88,7 @@ def test_one_talks_to_it(page):
     page.get_by_text("word word").wait_for()
     question.press("Escape")
     page.get_by_text("Stopped.").wait_for()
+    assert not page.locator("#options").is_visible()  # settings do not stand before an answer
 
     page.reload()  # the conversation is kept
     assert page.locator("article").count() == 4
@@ -96,6 +96,12 @@ def test_one_talks_to_it(page):
     page.get_by_role("button", name="Another answer").click()
     page.get_by_text("better").wait_for()
     assert page.locator("article").count() == 4
+
+    Script.texts = ["one\n```\na\n```\n\nthree\n```"]  # broken off where a second code begins
+    page.get_by_role("button", name="Another answer").click()
+    page.get_by_text("three").wait_for()
+    assert page.locator("article.assistant").last.locator(".text").inner_text() == "one\na\nthree"
+    assert page.locator("article:last-child pre:visible").count() == 1
 
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 800})

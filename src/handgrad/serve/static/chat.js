@@ -36,7 +36,7 @@ function element(tag, className, text = "") {
 
 // A text, of which code between fences (```) is set as code; all of it stays text.
 function fill(target, text) {
-  const parts = text.split(/\n*^```.*\n?/m);
+  const parts = text.split(/\n*^```.*\n*/m);
   const made = parts.map((part, i) => element(i % 2 ? "pre" : "span", "", part));
   target.replaceChildren(...made.filter((part, i) => part.textContent || i === made.length - 1));
 }
@@ -65,10 +65,10 @@ function actions() {
   again.type = copy.type = "button";
   again.onclick = () => { messages.pop(); answer(); };
   copy.onclick = async () => {
-    await navigator.clipboard?.writeText(messages.at(-1).content);
+    await navigator.clipboard.writeText(messages.at(-1).content);
     copy.textContent = "Copied";
   };
-  row.append(again, copy);
+  row.append(again, ...(navigator.clipboard ? [copy] : []));  // without HTTPS only this machine has one
   return row;
 }
 
@@ -134,7 +134,7 @@ async function receive(message, target) {
     const [choice] = event.choices;
     if (!choice) continue;
     message.content += choice.delta.content ?? "";
-    if (choice.finish_reason === "length") message.note = "It ends here because there is room for no more.";
+    if (choice.finish_reason === "length") message.note = "It ends here, at the limit of tokens.";
     const log = $("conversation"), below = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
     fill(target, message.content);
     if (below) log.scrollTop = log.scrollHeight;
@@ -177,6 +177,7 @@ function send() {
   if (!question || writing) return;
   messages.push({ role: "user", content: question });
   $("question").value = "";
+  $("settings").open = false;
   grow();
   answer();
 }
