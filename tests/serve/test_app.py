@@ -219,6 +219,20 @@ def test_no_body_brings_it_down(client, body):
     assert response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "says"),
+    [
+        (b"{", "application/json", "The body is not JSON: Expecting property name"),
+        (b'{"prompt": "a"}', "application/x-www-form-urlencoded", "Content-Type: application/json"),
+        (b"null", "application/json", "must be a JSON object"),
+    ],
+)
+def test_a_body_that_is_no_json_says_so(client, body, kind, says):
+    response = client.post(COMPLETION, content=body, headers={"Content-Type": kind})
+    assert response.status_code == 400
+    assert says in response.json()["error"]["message"]
+
+
 def test_fields_that_ask_for_nothing_are_no_error(client):
     body = HELLO | {"tools": None, "echo": False, "functions": [], "user": "me", "metadata": {"a": "b"}}
     assert client.post(CHAT, json=body).status_code == 200

@@ -47,7 +47,8 @@ def test_it_says_where_it_is_and_whether_it_is_open(idle):
         said = "\n".join(server.about(idle, options, listening, Rules()))
         assert f"http://localhost:{listening.getsockname()[1]}/v1" in said
         assert "2 texts at once, 64 tokens each" in said
-        assert "open to other machines" not in said
+        assert max(map(len, said.splitlines())) < 80  # an address that is broken cannot be clicked
+        assert "other machines" not in said
     with server.listen("0.0.0.0", 0) as listening:
         assert "everybody: there is no API key" in "\n".join(server.about(idle, options, listening, Rules()))
         closed = "\n".join(server.about(idle, options, listening, Rules(api_key="sesame")))
@@ -86,7 +87,7 @@ def test_a_signal_ends_it_after_the_answer_in_progress(model, tmp_path):
     command = [sys.executable, "-m", "handgrad", "serve", folder, "--port", "0", "--engine", "reference"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        url = re.search(r"http://\S+(?=/v1)", process.stderr.readline())[0]
+        url = re.search(r"http://\S+", process.stderr.readline())[0]
         body = json.dumps({"prompt": "a", "max_tokens": 60, "seed": 1}).encode()
         request = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json"})
         with ThreadPoolExecutor() as others:

@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from handgrad.serve.job import Failure
 
 STATUS = {"timeout": 504, "shutdown": 503, "model": 500}
+NOT_JSON = "The body must be a JSON object, with the header Content-Type: application/json."
 KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -49,6 +50,10 @@ def of_status(error: HTTPException) -> ApiError:
 def of_validation(error: RequestValidationError) -> ApiError:
     """What is wrong in a request, in one sentence: the first of what was found."""
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return ApiError(400, f"The body is not JSON: {first['ctx']['error']}.", code="invalid_json")
+    if first["loc"] == ("body",) and first["type"] == "model_attributes_type":
+        return ApiError(400, NOT_JSON, code="invalid_json")
     param = ".".join(str(step)[:60] for step in first["loc"][1:]) or None
     if first["type"] == "extra_forbidden":
         sentence = f"This server does not have {param!a}, and does not pass over it. Leave it out."

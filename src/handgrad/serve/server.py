@@ -161,11 +161,11 @@ def about(service: Service, options: Options, listening: socket.socket, rules: R
     shown = "localhost" if not is_open(host) else f"[{host}]" if ":" in host else host
     megabytes = cache_bytes(service.model, options.slots, service.capacity) / 1e6
     url = f"http://{shown}:{port}"
-    yield f"{service.name}: a page to chat on at {url}, OpenAI's interface at {url}/v1"
-    yield (
-        f"{options.slots} texts at once, {service.capacity} tokens each: {megabytes:,.1f} MB for their keys "
-        f"and values; {options.waiting} more may wait. Ctrl-C stops."
-    )
+    yield f"A page to chat with {service.name}: {url}"
+    yield f"OpenAI's interface: {url}/v1"
+    yield f"{options.slots} texts at once, {service.capacity:,} tokens each; {options.waiting} more may wait."
+    yield f"{megabytes:,.1f} MB for keys and values. Ctrl-C stops."
     if is_open(host):
         key = "whoever has the API key" if rules.api_key else "everybody: there is no API key"
-        yield f"It is open to other machines, and answers {key}. The connection is not encrypted."
+        yield f"Open to other machines, and answers {key}."
+        yield "The connection is not encrypted."
