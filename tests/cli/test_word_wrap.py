@@ -34,6 +34,10 @@ def test_what_is_whole_is_shown_at_once():
     assert [lines.add(piece) for piece in ("one tw", "o thr", "ee\n")] == ["one", " two", " three\n"]
 
 
+def test_a_text_does_not_command_the_terminal():
+    assert wrapped(["a\x1b]0;", "\x9b2J\tb\n"], 80) == "a\ufffd]0;\ufffd2J\tb\n"
+
+
 def test_code_keeps_its_indentation_and_long_words_their_line():
     assert wrapped(["if x:\n    return yes\n"], 20) == "if x:\n    return yes\n"
     assert wrapped(["a " + "b" * 30 + " c"], 10) == "a\n" + "b" * 30 + "\nc"

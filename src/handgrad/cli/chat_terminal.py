@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Column, Table
 
 from handgrad.cli.word_wrap import WordWrap
 from handgrad.data import files
@@ -19,12 +20,12 @@ from handgrad.generation.conversation import Conversation
 from handgrad.training.interrupt import deferred
 
 COMMANDS = {
-    "/retry": "another answer to the last question",
-    "/system TEXT": "an instruction for all answers from here on; without TEXT, the one there is",
-    "/new": "forget the conversation, and begin another one",
+    "/retry": "answer the last question again",
+    "/system TEXT": "instruct the model for all answers from here on; without TEXT, show the instruction",
+    "/new": "forget the conversation, and begin another",
     "/save FILE": "write the conversation into a new file, as JSON",
-    "/help": "this list",
-    "/quit": "the end, as Ctrl-D",
+    "/help": "show this list",
+    "/quit": "end the program, as Ctrl-D",
 }
 PLAIN = (
     "This model has no chat template, so it was hardly trained to answer: it goes on with lines of "
@@ -39,9 +40,6 @@ NOTES = {
 
 PROMPT = "\n> " if os.environ.get("NO_COLOR") else "\n\001\033[1m\002> \001\033[0m\002"
 """Bold; the marks around it tell readline that it has no width."""
-
-CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160))} | {9: "\t", 10: "\n"}
-"""A model's text must not command the terminal."""
 
 
 def talk(conversation: Conversation) -> None:
@@ -96,10 +94,16 @@ def _command(conversation: Conversation, notes: Console, name: str, rest: str) -
         case "/save":
             notes.print(f"Written to {save(conversation, rest)}.")
         case "/help":
-            for command, meaning in COMMANDS.items():
-                notes.print(f"{command:<14}{meaning}")
+            _help(notes)
         case _:
             raise UserError(f"There is no command {name}; there are {', '.join(COMMANDS)}.")
+
+
+def _help(notes: Console) -> None:
+    table = Table.grid(Column(no_wrap=True), Column(), padding=(0, 2, 0, 0))
+    for command, meaning in COMMANDS.items():
+        table.add_row(command, meaning)
+    notes.print(table)
 
 
 def _show(conversation: Conversation, notes: Console, pieces: Generator[str, None, None]) -> None:
@@ -109,7 +113,7 @@ def _show(conversation: Conversation, notes: Console, pieces: Generator[str, Non
             first = next((piece for piece in coming if piece), "")
         lines = WordWrap(shutil.get_terminal_size().columns)
         for piece in itertools.chain([first], coming):
-            print(lines.add(piece.translate(CONTROL)), end="", flush=True)
+            print(lines.add(piece), end="", flush=True)
     print(lines.rest())
     if note := NOTES.get(conversation.finished):
         notes.print(note, style="dim")

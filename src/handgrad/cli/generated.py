@@ -1,12 +1,15 @@
 """How what was written is shown: as it comes, and as JSON."""
 
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import typer
 from rich.console import Console
 
+from handgrad.cli.word_wrap import WordWrap
 from handgrad.formats.model_folder import Model
 from handgrad.generation.batch import Completion
 from handgrad.generation.request import Request
@@ -14,17 +17,25 @@ from handgrad.generation.writer import Piece, Writer
 
 
 def stream(prompt: str, pieces: Iterator[Piece] | Iterator[str]) -> None:
-    """The prompt, in a terminal faint, and what follows, as it comes. Ctrl-C ends it."""
-    faint = ("\x1b[2m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
-    sys.stdout.write(prompt.join(faint))
+    """The prompt and what follows, as it comes. Ctrl-C ends it."""
+    texts = (piece if isinstance(piece, str) else piece.text for piece in pieces)
+    shown = _for_a_terminal(prompt, texts) if sys.stdout.isatty() else chain([prompt], texts)
     try:
-        for piece in pieces:
-            sys.stdout.write(piece if isinstance(piece, str) else piece.text)
+        for text in shown:
+            sys.stdout.write(text)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        sys.stdout.write("\n")
         raise typer.Exit(130) from None
-    sys.stdout.write("\n")
+    finally:
+        sys.stdout.write("\n")
+
+
+def _for_a_terminal(prompt: str, texts: Iterator[str]) -> Iterator[str]:
+    """The prompt faint, and lines that end between words."""
+    lines = WordWrap(shutil.get_terminal_size().columns)
+    yield f"\x1b[2m{lines.add(prompt)}{lines.rest()}\x1b[0m"
+    yield from map(lines.add, texts)
+    yield lines.rest()
 
 
 def tell(writer: Writer, seconds: float) -> None:

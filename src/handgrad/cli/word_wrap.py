@@ -1,6 +1,9 @@
-"""Text that comes in pieces, broken between words where a terminal's line ends."""
+"""Text that comes in pieces, for a terminal: broken between words where a line ends."""
 
 import re
+
+CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160))} | {9: "\t", 10: "\n"}
+"""A model's text must not command the terminal."""
 
 
 class WordWrap:
@@ -11,7 +14,7 @@ class WordWrap:
 
     def add(self, text: str) -> str:
         """More text: what can be shown of it by now."""
-        parts = re.findall(r"\n|[^\S\n]+|\S+", text)
+        parts = re.findall(r"\n|[^\S\n]+|\S+", text.translate(CONTROL))
         return "".join(map(self._part, parts))
 
     def rest(self) -> str:
