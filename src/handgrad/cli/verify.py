@@ -22,19 +22,22 @@ NAME, NUMBER = 46, 8
 
 
 def verify(
-    run: Annotated[str, typer.Argument(help="A run, or any model that handgrad reads.")],
+    run: Annotated[str, typer.Argument(metavar="MODEL", help="A run, or any model that handgrad reads.")],
     engine: Annotated[str, typer.Option(help="Compared with the formulas: cpu or xla.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Draws directions.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Draws texts and directions.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row.")] = False,
 ) -> None:
     """Verify a model on its own weights; exit with 1 if a comparison fails.
 
-    Writing with the KV cache = reading without, kernels = formulas, gradients = measured slopes, files = what
-    was written. (`handgrad check` proves the formulas themselves.)
+    Compared are writing with and without the KV cache, kernels and formulas,
+    gradients and measured slopes, exported files and the model. The formulas
+    themselves are proved by handgrad check.
 
     Example: handgrad verify runs/nano-1
     """
-    model, console = load(run), Console(highlight=False)
+    console = Console(highlight=False)
+    with Console(stderr=True).status("loading the model"):
+        model = load(run)
     if not as_json:
         console.print(_about(run, model, engine), soft_wrap=True)
     shown = console if console.is_terminal else Console(stderr=True)  # two would write over each other
@@ -74,7 +77,7 @@ def _as_table(found: Iterator[Check], console: Console) -> Iterator[Check]:
             group = check.group
         console.print(_line(check), soft_wrap=True)
         remarks = [check.facts] * (not check.passed or check.name == NONE_IS_ZERO)
-        if check.reason not in said:
+        if check.reason and check.reason not in said:
             remarks.append(f"at most: {check.reason}")
             said.add(check.reason)
         for remark in filter(None, [check.left_out, *remarks]):
