@@ -514,6 +514,17 @@ def test_a_token_is_the_same_in_every_form_and_refused_where_it_is_none():
     assert texts.lengths.tolist() == [1, 3]
 
 
+@pytest.mark.parametrize("few", [cpu_weights.SMALL, 0])
+def test_keys_and_values_in_bfloat16_move_the_logits_by_their_rounding(few, rng, monkeypatch):
+    monkeypatch.setattr(cpu_weights, "SMALL", few)  # with 0, on tiles where there are any
+    config = small("llama").replace(context_length=70)
+    weights, token_ids = lively(config, rng), rng.integers(67, size=(1, 70))
+    exact = cpu_writing.Decoding(config, weights, "bfloat16", cache="float32").read(token_ids, every=True)
+    found = cpu_writing.Decoding(config, weights, "bfloat16").read(token_ids, every=True)
+    errors = np.sqrt(np.mean((found - exact) ** 2, 1) / np.mean(exact**2, 1))
+    assert 0 < errors.max() < 2.0**-6
+
+
 def test_weights_in_bfloat16_move_the_logits_by_their_rounding(rng, monkeypatch):
     config = small("nano")
     weights, token_ids = lively(config, rng), rng.integers(67, size=9)

@@ -66,7 +66,7 @@ def chosen(config: ModelConfig, precision: str, n_weights: int, blocks: Blocks) 
 
 def pack(weights: p.Transformer, precision: str, blocks: Blocks) -> Packed:
     """All matrices of a model, in `precision`, which is none of "auto"."""
-    of_float = _packer(precision, tiles=machine.AMX != "none" and tree.size(weights) > SMALL)
+    of_float = _packer(precision, kind_of_halves(weights))
     packed: list[Panels | None] = []
     biases: list[np.ndarray | None] = []
     for name, linear in _linears(weights):
@@ -94,10 +94,15 @@ def _linears(weights: p.Transformer) -> Iterator[tuple[str, p.Linear | None]]:
         yield "head.weight", weights.head
 
 
-def _packer(precision: str, *, tiles: bool) -> Callable[[np.ndarray], Panels]:
+def kind_of_halves(weights: p.Transformer) -> int:
+    """How a model's bfloat16 numbers lie: on tiles, or for vectors."""
+    return kinds.TILES if machine.AMX != "none" and tree.size(weights) > SMALL else kinds.BFLOAT16
+
+
+def _packer(precision: str, kind: int) -> Callable[[np.ndarray], Panels]:
     if precision == "float32":
         return _float32
-    of_halves = _tiles if tiles else _bfloat16
+    of_halves = _tiles if kind == kinds.TILES else _bfloat16
     return of_halves if precision == "bfloat16" else lambda weight: _int8(weight, of_halves)
 
 

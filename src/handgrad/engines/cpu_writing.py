@@ -11,8 +11,18 @@ from handgrad.engines import cpu_weights, parallel
 from handgrad.engines import texts as in_progress
 from handgrad.engines.cpu_weights import Blocks
 from handgrad.kernels.arena import aligned, round_up
-from handgrad.kernels.writing import activation, barrier, forward, kept, tiles, vectors
-from handgrad.kernels.writing.arrays import Cache, Kept, Norms, Room, Rows, Settings, Small
+from handgrad.kernels.writing import activation, attention_tiles, barrier, forward, kept, tiles, vectors
+from handgrad.kernels.writing.arrays import (
+    FLOAT32,
+    TILES,
+    Cache,
+    Kept,
+    Norms,
+    Room,
+    Rows,
+    Settings,
+    Small,
+)
 from handgrad.kernels.writing.blocks import BLOCK, NOTES
 from handgrad.kernels.writing.products import room_of_products
 from handgrad.kernels.writing.vectors import WIDTH
@@ -55,14 +65,15 @@ class Decoding:
         self.packed = cpu_weights.pack(weights, self.precision, blocks)
         self.n_threads = n_threads or parallel.n_cores()
         self._place = barrier.meeting_place()
-        narrow = cache == "bfloat16" or (cache == "auto" and self.precision != "float32")
-        self._keys_and_values, cache_panels = _empty_cache(config, n_texts, self.capacity, narrow)
+        is_narrow = cache == "bfloat16" or (cache == "auto" and self.precision != "float32")
+        kind = cpu_weights.kind_of_halves(weights) if is_narrow else FLOAT32
+        self._keys_and_values, cache_panels = _empty_cache(config, n_texts, self.capacity, kind)
         self._kept = Kept(
             rows=Rows(*np.zeros((len(Rows._fields), MOST_ROWS), np.int64)),
             matrices=self.packed.matrices,
             cache=cache_panels,
             small=_small(config, weights, self.packed.biases),
-            room=_room(config, self.n_threads, self.capacity),
+            room=_room(config, self.n_threads, self.capacity, kind),
             settings=_settings(config),
             place=self._place.ctypes.data,
             arrivals=aligned(8 * self.n_threads, np.int64).reshape(-1, 8),
@@ -194,7 +205,7 @@ def _settings(config: ModelConfig) -> Settings:
     )
 
 
-def _room(config: ModelConfig, n_workers: int, capacity: int) -> Room:
+def _room(config: ModelConfig, n_workers: int, capacity: int, kind: int) -> Room:
     R, W, D, K, width = (
         MOST_ROWS,
         n_workers,
@@ -206,6 +217,9 @@ def _room(config: ModelConfig, n_workers: int, capacity: int) -> Room:
     inside = settings.up_column + config.ff_width
     wide = round_up(max(settings.value_column + config.kv_heads * K, inside), WIDTH)
     operand = round_up(max(D, width, config.ff_width), tiles.SIDE)
+
+    on_tiles = attention_tiles.MOST_ROWS if kind == TILES else 0
+    Q, unit = on_tiles or vectors.MOST_ROWS, _unit(kind)
 
     def new(*shape: int, dtype: type = np.float32) -> np.ndarray:
         return aligned(int(np.prod(shape)), dtype).reshape(shape)
@@ -222,23 +236,32 @@ def _room(config: ModelConfig, n_workers: int, capacity: int) -> Room:
         notes=new(W, R, operand // BLOCK * NOTES, dtype=np.uint8),
         halves=halves,
         tile=new(W, room_of_products(operand)),
-        queries=new(W, vectors.MOST_ROWS, K),
-        heads=new(W, vectors.MOST_ROWS, round_up(K, WIDTH)),
-        scores=new(W, vectors.MOST_ROWS, round_up(capacity, WIDTH)),
-        weights=new(W, vectors.MOST_ROWS),
-        queue=new(W, vectors.MOST_ROWS, 2, dtype=np.int64),
+        queries=new(W, Q, K),
+        heads=new(W, Q, round_up(K, unit)),
+        scores=new(W, Q, round_up(capacity, unit)),
+        rounded_queries=new(W, on_tiles, round_up(K, unit), dtype=np.uint16),
+        numerators=new(W, on_tiles, round_up(capacity, unit), dtype=np.uint16),
+        weights=new(W, Q),
+        queue=new(W, Q, 2, dtype=np.int64),
     )
 
 
-def _empty_cache(config: ModelConfig, n_texts: int, capacity: int, narrow: bool) -> tuple[np.ndarray, Cache]:
+def _unit(kind: int) -> int:
+    """Positions and components that a KV cache's panels are filled up to."""
+    return tiles.SIDE if kind == TILES else WIDTH
+
+
+def _empty_cache(config: ModelConfig, n_texts: int, capacity: int, kind: int) -> tuple[np.ndarray, Cache]:
     """The memory, not written yet, and where in it everything is."""
-    K, S, size = config.head_width, round_up(capacity, WIDTH), 2 if narrow else 4
-    value_panel = S * WIDTH * size
-    key_head, value_head = S * K * size, round_up(K, WIDTH) // WIDTH * value_panel
+    unit, size = _unit(kind), 4 if kind == FLOAT32 else 2
+    S, K = round_up(capacity, unit), round_up(config.head_width, unit)
+    value_panel = S * unit * size
+    key_head = S * (K if kind == TILES else config.head_width) * size
+    value_head = K // unit * value_panel
     n_heads = config.n_layers * n_texts * config.kv_heads
     memory = aligned(n_heads * (key_head + value_head), np.uint8)
     keys = memory.ctypes.data
-    places = Cache(keys, keys + n_heads * key_head, key_head, value_head, value_panel, n_texts, narrow)
+    places = Cache(keys, keys + n_heads * key_head, key_head, value_head, value_panel, n_texts, kind)
     return memory, places
 
 

@@ -92,7 +92,7 @@ class Cache(NamedTuple):
     """Keys and values of the positions so far, of every layer, text and key-value head.
 
     Both lie as products read their panels: keys (S / 64, K, 64), so that 64 positions are scored at once, and
-    values (K / 64, S, 64). All numbers are addresses and bytes.
+    values (K / 64, S, 64); on tiles as in `attention_tiles`. All numbers are addresses and bytes.
     """
 
     keys: int
@@ -102,8 +102,8 @@ class Cache(NamedTuple):
     value_head: int
     value_panel: int
     n_texts: int
-    narrow: bool
-    """bfloat16, else float32."""
+    kind: int
+    """FLOAT32, BFLOAT16 or TILES, as of matrices."""
 
 
 class Rows(NamedTuple):
@@ -139,15 +139,19 @@ class Room(NamedTuple):
     tile: Floats2
     """(W, a block of a product)"""
     queries: Floats3
-    """(W, 4, K)"""
+    """(W, Q, K), where Q queries are answered together: 4, or 32 on tiles"""
     heads: Floats3
-    """(W, 4, K filled up)"""
+    """(W, Q, K filled up)"""
     scores: Floats3
-    """(W, 4, S filled up)"""
+    """(W, Q, S filled up)"""
+    rounded_queries: Annotated[np.ndarray, np.uint16, 3]
+    """(W, Q, K filled up) uint16; on tiles"""
+    numerators: Annotated[np.ndarray, np.uint16, 3]
+    """(W, Q, S filled up) uint16: exponentials of scores, rounded; on tiles"""
     weights: Floats2
-    """(W, 4): by what the heads are multiplied, one divided by the sum of exponentials."""
+    """(W, Q): by what the heads are multiplied, one divided by the sum of exponentials."""
     queue: Annotated[np.ndarray, np.int64, 3]
-    """(W, 4, 2) integers: rows and heads of queries that are answered together."""
+    """(W, Q, 2) integers: their rows and heads."""
 
 
 class Team(NamedTuple):

@@ -2,13 +2,15 @@ r"""Attention of a text's rows to the positions before them, from the KV cache.
 
 Each thread has some heads. Four queries at a time, of heads that share their keys, of rows that follow each
 other, or both, meet 64 positions side by side: scores are products of few rows with a panel of keys, and what
-is added up is one with a panel of values. A query's sums run over the positions in their order, whatever
-queries are beside it; to positions after its own it pays no attention, exactly zero.
+is added up is one with a panel of values. (On tiles 32 queries meet 32 positions: `attention_tiles`.) A
+query's sums run over the positions in their order, whatever queries are beside it; to positions after its own
+it pays no attention, exactly zero.
 """
 
 import numpy as np
 
 from handgrad.kernels import functions as f
+from handgrad.kernels.amx import configure, finish
 from handgrad.kernels.functions import ONE, ZERO
 from handgrad.kernels.jit import apart, inner
 from handgrad.kernels.loss import exponentials
@@ -16,8 +18,10 @@ from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.norms import normalize
 from handgrad.kernels.rounding import to_bfloat16
 from handgrad.kernels.vector import prefetch_to_write, store, store_half
-from handgrad.kernels.writing.products import share
-from handgrad.kernels.writing.vectors import MOST_ROWS, WIDTH, sums_bfloat16, sums_float32
+from handgrad.kernels.writing import attention_tiles as on_tiles
+from handgrad.kernels.writing.arrays import BFLOAT16, TILES
+from handgrad.kernels.writing.products import TILE_CONFIG, share
+from handgrad.kernels.writing.vectors import WIDTH, sums_bfloat16, sums_float32
 
 
 @inner
@@ -57,7 +61,10 @@ def head_of(cache, layer, text, g, settings):
 @inner
 def ask_for(cache, keys, values, position, K):
     """Ask for the lines that a position's key and value are written to: a cache seldom has them."""
-    size = 2 if cache.narrow else 4
+    if cache.kind == TILES:
+        on_tiles.ask_for(cache, keys, values, position, K)
+        return
+    size = 2 if cache.kind == BFLOAT16 else 4
     to = keys + size * (position // WIDTH * K * WIDTH + position % WIDTH)
     for i in range(K):
         prefetch_to_write(to + size * WIDTH * i)
@@ -68,12 +75,15 @@ def ask_for(cache, keys, values, position, K):
 @inner
 def remember(cache, keys, values, position, key, value):
     """Write one position's key and value into the cache."""
+    if cache.kind == TILES:
+        on_tiles.remember(cache, keys, values, position, key, value)
+        return
     K = key.size
-    size = 2 if cache.narrow else 4
+    size = 2 if cache.kind == BFLOAT16 else 4
     to = keys + size * (position // WIDTH * K * WIDTH + position % WIDTH)
     for i in range(K):
         into = values + i // WIDTH * cache.value_panel + size * (position * WIDTH + i % WIDTH)
-        if cache.narrow:
+        if cache.kind == BFLOAT16:
             store_half(to + size * WIDTH * i, to_bfloat16(key[i]))
             store_half(into, to_bfloat16(value[i]))
         else:
@@ -85,11 +95,11 @@ def remember(cache, keys, values, position, key, value):
 def score(scores, queries, cache, keys, n_seen, n):
     """scores (n, n_seen filled up) = queries keys^T"""
     K = queries.shape[1]
-    panel = (2 if cache.narrow else 4) * K * WIDTH
+    panel = (2 if cache.kind == BFLOAT16 else 4) * K * WIDTH
     left = Matrix(queries.ctypes.data, queries.strides[0])
     for p in range((n_seen + WIDTH - 1) // WIDTH):
         to = Matrix(scores.ctypes.data + 4 * WIDTH * p, scores.strides[0])
-        if cache.narrow:
+        if cache.kind == BFLOAT16:
             sums_bfloat16(keys + p * panel, K, left, to, n)
         else:
             sums_float32(keys + p * panel, K, left, to, n)
@@ -101,7 +111,7 @@ def add_up(heads, scores, cache, values, n_seen, n):
     left = Matrix(scores.ctypes.data, scores.strides[0])
     for p in range(heads.shape[1] // WIDTH):
         to = Matrix(heads.ctypes.data + 4 * WIDTH * p, heads.strides[0])
-        if cache.narrow:
+        if cache.kind == BFLOAT16:
             sums_bfloat16(values + p * cache.value_panel, n_seen, left, to, n)
         else:
             sums_float32(values + p * cache.value_panel, n_seen, left, to, n)
@@ -118,29 +128,56 @@ def soften(scores, n_own):
 
 
 @inner
-def attend(room, team, cache, layer, g, queue, n, rows, small, settings):
-    """Up to four queries, of (row, head) in `queue`, of one text and one key-value head."""
-    K, w = settings.d_head, team.worker
-    queries, scores, heads = room.queries[w], room.scores[w], room.heads[w]
+def ask(query, r, h, layer, room, rows, small, settings):
+    """A row's query, normalized and turned where the model does that, divided by the square root of K."""
+    K = settings.d_head
     gamma, beta = small.query_norm.gamma[layer], small.query_norm.beta[layer]
-    scale, turns = np.float32(ONE / np.sqrt(np.float32(K))), turns_in(layer, small, settings)
-    for i in range(n):
-        r, h = queue[i, 0], queue[i, 1]
-        query = queries[i]
-        prepare(
-            query, room.wide[r, h * K : (h + 1) * K], gamma, beta, turns, rows.positions[r], small, settings
-        )
-        for j in range(K):
-            query[j] *= scale
+    source, turns = room.wide[r, h * K : (h + 1) * K], turns_in(layer, small, settings)
+    prepare(query, source, gamma, beta, turns, rows.positions[r], small, settings)
+    scale = np.float32(ONE / np.sqrt(np.float32(K)))
+    for j in range(K):
+        query[j] *= scale
+
+
+@inner
+def answer(room, worker, cache, keys, values, queue, n, rows):
+    """room.heads: what the n queries add up; it is to be multiplied by room.weights."""
+    queries, scores, heads = room.queries[worker], room.scores[worker], room.heads[worker]
     n_seen = rows.positions[queue[n - 1, 0]] + 1  # rows are in order: the last sees the most
-    keys, values = head_of(cache, layer, rows.texts[queue[0, 0]], g, settings)
     score(scores, queries, cache, keys, n_seen, n)
     for i in range(n):
-        room.weights[w, i] = soften(scores[i, :n_seen], rows.positions[queue[i, 0]] + 1)
+        room.weights[worker, i] = soften(scores[i, :n_seen], rows.positions[queue[i, 0]] + 1)
     add_up(heads, scores, cache, values, n_seen, n)
+
+
+@inner
+def answer_on_tiles(room, worker, cache, keys, values, queue, n, rows):
+    """The same."""
+    queries, scores, heads = room.rounded_queries[worker], room.scores[worker], room.heads[worker]
+    numerators, n_seen = room.numerators[worker], rows.positions[queue[n - 1, 0]] + 1
+    on_tiles.round_queries(queries, room.queries[worker], n)
+    on_tiles.score(scores, queries, keys, n_seen, n)
     for i in range(n):
-        r, h, z = queue[i, 0], queue[i, 1], room.weights[w, i]
-        out, head = room.mixed[r, h * K : (h + 1) * K], heads[i]
+        n_own = rows.positions[queue[i, 0]] + 1
+        room.weights[worker, i] = on_tiles.soften(numerators[i], scores[i], n_own, n_seen)
+    spare = room.tile[worker, TILE_CONFIG:].ctypes.data
+    on_tiles.add_up(heads, numerators, cache, values, n_seen, n, spare)
+
+
+@inner
+def attend(room, worker, cache, layer, g, queue, n, rows, small, settings):
+    """Some queries, of (row, head) in `queue`, of one text and one key-value head."""
+    K = settings.d_head
+    for i in range(n):
+        ask(room.queries[worker, i], queue[i, 0], queue[i, 1], layer, room, rows, small, settings)
+    keys, values = head_of(cache, layer, rows.texts[queue[0, 0]], g, settings)
+    if cache.kind == TILES:
+        answer_on_tiles(room, worker, cache, keys, values, queue, n, rows)
+    else:
+        answer(room, worker, cache, keys, values, queue, n, rows)
+    for i in range(n):
+        r, h, z = queue[i, 0], queue[i, 1], room.weights[worker, i]
+        out, head = room.mixed[r, h * K : (h + 1) * K], room.heads[worker, i]
         for j in range(K):
             out[j] = head[j] * z
 
@@ -155,6 +192,8 @@ def attention(room, team, cache, layer, n_rows, rows, small, settings):
     first, last = share(H, team)
     each, turns = H // G, turns_in(layer, small, settings)
     queue, key = room.queue[team.worker], room.queries[team.worker, 0]
+    if cache.kind == TILES:
+        configure(room.tile[team.worker, :TILE_CONFIG].view(np.uint8))
     for g in range(first // each, (last + each - 1) // each):
         k, v = settings.key_column + g * K, settings.value_column + g * K
         gamma, beta = small.key_norm.gamma[layer], small.key_norm.beta[layer]
@@ -172,6 +211,8 @@ def attention(room, team, cache, layer, n_rows, rows, small, settings):
             r, is_last = i // n_heads, i == n_rows * n_heads - 1
             queue[n, 0], queue[n, 1] = r, first_head + i % n_heads
             n += 1
-            if n == MOST_ROWS or is_last or rows.texts[(i + 1) // n_heads] != rows.texts[r]:
-                attend(room, team, cache, layer, g, queue, n, rows, small, settings)
+            if n == queue.shape[0] or is_last or rows.texts[(i + 1) // n_heads] != rows.texts[r]:
+                attend(room, team.worker, cache, layer, g, queue, n, rows, small, settings)
                 n = 0
+    if cache.kind == TILES:
+        finish()

@@ -15,6 +15,8 @@ from handgrad.kernels.amx import (
     block_at,
     dot046,
     dot047,
+    load0,
+    load1,
     load4,
     load6,
     load7,
@@ -48,28 +50,61 @@ def packed(weight: np.ndarray) -> np.ndarray:
 
 
 @inner
-def _half_on_tiles(room, a, b, n_words):
-    """A block of 16 rows."""
-    zero0()
-    zero1()
-    for k in range(0, n_words, WORDS):
-        for line in range(0, LINE * WORDS, 64):
-            prefetch_far(b + LINE * k + line + AHEAD)
-        load4(a.at + 4 * k, a.stride)
-        load6(b + LINE * k, LINE)
-        dot046()
-        load7(b + LINE * k + 64, LINE)
-        dot047()
-    store0(room, LINE)
-    store1(room + 64, LINE)
+def _begin_half(start):
+    if start.at == 0:
+        zero0()
+        zero1()
+    else:
+        load0(start.at, start.stride)
+        load1(start.at + 64, start.stride)
 
 
 @inner
-def _half_without_tiles(room, a, b, n_words):
-    block_at(Matrix(room, LINE), NOTHING, a, b, n_words)
+def _multiply_half(a, b):
+    load4(a.at, a.stride)
+    load6(b, LINE)
+    dot046()
+    load7(b + 64, LINE)
+    dot047()
 
 
-half_block = _half_on_tiles if HAS_TILES else _half_without_tiles
+@inner
+def _store_half(c):
+    store0(c.at, c.stride)
+    store1(c.at + 64, c.stride)
+
+
+@inner
+def _half_on_tiles(c, start, a, b, n_words):
+    _begin_half(start)
+    for k in range(0, n_words, WORDS):
+        _multiply_half(Matrix(a.at + 4 * k, a.stride), b + LINE * k)
+    _store_half(c)
+
+
+@inner
+def _half_from_afar_on_tiles(c, start, a, b, n_words):
+    _begin_half(start)
+    for k in range(0, n_words, WORDS):
+        for line in range(0, LINE * WORDS, 64):
+            prefetch_far(b + LINE * k + line + AHEAD)
+        _multiply_half(Matrix(a.at + 4 * k, a.stride), b + LINE * k)
+    _store_half(c)
+
+
+half_at = _half_on_tiles if HAS_TILES else block_at
+"""`block_at` of 16 rows; without tiles it writes all 32."""
+half_from_afar = _half_from_afar_on_tiles if HAS_TILES else block_at
+"""The same; B is read from memory, and asked for before."""
+
+
+@inner
+def block(c, start, a, b, n_words, n_rows):
+    """`block_at` of n_rows <= 32 rows. Rows after the last may hold anything, before and after."""
+    if n_rows <= HALF:
+        half_at(c, start, a, b, n_words)
+    else:
+        block_at(c, start, a, b, n_words)
 
 
 @inner
@@ -78,10 +113,11 @@ def sums(out, words, b, n_words, n_rows, room):
 
     `words` are 32 rows in any case. Rows after the last may hold anything.
     """
+    to = Matrix(room, LINE)
     if n_rows <= HALF:
-        half_block(room, words, b, n_words)
+        half_from_afar(to, NOTHING, words, b, n_words)
     else:
-        block_at(Matrix(room, LINE), NOTHING, words, b, n_words)
+        block_at(to, NOTHING, words, b, n_words)
     for r in range(n_rows):
         for j in range(SIDE):
             store(out.at + r * out.stride + 4 * j, load(room + LINE * r + 4 * j))
