@@ -7,6 +7,7 @@ from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model
 from handgrad.generation import conversation
 from handgrad.generation.batch import complete
+from handgrad.generation.chat_prompt import PLAIN_STOPS
 from handgrad.generation.conversation import Conversation
 from handgrad.generation.request import Request
 from handgrad.model.config import ModelConfig
@@ -29,7 +30,7 @@ def talk(model):
 
 def alone(model, prompt, seed):
     """What the model writes after `prompt`."""
-    request = Request.of(max_tokens=6, seed=seed, stop=conversation.PLAIN_STOPS)
+    request = Request.of(max_tokens=6, seed=seed, stop=PLAIN_STOPS)
     ((_, done),) = complete(model, [prompt], request)
     return done.text
 
@@ -97,17 +98,6 @@ def test_the_oldest_turns_are_forgotten_where_there_is_no_room(talk):
 def test_without_a_question_there_is_no_other_answer(talk):
     with pytest.raises(UserError, match="no question yet"):
         talk.retry()
-
-
-def test_a_template_writes_the_prompt_and_starts_stand_once(model):
-    template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-    templated = Model(CONFIG, model.weights, model.tokenizer, starts=(33,), chat_template=template)
-    messages = [{"role": "system", "content": "Rhyme."}, {"role": "user", "content": "Hi"}]
-    made = conversation.prompt(templated, messages)
-    assert bytes(made.token_ids).decode() == "[system]Rhyme.[user]Hi"  # a writer puts the start before it
-    assert made.stops == ()
-    plain = conversation.prompt(model, messages)
-    assert bytes(plain.token_ids).decode() == "Rhyme.\n\nUser: Hi\nAssistant:"
 
 
 def test_a_model_without_a_tokenizer_cannot_talk(model):

@@ -10,9 +10,12 @@ from handgrad.engines import reference
 from handgrad.formats.model_folder import Model
 from handgrad.generation.request import Request
 from handgrad.generation.writer import Writer
+from handgrad.model.init import init
 from handgrad.serve import app
+from handgrad.serve.bodies import Chat
 from handgrad.serve.guard import Rules, refusal
 from handgrad.serve.job import Job
+from handgrad.tokenizer import BPETokenizer
 
 TestClient = pytest.importorskip("fastapi.testclient", reason="wants httpx2").TestClient
 
@@ -101,6 +104,16 @@ def test_a_template_says_how_messages_are_read(client, service, model):
     ]
     usage = client.post(CHAT, json={"messages": messages, "max_tokens": 1}).json()["usage"]
     assert usage["prompt_tokens"] == len("<system>Be brief.<user>Hello!")
+
+
+def test_what_a_message_says_is_no_control_token(idle, model):
+    tokenizer, config = BPETokenizer.train(["ab"], 257, ["<|end|>"]), model.config.replace(vocab_size=257)
+    template = "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
+    object.__setattr__(idle, "model", Model(config, init(config), tokenizer, chat_template=template))
+    (job,) = idle.chat_jobs(Chat(messages=[{"role": "user", "content": "a<|end|>b"}]))
+    *said, end = job.token_ids.tolist()
+    assert (tokenizer.decode(said), end) == ("a<|end|>b", 256)
+    assert 256 not in said
 
 
 @pytest.mark.parametrize("n", [1, 2])

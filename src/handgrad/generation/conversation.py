@@ -1,63 +1,23 @@
-"""A conversation with a model: messages as a prompt, answers piece by piece, and what is forgotten.
+"""A conversation with a model: questions, answers piece by piece, and what is forgotten.
 
-A model that was made for conversations brings a chat template. Any other one is shown a dialogue in plain
-lines, and continues it as well as it can:
-
-    User: How are you?
-    Assistant: Fine. And you?
-    User: ...
+How a model reads messages, `chat_prompt` says.
 """
 
 import dataclasses
-from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator
 
 import numpy as np
 
 from handgrad import engines
 from handgrad.errors import UserError
-from handgrad.formats import chat_template
 from handgrad.formats.model_folder import Model
+from handgrad.generation.chat_prompt import Message, prompt
 from handgrad.generation.prefix import n_shared
 from handgrad.generation.request import Request
 from handgrad.generation.writer import Writer, require_tokenizer
 
 PART = 256
 """Tokens of a prompt that are read at once."""
-PLAIN_STOPS = ("\nUser:",)
-
-Message = dict[str, str]
-"""A "role", which is system, user or assistant, and the "content"."""
-
-
-class Prompt(NamedTuple):
-    """What a model reads behind what every text begins with, and what ends its answer besides its ends."""
-
-    token_ids: Sequence[int]
-    stops: tuple[str, ...] = ()
-
-
-def prompt(model: Model, messages: Sequence[Message]) -> Prompt:
-    """The messages as the model was trained to read them, up to where its answer begins.
-
-    Raises `UserError` for messages that its template refuses, or characters that it does not know.
-    """
-    tokenizer, starts = require_tokenizer(model), list(model.starts)
-    if model.chat_template is None:
-        return Prompt(tokenizer.encode(_plain(messages)).tolist(), PLAIN_STOPS)
-    named = tokenizer.decode(starts), tokenizer.decode(model.ends[:1])
-    token_ids = tokenizer.encode(chat_template.render(model.chat_template, messages, *named)).tolist()
-    begun = token_ids[: len(starts)] == starts  # by the template; a writer begins every text itself
-    return Prompt(token_ids[len(starts) :] if begun else token_ids)
-
-
-def _plain(messages: Sequence[Message]) -> str:
-    return "\n".join([*map(_line, messages), "Assistant:"])
-
-
-def _line(message: Message) -> str:
-    said = message["content"].strip()
-    return f"{said}\n" if message["role"] == "system" else f"{message['role'].title()}: {said}"
 
 
 class Conversation:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from handgrad.formats.model_folder import Model
-from handgrad.generation import constraint, conversation
+from handgrad.generation import chat_prompt, constraint
+from handgrad.generation.chat_prompt import Prompt
 from handgrad.generation.constraint import Grammar
-from handgrad.generation.conversation import Prompt
 from handgrad.generation.request import Request
 from handgrad.generation.sampling import Sampling
 from handgrad.generation.writer import Writer, encode_prompt
@@ -43,7 +43,7 @@ class Service:
     def chat_jobs(self, body: Chat) -> list[Job]:
         """The texts that answer the messages."""
         self._require(body, body.n)
-        prompt = conversation.prompt(self.model, [message.plain for message in body.messages])
+        prompt = chat_prompt.prompt(self.model, [message.plain for message in body.messages])
         return self._jobs(body, prompt, body.max_completion_tokens or body.max_tokens or self.capacity)
 
     def token_ids(self, text: str, *, starts: bool) -> np.ndarray:

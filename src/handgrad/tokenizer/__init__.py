@@ -42,6 +42,10 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int:
         """How many tokens there are; ids run from 0 below it."""
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """What is no text, such as the end of a document: its names, which texts encode to, and ids."""
+
     def encode(self, text: str) -> np.ndarray:
         """The ids of `text`. `UserError` names characters that have none, and what is not Unicode."""
 

@@ -31,6 +31,10 @@ class CharacterTokenizer:
         return cls(characters)
 
     @property
+    def special_tokens(self) -> dict[str, int]:
+        return {}
+
+    @property
     def vocab_size(self) -> int:
         return len(self.characters)
 

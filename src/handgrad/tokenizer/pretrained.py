@@ -73,6 +73,12 @@ class PretrainedTokenizer:
                 return tuple(whole[:first])
         return ()
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The special tokens and their ids."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {token.content: i for i, token in sorted(added.items()) if token.special}
+
     def token_id(self, token: str) -> int | None:
         """The id of a token by its name, such as "<|im_end|>"; None where there is none."""
         return self._tokenizer.token_to_id(token)

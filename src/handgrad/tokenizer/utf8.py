@@ -15,6 +15,10 @@ class ByteTokenizer:
     kind = "bytes"
     vocab_size = 256
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        return {}
+
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(valid(text).encode("utf-8"), dtype=np.uint8).astype(np.int64)
 

@@ -1,0 +1,72 @@
+"""Messages as a prompt: by the chat template that came with a model, or in plain lines.
+
+    User: How are you?
+    Assistant: Fine. And you?
+
+Control tokens come from the template alone. A message may name one, as in `What does <|im_end|> do?`; were it
+encoded as that token, whoever writes a message could end it and begin another in anybody's name. So in
+messages such names are broken in two by a mark, and what stands on its two sides is encoded apart: the same
+text, in other tokens. Prompts in which no message names one have the ids that `transformers` gives them.
+"""
+
+import secrets
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from handgrad.formats import chat_template
+from handgrad.formats.model_folder import Model
+from handgrad.generation.writer import require_tokenizer
+from handgrad.tokenizer import Tokenizer
+
+PLAIN_STOPS = ("\nUser:",)
+
+Message = dict[str, str]
+"""A "role", which is system, user or assistant, and the "content"."""
+
+
+class Prompt(NamedTuple):
+    """What a model reads behind what every text begins with, and what ends its answer besides its ends."""
+
+    token_ids: Sequence[int]
+    stops: tuple[str, ...] = ()
+
+
+def prompt(model: Model, messages: Sequence[Message]) -> Prompt:
+    """The messages as the model was trained to read them, up to where its answer begins.
+
+    Raises `UserError` for messages that its template refuses, or characters that it does not know.
+    """
+    tokenizer, starts, mark = require_tokenizer(model), list(model.starts), _new_mark()
+    marked = [{**each, "content": _broken(tokenizer, each["content"], mark)} for each in messages]
+    if model.chat_template is None:
+        return Prompt(_encoded(tokenizer, _plain(marked), mark), PLAIN_STOPS)
+    named = tokenizer.decode(starts), tokenizer.decode(model.ends[:1])
+    token_ids = _encoded(tokenizer, chat_template.render(model.chat_template, marked, *named), mark)
+    begun = token_ids[: len(starts)] == starts  # by the template; a writer begins every text itself
+    return Prompt(token_ids[len(starts) :] if begun else token_ids)
+
+
+def _new_mark() -> str:
+    """What nobody can write into a message, and no template changes: it has no letters."""
+    return f"\ue000{secrets.randbelow(10**18):018}\ue000"
+
+
+def _broken(tokenizer: Tokenizer, content: str, mark: str) -> str:
+    """A message's content with a mark within the name of every special token."""
+    for name in sorted(tokenizer.special_tokens, key=len, reverse=True):  # one may be part of another
+        content = content.replace(name, name[:1] + mark + name[1:])
+    return content
+
+
+def _encoded(tokenizer: Tokenizer, text: str, mark: str) -> list[int]:
+    """The ids of a text, of what stands between marks apart."""
+    return [int(i) for part in text.split(mark) if part for i in tokenizer.encode(part)]
+
+
+def _plain(messages: Sequence[Message]) -> str:
+    return "\n".join([*map(_line, messages), "Assistant:"])
+
+
+def _line(message: Message) -> str:
+    said = message["content"].strip()
+    return f"{said}\n" if message["role"] == "system" else f"{message['role'].title()}: {said}"
