@@ -67,7 +67,7 @@ def parameters(command: Any) -> Iterator[Parameter]:
         default = parameter.default
         is_silent = default in (parameter.empty, None, ()) or isinstance(default, bool)
         shown = "" if is_silent else f"Default: `{default}`."
-        usage = parameter.name.upper() + ("..." if get_origin(kind) is list else "")
+        usage = (info.metavar or parameter.name.upper()) + ("..." if get_origin(kind) is list else "")
         if not is_argument:
             usage = option(parameter.name, kind, info, default)
         yield Parameter(usage, info.help or "", shown, is_argument, default is parameter.empty)

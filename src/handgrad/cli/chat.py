@@ -14,19 +14,23 @@ from handgrad.generation.request import Request
 
 
 def chat(
-    model: Annotated[str, typer.Argument(help="A run, or any model.")],
-    system: Annotated[str | None, typer.Option(help="An instruction that stands before everything.")] = None,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, or any model that handgrad reads.")],
+    system: Annotated[
+        str | None, typer.Option(help="An instruction to the model, before all questions.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens that an answer may have.")] = 512,
     temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
     top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest that sum to p.")] = 0.95,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
     engine: Annotated[
-        str, typer.Option(help='"cpu", kernels; "reference", the formulas; "xla", JAX.')
+        str, typer.Option(help="cpu: fast kernels; xla: JAX; reference: the formulas themselves.")
     ] = "cpu",
-    precision: Annotated[str, typer.Option(help="Of weights and products.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16; with cpu also int8, and blocks: as a GGUF has them.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="In a pipe: one JSON object an answer.")] = False,
 ) -> None:
-    """Talk to a model. Ctrl-C stops an answer. In a pipe, every line is a question, and its answer follows.
+    """Talk to a model in the terminal; in a pipe, every line is a question.
 
     Example: handgrad chat runs/nano-1 --system "Be brief."
     """

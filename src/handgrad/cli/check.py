@@ -26,7 +26,8 @@ Verdict = TypeVar("Verdict", Result, WeightProof)
 
 def check(
     name: Annotated[
-        str | None, typer.Argument(help="One op, block or preset, or any model. Default: all.")
+        str | None,
+        typer.Argument(metavar="NAME", help="One op, block or preset, or any model. Default: all."),
     ] = None,
     every_element: Annotated[
         bool, typer.Option("--every-element", help="Measure every derivative, and say where one is wrong.")

@@ -11,10 +11,10 @@ from handgrad.formats.exports import export as export_model
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="A run, or any model that handgrad reads.")],
-    path: Annotated[Path, typer.Argument(help="The new folder, or the new .gguf file.")],
+    run: Annotated[str, typer.Argument(metavar="MODEL", help="A run, or any model that handgrad reads.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The new folder, or the new .gguf file.")],
     to: Annotated[
-        str, typer.Option(help=f"{' or '.join(TARGETS)}: Hugging Face's folder, llama.cpp's file.")
+        str, typer.Option(metavar="|".join(TARGETS), help="Hugging Face's folder, or llama.cpp's file.")
     ],
     type: Annotated[
         str | None, typer.Option(help="F32, F16 or BF16; in gguf also Q8_0, Q4_0, Q4_K, Q6_K.")
@@ -24,5 +24,5 @@ def export(
 
     Example: handgrad export runs/llama-1 llama.gguf --to gguf --type Q8_0
     """
-    export_model(sources.load(run), path, to=to, type=type)
+    export_model(sources.load(run), path, to=to, type=type and type.upper())
     print(path)

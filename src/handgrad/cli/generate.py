@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,67 +28,93 @@ LONGEST_SCHEMA = 1 << 22
 """Bytes."""
 
 
+_choosing = partial(typer.Option, rich_help_panel="How the next token is chosen")
+_ending = partial(typer.Option, rich_help_panel="When the text is over")
+_computing = partial(typer.Option, rich_help_panel="Who computes, and how fast")
+_showing = partial(typer.Option, rich_help_panel="Many prompts, and output for programs")
+
+
 def generate(
-    run: Annotated[str, typer.Argument(help="A run, or any model that handgrad reads.")],
-    prompt: Annotated[str | None, typer.Argument(help="The text to continue.")] = None,
-    prompts_file: Annotated[
-        Path | None,
-        typer.Option("--prompts", help="Many: one a line, or JSON lines with settings of their own."),
+    run: Annotated[str, typer.Argument(metavar="MODEL", help="A run, or any model that handgrad reads.")],
+    prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="The text to continue.")] = None,
+    max_tokens: Annotated[int, _ending(help="Tokens to write at most.")] = 200,
+    stop: Annotated[
+        list[str] | None,
+        _ending(metavar="TEXT", help="Ends the text, and is not part of it. May be repeated."),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Tokens to write at most.")] = 200,
-    temperature: Annotated[
-        float, typer.Option(help="0: always the likeliest; 1: as the model has it.")
-    ] = 0.8,
-    top_k: Annotated[int | None, typer.Option(help="Choose among the k likeliest tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest that sum to p.")] = None,
+    when_full: Annotated[
+        str,
+        _ending(
+            metavar="|".join(WHEN_FULL),
+            help="When the context is full: forget its older half, or end the text.",
+        ),
+    ] = WHEN_FULL[0],
+    temperature: Annotated[float, _choosing(help="0: always the likeliest; 1: as the model has it.")] = 0.8,
+    seed: Annotated[int, _choosing(help="The same seed writes the same text.")] = 0,
+    top_k: Annotated[int | None, _choosing(help="Among the K likeliest.")] = None,
+    top_p: Annotated[float | None, _choosing(help="Among the likeliest that sum to P.")] = None,
     min_p: Annotated[
-        float | None, typer.Option(help="Choose among those with this share of the likeliest one's.")
+        float | None,
+        _choosing(help="Among those with at least this share of the likeliest one's probability."),
     ] = None,
     repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1: what stands in the text already becomes unlikelier.")
+        float, _choosing(help="Above 1: tokens of prompt and text become less likely.")
     ] = 1.0,
-    presence_penalty: Annotated[float, typer.Option(help="What the logit of a written token loses.")] = 0.0,
-    frequency_penalty: Annotated[float, typer.Option(help="What it loses for every time.")] = 0.0,
-    dry_multiplier: Annotated[
-        float, typer.Option(help="DRY: no long repetitions; 0 turns it off, 0.8 is usual.")
+    presence_penalty: Annotated[
+        float, _choosing(help="Taken from the logit of every token written so far.")
     ] = 0.0,
-    dry_base: Annotated[float, typer.Option(help="By which it grows with every token repeated.")] = 1.75,
-    dry_allowed_length: Annotated[
-        int, typer.Option(help="Tokens of a repetition from which on it counts.")
-    ] = 2,
+    frequency_penalty: Annotated[float, _choosing(help="Taken once for every time it was written.")] = 0.0,
+    dry_multiplier: Annotated[
+        float, _choosing(help="DRY, against long repetitions: 0 turns it off, 0.8 is usual.")
+    ] = 0.0,
+    dry_base: Annotated[float, _choosing(help="By which it grows with every token repeated.")] = 1.75,
+    dry_allowed_length: Annotated[int, _choosing(help="Tokens of a repetition from which on it counts.")] = 2,
     logit_bias: Annotated[
-        list[str] | None, typer.Option(help="TOKEN=NUMBER, added to a token's logit. Several times.")
-    ] = None,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="A string before which the text ends. Several times.")
+        list[str] | None,
+        _choosing(metavar="TOKEN=NUMBER", help="Added to the logit of a token id. May be repeated."),
     ] = None,
     schema: Annotated[
-        str | None, typer.Option(help="A JSON schema that the text follows, or a file with one.")
+        str | None, _choosing(help="A JSON schema that the text follows, or a file with one.")
     ] = None,
-    regex: Annotated[str | None, typer.Option(help="A regular expression that the text matches.")] = None,
-    when_full: Annotated[
-        str, typer.Option(help=f"A full context: {' or '.join(WHEN_FULL)}. Slide forgets the older half.")
-    ] = WHEN_FULL[0],
-    beams: Annotated[int | None, typer.Option(help="Search for the likeliest text, with so many.")] = None,
+    regex: Annotated[str | None, _choosing(help="A regular expression that the text matches.")] = None,
+    beams: Annotated[
+        int | None, _choosing(help="Search for the likeliest text, following so many at once.")
+    ] = None,
     length_penalty: Annotated[
-        float, typer.Option(help="Of --beams: above 0 favours long texts, below short ones.")
+        float, _choosing(help="Of --beams: above 0 favours long texts, below short ones.")
     ] = 1.0,
     early_stopping: Annotated[
-        str, typer.Option(help=f"Of --beams, with so many texts finished: {', '.join(EARLY_STOPPING)}.")
+        str,
+        _choosing(
+            metavar="|".join(EARLY_STOPPING),
+            help="Of --beams, once so many texts are finished: whether a better one is waited for.",
+        ),
     ] = "false",
-    draft: Annotated[str | None, typer.Option(help='Guess ahead: "lookup", or a smaller model.')] = None,
-    log_probabilities: Annotated[
-        int | None, typer.Option(help="With --json: of each token, and of so many alternatives.")
-    ] = None,
     engine: Annotated[
-        str, typer.Option(help='"auto"; "reference", the formulas; "cpu", kernels; "xla", JAX.')
+        str, _computing(help="auto; cpu: fast kernels; xla: JAX; reference: the formulas themselves.")
     ] = stream.AUTO,
-    precision: Annotated[str, typer.Option(help="That of weights and products.")] = "auto",
-    at_once: Annotated[int, typer.Option(help="Of many prompts, how many are written at once.")] = AT_ONCE,
-    seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead of text.")] = False,
+    precision: Annotated[
+        str, _computing(help="auto, float32, bfloat16; with cpu also int8, and blocks: as a GGUF has them.")
+    ] = "auto",
+    draft: Annotated[
+        str | None, _computing(help="Guess ahead, with the same text in the end: lookup, or a smaller model.")
+    ] = None,
+    prompts_file: Annotated[
+        Path | None,
+        _showing(
+            "--prompts",
+            metavar="FILE",
+            help="One prompt a line, or JSON lines with settings of their own; a JSON line answers each.",
+        ),
+    ] = None,
+    at_once: Annotated[int, _showing(help="How many of them are written at once.")] = AT_ONCE,
+    as_json: Annotated[bool, _showing("--json", help="Print one JSON object instead of the text.")] = False,
+    log_probabilities: Annotated[
+        int | None,
+        _showing(metavar="N", help="With --json: of each token, and of its N likeliest alternatives."),
+    ] = None,
 ) -> None:
-    """Continue PROMPT with a trained model, or every prompt of a file, a JSON line each.
+    """Continue PROMPT with a model, or every prompt of a file.
 
     Example: handgrad generate runs/nano-1 "ROMEO:" --temperature 0.7
     """
@@ -106,7 +133,8 @@ def generate(
         raise UserError("--length-penalty and --early-stopping are for --beams. Add --beams 4.")
     asked = prompts.read(prompts_file, settings) if prompts_file else None
     request = prompts.request(settings)
-    model = sources.load(run)
+    with Console(stderr=True).status("loading the model"):
+        model = sources.load(run)
     where = {"engine": engine, "precision": precision}
     if asked is not None:
         _many(model, asked, at_once, where)
@@ -177,7 +205,9 @@ def _compiling() -> Iterator[Callable[[str], object]]:
 
 def _require_one(prompt: str | None, prompts_file: Path | None) -> None:
     if (prompt is None) == (prompts_file is None):
-        raise UserError('Give a prompt, or a file of them: handgrad generate RUN "The ", or --prompts FILE.')
+        raise UserError(
+            'Give a prompt, or a file of them: handgrad generate MODEL "The ", or --prompts FILE.'
+        )
 
 
 def _require_alone(given: dict[str, Any]) -> None:

@@ -13,10 +13,11 @@ def import_model(
     source: Annotated[
         str,
         typer.Argument(
-            help="A Hugging Face folder, a .gguf file, a .bin of llama2.c, or a public model as owner/name."
+            metavar="SOURCE",
+            help="A Hugging Face folder, a .gguf file, a .bin of llama2.c, or a public model as owner/name.",
         ),
     ],
-    run: Annotated[Path, typer.Argument(help="The new folder.")],
+    run: Annotated[Path, typer.Argument(metavar="FOLDER", help="The new folder, such as runs/smollm2.")],
     tokenizer: Annotated[
         str | None, typer.Option(help="The tokenizer of a llama2.c model, where it is not beside it.")
     ] = None,

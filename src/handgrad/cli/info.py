@@ -36,7 +36,10 @@ class Shown(NamedTuple):
 
 def info(
     run: Annotated[
-        str, typer.Argument(help=f"A run, any model that handgrad reads, or a preset: {', '.join(PRESETS)}.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help=f"A run, any model that handgrad reads, or a preset: {', '.join(PRESETS)}."
+        ),
     ],
     mesh: Annotated[
         str | None, typer.Option(help="Devices for xla: memory is that of each. As in train.")
@@ -121,7 +124,7 @@ def _rows(what: Shown, cost: Count, memory: Memory | None) -> dict[str, str]:
         rows["memory to train"] = f"{_megabytes(memory.total)} {where}, in batches of {batch}: {parts}"
     rows["writing"] = (
         f"{cost.forward_flops_per_token / 1e6:,.1f} MFLOP a token, {_megabytes(cost.weight_bytes, 1)} of "
-        f"weights, {cost.kv_cache_bytes_per_token:,} bytes of KV cache a token"
+        f"weights in float32, {cost.kv_cache_bytes_per_token:,} bytes of KV cache a token"
     )
     rows["model"] = _listed(dataclasses.asdict(what.model))
     if what.recipe is not None:

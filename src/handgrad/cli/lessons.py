@@ -20,7 +20,7 @@ from handgrad.lessons import catalog
 
 def lessons(
     folder: Annotated[
-        Path, typer.Argument(help="Where your copies are; yours are never overwritten.")
+        Path, typer.Argument(metavar="FOLDER", help="Where your copies are; yours are never overwritten.")
     ] = Path("my-lessons"),
     as_list: Annotated[bool, typer.Option("--list", help="Say which lessons there are, and stop.")] = False,
     run: Annotated[

@@ -13,27 +13,39 @@ INSTALL = 'Serving takes FastAPI and uvicorn. Install them: pip install "handgra
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="A run, or any model.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, or any model that handgrad reads.")],
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0: a free one.")] = 8000,
-    name: Annotated[str | None, typer.Option(help="What clients call the model.")] = None,
-    slots: Annotated[int, typer.Option(help="Texts to write at once; each has memory of its own.")] = 4,
+    name: Annotated[
+        str | None,
+        typer.Option(help="What clients call the model; by default the name of its file or folder."),
+    ] = None,
+    slots: Annotated[
+        int, typer.Option(help="Texts that are written at once; each has memory of its own.")
+    ] = 4,
     context: Annotated[
         int | None, typer.Option(help="Tokens a text may have; by default the model's.")
     ] = None,
-    waiting: Annotated[int, typer.Option(help="Texts that may wait; beyond them clients get 429.")] = 64,
-    seconds: Annotated[float, typer.Option(help="The most that an answer may take.")] = 300.0,
-    stop_seconds: Annotated[float, typer.Option(help="What answers get to end in when stopped.")] = 10.0,
+    waiting: Annotated[
+        int, typer.Option(help="Texts that may wait for a slot; further clients get status 429.")
+    ] = 64,
+    seconds: Annotated[float, typer.Option(help="Time that an answer may take.")] = 300.0,
+    stop_seconds: Annotated[
+        float, typer.Option(help="Time that answers get to end in when the server is stopped.")
+    ] = 10.0,
     api_key: Annotated[
         str | None, typer.Option(envvar="HANDGRAD_API_KEY", help="Ask clients for this key.")
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="A name under which the server is reached.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name under which the server is reached. May be repeated."),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help='"cpu", kernels; "reference", the formulas; "xla", JAX.')
+        str, typer.Option(help="cpu: fast kernels; xla: JAX; reference: the formulas themselves.")
     ] = "cpu",
-    precision: Annotated[str, typer.Option(help="Of weights and products.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16; with cpu also int8, and blocks: as a GGUF has them.")
+    ] = "auto",
 ) -> None:
     """Serve a model over HTTP: OpenAI's interface, and a page to chat on.
 

@@ -30,7 +30,8 @@ def train(
     text: Annotated[
         list[str] | None,
         typer.Argument(
-            help='Text files or folders; "-" is standard input. None: Python\'s own language reference.'
+            metavar="TEXT",
+            help='Text files or folders; "-" is standard input. None: Python\'s own language reference.',
         ),
     ] = None,
     preset: Annotated[str, typer.Option(help=f"Architecture and recipe: {', '.join(PRESETS)}.")] = "nano",
