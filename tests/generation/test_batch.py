@@ -1,11 +1,15 @@
 """Many texts at once are the texts of each alone."""
 
+from types import SimpleNamespace
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
 from handgrad import tree
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model
+from handgrad.generation import batch
 from handgrad.generation.batch import complete
 from handgrad.generation.request import Request
 from handgrad.generation.stream import generate
@@ -54,3 +58,16 @@ def test_prompts_are_looked_at_before_anything_is_written(model):
     with pytest.raises(UserError, match=r"Prompt 2 of 2: .*never seen 'x'"):
         complete(model, ["a", "x"], Request())
     assert list(complete(model, [], Request())) == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "engine"),
+    [("auto", "reference"), ("float32", "reference"), ("int8", "cpu"), ("blocks", "cpu")],
+)
+def test_auto_takes_an_engine_that_has_the_precision(model, monkeypatch, precision, engine):
+    asked = []
+    monkeypatch.setattr(
+        batch.engines, "get", lambda name: asked.append(name) or SimpleNamespace(decoding=Mock())
+    )
+    batch.opened(model, "auto", precision)
+    assert asked == [engine]

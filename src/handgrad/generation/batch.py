@@ -64,7 +64,7 @@ def opened(
     n_tokens: int | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Decoding:
-    """Empty texts of a model, on the engine of that name; "auto" takes what suits the model.
+    """Empty texts of a model, on the engine of that name; "auto" takes what suits model and precision.
 
     `n_tokens`: how many a text will have at most, by default the model's context. Raises `UserError` where
     the KV cache of all texts would not fit this machine's memory.
@@ -73,7 +73,8 @@ def opened(
     n_bytes = n_texts * capacity * count(model.config).kv_cache_bytes_per_token
     fits.require(n_bytes, f"The KV cache of {n_texts} texts of {capacity:,} tokens")
     if engine == AUTO:
-        engine = "cpu" if n_texts * count(model.config).parameters >= LARGE else "reference"
+        is_large = n_texts * count(model.config).parameters >= LARGE
+        engine = "cpu" if is_large or precision not in ("auto", "float32") else "reference"
     return engines.get(engine).decoding(
         model.config,
         model.weights,
