@@ -356,6 +356,8 @@ def test_check_says_where_a_gradient_is_wrong_and_exits_with_one(handgrad_, monk
         (["train", "--set", "norm=null"], "There is no norm None"),
         (["train", "--set", "schedule=3"], "There is no schedule 3"),
         (["generate", "nowhere", "a"], "There is no run or model in nowhere"),
+        (["generate", "nowhere.gguf", "a"], "There is no file nowhere.gguf. Check the path."),
+        (["generate", "nowhere", "--prompts", "no.txt"], "There is no file no.txt. Check the path."),
         (["info", "nowhere"], "There is no run or model in nowhere"),
         (["check", "layernorm"], "Did you mean layer_norm?"),
     ],

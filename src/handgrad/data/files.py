@@ -50,6 +50,8 @@ def readable(path: Path | str, remedy: str = COPY) -> Iterator[None]:
     """Turn what the operating system says against reading `path`, or that it is no text, into a sentence."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise UserError(f"There is no file {path}. Check the path.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read {path}: {_reason(error)}. {remedy}") from error
 

@@ -53,7 +53,10 @@ def read_config(source: str | Path) -> ModelConfig:
 
 
 def _is_file(path: Path) -> bool:
-    return files.exists(path) and not path.is_dir()
+    is_there = files.exists(path)
+    if not is_there and path.suffix in (".gguf", ".bin"):
+        raise UserError(f"There is no file {path}. Check the path.")
+    return is_there and not path.is_dir()
 
 
 def is_run(source: str | Path) -> bool:
