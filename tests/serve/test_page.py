@@ -110,6 +110,18 @@ def test_one_talks_to_it(page):
     assert page.locator("article").count() == 0
 
 
+def test_an_answer_that_is_broken_off_says_so(page, service):
+    page.get_by_label("API key").fill("sesame")
+    page.get_by_label("API key").press("Tab")
+    Script.texts, Script.seconds = ["word "] * 500, 0.02
+    page.get_by_label("Message").fill("on and on")
+    page.get_by_label("Message").press("Enter")
+    page.get_by_text("word word").wait_for()
+    service.scheduler.close()
+    page.get_by_text("Broken off.").wait_for()
+    assert "is stopping" in page.get_by_role("alert").inner_text()
+
+
 def test_a_question_that_gets_no_answer_is_not_lost(page, service):
     service.scheduler.close()
     page.get_by_label("Message").fill("precious")

@@ -153,8 +153,9 @@ async function answer() {
   try {
     await receive(message, article.querySelector(".text"));
   } catch (error) {
-    if (error.name === "AbortError") message.note = "Stopped.";
-    else problem(error instanceof TypeError ? "The server cannot be reached." : error.message);
+    const stopped = error.name === "AbortError";
+    message.note = stopped ? "Stopped." : "Broken off.";
+    if (!stopped) problem(error instanceof TypeError ? "The server cannot be reached." : error.message);
   }
   message.content = message.content.trim();
   if (!message.content) giveBack(message);
