@@ -97,7 +97,9 @@ def test_a_signal_ends_it_after_the_answer_in_progress(model, tmp_path):
             process.send_signal(signal.SIGINT)
             assert answer.result()["usage"]["completion_tokens"] == 60
         assert process.wait(20) == 0
-        assert "Traceback" not in process.stderr.read()
+        said = process.stderr.read()
+        assert "Stopping: what is being written has 10 seconds." in said
+        assert "Traceback" not in said
     finally:
         process.kill()
         process.wait()

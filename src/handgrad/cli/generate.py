@@ -1,6 +1,7 @@
 """handgrad generate: a trained model continues a prompt, or many."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -166,12 +167,14 @@ def _many(model: Model, asked: list[prompts.Asked], at_once: int, where: dict[st
     with _compiling() as compiling:
         done = complete(model, texts, requests, at_once=at_once, compiling=compiling, **where)
     started = time.perf_counter()
-    for number, each in done:
-        seconds = time.perf_counter() - started
-        rows[number] = generated.row(model, texts[number], requests[number], each, seconds)
-        while n_told in rows:
-            print(json.dumps(rows.pop(n_told)), flush=True)
-            n_told += 1
+    with _beside_the_output() as tell:
+        for n_done, (number, each) in enumerate(done, 1):
+            seconds = time.perf_counter() - started
+            rows[number] = generated.row(model, texts[number], requests[number], each, seconds)
+            while n_told in rows:
+                print(json.dumps(rows.pop(n_told)), flush=True)
+                n_told += 1
+            tell(f"{n_done:,} of {len(texts):,} answered")
 
 
 def _search(
@@ -201,6 +204,16 @@ def _compiling() -> Iterator[Callable[[str], object]]:
     """What to tell the names of kernels that are compiled."""
     with Console(stderr=True).status("reading the prompt") as status:
         yield lambda kernel: status.update(f"compiling {kernel}")
+
+
+@contextmanager
+def _beside_the_output() -> Iterator[Callable[[str], object]]:
+    """Where progress is told: in the terminal, unless the output itself is there."""
+    if sys.stdout.isatty():
+        yield lambda progress: None
+    else:
+        with Console(stderr=True).status("writing") as status:
+            yield status.update
 
 
 def _require_one(prompt: str | None, prompts_file: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -108,7 +109,15 @@ class Server(uvicorn.Server):
         """The first signal lets answers end, the second one does not."""
         self.should_exit, self.force_exit = True, self.should_exit
         # in a thread: the signal may have interrupted whoever holds the scheduler's lock
-        threading.Thread(target=self._scheduler.close, args=[self._stop_seconds]).start()
+        threading.Thread(target=self._end).start()
+
+    def _end(self) -> None:
+        if not self.force_exit:
+            seconds = f"{self._stop_seconds:g} seconds"
+            print(
+                f"Stopping: what is being written has {seconds}. Ctrl-C again ends at once.", file=sys.stderr
+            )
+        self._scheduler.close(self._stop_seconds)
 
 
 def serve(service: Service, listening: socket.socket, rules: Rules, stop_seconds: float) -> None:
