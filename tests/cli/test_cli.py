@@ -148,6 +148,14 @@ def test_generate_takes_many_prompts_and_answers_in_their_order(handgrad_, train
     assert second["completion"] == plain[1]["completion"].split("1")[0]
 
 
+def test_progress_stands_beside_the_answers_to_many_prompts(handgrad_, trained, tmp_path, monkeypatch):
+    (tmp_path / "plain").write_text("3 times\n4 is\n")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # standard error counts as a terminal
+    _, out, err = handgrad_("generate", trained, "--prompts", tmp_path / "plain", "--max-tokens", "9")
+    assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["3 times", "4 is"]
+    assert "2 of 2 answered" in err
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -163,7 +163,7 @@ def _one(
 def _many(model: Model, asked: list[prompts.Asked], at_once: int, where: dict[str, Any]) -> None:
     """A line each, in the order of the file."""
     texts, requests = [each.prompt for each in asked], [each.request for each in asked]
-    rows, n_told = dict[int, dict[str, Any]](), 0
+    rows, n_told, output = dict[int, dict[str, Any]](), 0, sys.stdout
     with _compiling() as compiling:
         done = complete(model, texts, requests, at_once=at_once, compiling=compiling, **where)
     started = time.perf_counter()
@@ -172,7 +172,7 @@ def _many(model: Model, asked: list[prompts.Asked], at_once: int, where: dict[st
             seconds = time.perf_counter() - started
             rows[number] = generated.row(model, texts[number], requests[number], each, seconds)
             while n_told in rows:
-                print(json.dumps(rows.pop(n_told)), flush=True)
+                print(json.dumps(rows.pop(n_told)), file=output, flush=True)
                 n_told += 1
             tell(f"{n_done:,} of {len(texts):,} answered")
 
@@ -212,7 +212,7 @@ def _beside_the_output() -> Iterator[Callable[[str], object]]:
     if sys.stdout.isatty():
         yield lambda progress: None
     else:
-        with Console(stderr=True).status("writing") as status:
+        with Console(stderr=True).status("writing") as status:  # it takes sys.stdout for itself
             yield status.update
 
 
