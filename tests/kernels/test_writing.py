@@ -31,13 +31,12 @@ def product(out, x, matrix, biases, room, team):
 def room(n_workers):
     none = np.empty((0, 0, 0), np.float32)
     every = {name: none for name in Room._fields}
-    whole = np.zeros((n_workers, R_MOST, WIDEST), np.int8)
-    notes = np.zeros((n_workers, R_MOST, WIDEST // 2), np.uint8)
+    whole = np.zeros((n_workers, R_MOST * WIDEST * 3 // 2), np.uint8)
     halves = np.zeros((n_workers, R_MOST, WIDEST), np.uint16)
     tile = np.zeros((n_workers, room_of_products(WIDEST)), np.float32)
     every |= {name: np.empty((0, 0), np.float32) for name in ("x", "y", "wide", "mixed", "weights")}
     every["queue"] = np.empty((0, 0, 0), np.int64)
-    return Room(**every | {"whole": whole, "notes": notes, "halves": halves, "tile": tile})
+    return Room(**every | {"whole": whole, "halves": halves, "tile": tile})
 
 
 def multiplied(x, panels, bias=None, n_threads=1):

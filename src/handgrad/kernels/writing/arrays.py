@@ -130,10 +130,8 @@ class Room(NamedTuple):
     """(R, H K): what attention adds up."""
     normed: Floats3
     """(W, R, D)"""
-    whole: Annotated[np.ndarray, np.int8, 3]
-    """(W, R, widest) int8: rows, quantized."""
-    notes: Annotated[np.ndarray, np.uint8, 3]
-    """(W, R, 16 bytes a block)"""
+    whole: Annotated[np.ndarray, np.uint8, 2]
+    """(W, bytes): groups of rows, quantized."""
     halves: Annotated[np.ndarray, np.uint16, 3]
     """(W, R, widest) uint16: rows, rounded to bfloat16."""
     tile: Floats2

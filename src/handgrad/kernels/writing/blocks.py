@@ -11,6 +11,9 @@ every x is off by at most half a unit, $|x - eq| \le \max|x| / 254$ over its blo
 
 A panel is `LANES` columns. Block after block it holds their scales, their least numbers, and their whole
 numbers, four of a column side by side; of 4 bits, a byte holds number k and number k + 16.
+
+Rows of x lie in groups of 16, or one alone: block after block, the whole numbers of all its rows,
+and then their notes.
 """
 
 import functools
@@ -48,6 +51,8 @@ BLOCK = 32
 TOP = 127.0
 NOTES = 16
 """Bytes beside a block of x: its scale e, e times its sum, minus 128 and minus 8 times its sum."""
+GROUP = 16
+"""Rows of a group."""
 MOST_ROWS = 8 if LANES == 16 else 4
 """Rows at a time: as many as there are registers for."""
 AHEAD = 8192
@@ -72,6 +77,11 @@ class Kind(NamedTuple):
     def header(self) -> int:
         """Bytes of a block's scales and least numbers."""
         return SCALE_BYTES * (2 if self.has_least else 1)
+
+    @property
+    def start(self) -> int:
+        """Bytes from a row's notes to minus `zero` times its sum, where zero is not 0."""
+        return 8 if self.zero == 128 else 12
 
     @property
     def size(self) -> int:
@@ -103,39 +113,35 @@ def emit_whole_numbers(builder: ir.IRBuilder, kind: Kind, at: ir.Value) -> list[
 
 def _emit(
     kind: Kind, n_rows: int, builder: ir.IRBuilder, at: ir.Value, n_blocks: ir.Value, q: ir.Value,
-    q_stride: ir.Value, notes: ir.Value, notes_stride: ir.Value, out: ir.Value, out_stride: ir.Value,
+    notes: ir.Value, step: ir.Value, out: ir.Value, out_stride: ir.Value,
 ) -> None:  # fmt: skip
     """The sums of one panel."""
     dot, multiply_add = byte_multiply_adder(builder), multiply_adder(builder)
-    q_rows = [row_address(builder, q, q_stride, i) for i in range(n_rows)]
-    note_rows = [row_address(builder, notes, notes_stride, i) for i in range(n_rows)]
 
     def body(state: list[ir.Value]) -> list[ir.Value]:
-        at, q_at, note_at, *totals = state
+        at, q, notes, *totals = state
         for line in range(0, kind.size, 64):
             emit_prefetch(builder, builder.add(at, i64(AHEAD + line)), to_write=False, locality=1)
         scales = emit_scales(builder, at, 0)
         least = emit_scales(builder, at, SCALE_BYTES) if kind.has_least else None
         numbers = emit_whole_numbers(builder, kind, at)
         for i in range(n_rows):
-            note, row = builder.add(note_rows[i], note_at), builder.add(q_rows[i], q_at)
             start = same(WORDS, 0)
             if kind.zero:
-                start = broadcast(builder, note, 8 if kind.zero == 128 else 12, WORDS)
+                start = broadcast(builder, notes, NOTES * i + kind.start, WORDS)
             halves = [start, same(WORDS, 0)]  # two sums: neither waits for all products
             for j, number in enumerate(numbers):
-                four = broadcast(builder, row, 4 * j, WORDS)
+                four = broadcast(builder, q, BLOCK * i + 4 * j, WORDS)
                 halves[j % 2] = dot(number, four, halves[j % 2])
             whole = builder.sitofp(builder.add(*halves), VECTOR)
-            factor = builder.fmul(scales, broadcast(builder, note))
+            factor = builder.fmul(scales, broadcast(builder, notes, NOTES * i))
             totals[i] = multiply_add(whole, factor, totals[i])
             if least is not None:
-                totals[i] = multiply_add(least, broadcast(builder, note, 4), totals[i])
-        after = [builder.add(at, i64(kind.size)), builder.add(q_at, i64(BLOCK))]
-        return [*after, builder.add(note_at, i64(NOTES)), *totals]
+                totals[i] = multiply_add(least, broadcast(builder, notes, NOTES * i + 4), totals[i])
+        return [builder.add(at, i64(kind.size)), builder.add(q, step), builder.add(notes, step), *totals]
 
     zeros = [same(VECTOR, 0.0)] * n_rows
-    _, _, _, *totals = counted_loop(builder, n_blocks, [at, i64(0), i64(0), *zeros], body)
+    _, _, _, *totals = counted_loop(builder, n_blocks, [at, q, notes, *zeros], body)
     for i, total in enumerate(totals):
         builder.store(
             total, at_address(builder, row_address(builder, out, out_stride, i), 0, VECTOR), align=4
@@ -144,26 +150,29 @@ def _emit(
 
 def _summing(kind: Kind, n_rows: int) -> Any:
     @intrinsic
-    def sums(typing_context: Any, at: Any, n_blocks: Any, q: Any, notes: Any, out: Any) -> Any:
+    def sums(typing_context: Any, at: Any, n_blocks: Any, q: Any, notes: Any, step: Any, out: Any) -> Any:
         def call(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-            at, n_blocks, *matrices = args
-            places = [builder.extract_value(matrix, i) for matrix in matrices for i in range(2)]
+            *first, out = args
+            place = [builder.extract_value(out, i) for i in range(2)]
             emit = functools.partial(_emit, kind, n_rows)
-            function = own_function(builder.module, f"sums_of_{n_rows}_rows_{kind.name}", 8, emit)
-            builder.call(function, [at, n_blocks, *places])
+            function = own_function(builder.module, f"sums_of_{n_rows}_rows_{kind.name}", 7, emit)
+            builder.call(function, [*first, *place])
             return context.get_dummy_value()
 
-        return types.void(types.int64, types.int64, q, notes, out), call
+        return types.void(*[types.int64] * 5, out), call
 
     return sums
 
 
 SUMS = {kind: {n: _summing(kind, n) for n in (1, 2, 4, MOST_ROWS)} for kind in (Q8_0, Q4_0, Q4_1)}
-"""SUMS[kind][n](at, n_blocks, (q, stride), (notes, stride), (out, stride)): one panel's columns of n rows."""
+"""SUMS[kind][n](at, n_blocks, q, notes, step, (out, stride)): one panel's columns of n rows.
+
+q and notes are the addresses of the first row's; those of its next block are `step` bytes on.
+"""
 
 
 def _emit_quantize(
-    builder: ir.IRBuilder, q: ir.Value, notes: ir.Value, x: ir.Value, n_blocks: ir.Value
+    builder: ir.IRBuilder, q: ir.Value, notes: ir.Value, step: ir.Value, x: ir.Value, n_blocks: ir.Value
 ) -> None:
     n_vectors, bytes_of = BLOCK // LANES, ir.VectorType(ir.IntType(8), LANES)
     multiply_add = multiply_adder(builder)
@@ -198,21 +207,20 @@ def _emit_quantize(
         minus = [builder.mul(total, ir.Constant(I32, -kind.zero)) for kind in (Q8_0, Q4_0)]
         for j, note in enumerate([scale, weighted, *minus]):
             builder.store(note, at_address(builder, notes, 4 * j, note.type), align=4)
-        steps = zip(state, (BLOCK, NOTES, 4 * BLOCK), strict=True)
-        return [builder.add(address, i64(step)) for address, step in steps]
+        return [builder.add(q, step), builder.add(notes, step), builder.add(x, i64(4 * BLOCK))]
 
     counted_loop(builder, n_blocks, [q, notes, x], body)
 
 
 @intrinsic
-def quantize_row(typing_context: Any, q: Any, notes: Any, x: Any, n_blocks: Any) -> Any:
+def quantize_row(typing_context: Any, q: Any, notes: Any, step: Any, x: Any, n_blocks: Any) -> Any:
     """Blocks of whole numbers at `q` and their notes, of the float32 numbers at `x`: all are addresses.
 
-    Where one of a block is no number, the block's scale is none.
+    The next block's are `step` bytes on. Where one of a block is no number, the block's scale is none.
     """
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        builder.call(own_function(builder.module, "quantize_row", 4, _emit_quantize), args)
+        builder.call(own_function(builder.module, "quantize_row", 5, _emit_quantize), args)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 4), emit
+    return types.void(*[types.int64] * 5), emit

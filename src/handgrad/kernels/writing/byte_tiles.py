@@ -28,12 +28,12 @@ from handgrad.kernels.vector import (
     i64,
     load_vector,
     multiply_adder,
-    row_address,
     same,
 )
 from handgrad.kernels.writing.blocks import (
     AHEAD,
     BLOCK,
+    GROUP,
     NOTES,
     Q4_0,
     Q4_1,
@@ -45,23 +45,24 @@ from handgrad.kernels.writing.blocks import (
 )
 
 HAS_TILES = machine.AMX == "hardware" and LANES == 16 and bool(machine.FEATURES.get("amx-int8"))
-SIDE = 16
-"""Rows at a time."""
+SIDE = GROUP
 PAY = 6
 """Rows from which 16 at once take less time than as many as there are."""
 TILE = 4 * SIDE * SIDE
 """Bytes of a tile of sums."""
 NUMBERS = BLOCK * LANES
 """Bytes of an unpacked block."""
-AT_ONCE = 2
-"""Blocks in one step: one's sums are added up while the other is multiplied."""
+STEP = SIDE * (BLOCK + NOTES)
+"""Bytes of a block of a group."""
+N_TILES = 2
+"""Tiles of sums."""
 I8 = ir.IntType(8)
 POINTER = I8.as_pointer()
 
 
 def room_bytes(n_rows: int) -> int:
     """What products with matrices of at most so many rows work in: sums, results, an unpacked panel."""
-    return (AT_ONCE + 1) * TILE + n_rows // BLOCK * NUMBERS
+    return (N_TILES + 1) * TILE + n_rows // BLOCK * NUMBERS
 
 
 def _tiles(builder: ir.IRBuilder, name: str, *tiles: int) -> None:
@@ -78,83 +79,85 @@ def _move_tile(builder: ir.IRBuilder, name: str, tile: int, address: ir.Value, s
 
 def _emit(
     kind: Kind, builder: ir.IRBuilder, at: ir.Value, numbers: ir.Value, numbers_step: ir.Value,
-    n_blocks: ir.Value, q: ir.Value, q_stride: ir.Value, notes: ir.Value, notes_stride: ir.Value,
-    room: ir.Value,
+    n_blocks: ir.Value, group: ir.Value, room: ir.Value,
 ) -> None:  # fmt: skip
-    """The sums of one panel and 16 rows, written behind the tiles in `room`."""
+    """The sums of one panel and one group, written behind the tiles in `room`.
+
+    A block is multiplied while the sums of the one before are added up: tiles and vectors wait long for each
+    other's stores.
+    """
     multiply_add = multiply_adder(builder)
-    note_rows = [row_address(builder, notes, notes_stride, i) for i in range(SIDE)]
     ahead = builder.add(
         builder.mul(n_blocks, i64(kind.size)), i64(AHEAD)
     )  # after the next panel, which is here
 
-    def steps(n: int, state: list[ir.Value]) -> list[ir.Value]:
-        at, numbers, q_at, note_at, *totals = state
-        for j in range(n):
-            number_at = builder.add(numbers, builder.mul(numbers_step, i64(j)))
-            _tiles(builder, "tilezero", j)
-            _move_tile(builder, "tileloadd64", 4 + j, builder.add(q_at, i64(BLOCK * j)), q_stride)
-            _move_tile(builder, "tileloadd64", 6 + j, number_at, i64(4 * LANES))
-            _tiles(builder, "tdpbsud", j, 4 + j, 6 + j)
-            _move_tile(builder, "tilestored64", j, builder.add(room, i64(TILE * j)), i64(4 * SIDE))
-        coming = builder.add(at, ahead)
-        for j in range(n):
-            place = builder.add(at, i64(kind.size * j))
-            for line in range(0, kind.size, 64):
-                emit_prefetch(
-                    builder, builder.add(coming, i64(kind.size * j + line)), to_write=False, locality=1
-                )
-            scales = emit_scales(builder, place, 0)
-            least = emit_scales(builder, place, SCALE_BYTES) if kind.has_least else None
-            for i in range(SIDE):
-                note = builder.add(note_rows[i], builder.add(note_at, i64(NOTES * j)))
-                whole = load_vector(builder, room, TILE * j + 4 * SIDE * i, WORDS)
-                if kind.zero:
-                    start = broadcast(builder, note, 8 if kind.zero == 128 else 12, WORDS)
-                    whole = builder.add(whole, start)
-                factor = builder.fmul(scales, broadcast(builder, note))
-                totals[i] = multiply_add(builder.sitofp(whole, VECTOR), factor, totals[i])
-                if least is not None:
-                    totals[i] = multiply_add(least, broadcast(builder, note, 4), totals[i])
-        after = [builder.add(at, i64(kind.size * n)), builder.add(numbers, builder.mul(numbers_step, i64(n)))]
-        return [*after, builder.add(q_at, i64(BLOCK * n)), builder.add(note_at, i64(NOTES * n)), *totals]
+    def multiply(j: int, state: list[ir.Value], n: int) -> None:
+        """Tile j holds the sums of the block n blocks on."""
+        _, numbers, group, *_ = state
+        number_at = builder.add(numbers, builder.mul(numbers_step, i64(n)))
+        _tiles(builder, "tilezero", j)
+        _move_tile(builder, "tileloadd64", 4 + j, builder.add(group, i64(STEP * n)), i64(BLOCK))
+        _move_tile(builder, "tileloadd64", 6 + j, number_at, i64(4 * LANES))
+        _tiles(builder, "tdpbsud", j, 4 + j, 6 + j)
+        _move_tile(builder, "tilestored64", j, builder.add(room, i64(TILE * j)), i64(4 * SIDE))
 
-    zeros = [same(VECTOR, 0.0)] * SIDE
-    n_steps = builder.udiv(n_blocks, i64(AT_ONCE))
-    state = counted_loop(builder, n_steps, [at, numbers, q, i64(0), *zeros], lambda s: steps(AT_ONCE, s))
-    n_left = builder.urem(n_blocks, i64(AT_ONCE))
-    _, _, _, _, *totals = counted_loop(builder, n_left, state, lambda s: steps(1, s))
-    for i, total in enumerate(totals):
-        builder.store(total, at_address(builder, room, TILE * AT_ONCE + 4 * SIDE * i, VECTOR), align=4)
+    def add_up(j: int, state: list[ir.Value]) -> list[ir.Value]:
+        """The sums of a block, from tile j; the state of the next."""
+        at, numbers, group, *totals = state
+        for line in range(0, kind.size, 64):
+            emit_prefetch(builder, builder.add(builder.add(at, ahead), i64(line)), to_write=False, locality=1)
+        scales = emit_scales(builder, at, 0)
+        least = emit_scales(builder, at, SCALE_BYTES) if kind.has_least else None
+        for i in range(SIDE):
+            note = SIDE * BLOCK + NOTES * i
+            whole = load_vector(builder, room, TILE * j + 4 * SIDE * i, WORDS)
+            if kind.zero:
+                whole = builder.add(whole, broadcast(builder, group, note + kind.start, WORDS))
+            factor = builder.fmul(scales, broadcast(builder, group, note))
+            totals[i] = multiply_add(builder.sitofp(whole, VECTOR), factor, totals[i])
+            if least is not None:
+                totals[i] = multiply_add(least, broadcast(builder, group, note + 4), totals[i])
+        after = builder.add(at, i64(kind.size)), builder.add(numbers, numbers_step)
+        return [*after, builder.add(group, i64(STEP)), *totals]
+
+    def two(state: list[ir.Value]) -> list[ir.Value]:
+        multiply(1, state, 1)
+        after = add_up(0, state)
+        multiply(0, after, 1)
+        return add_up(1, after)
+
+    def ahead_of_last(state: list[ir.Value]) -> list[ir.Value]:
+        multiply(1, state, 1)
+        return state
+
+    state = [at, numbers, group, *[same(VECTOR, 0.0)] * SIDE]
+    multiply(0, state, 0)
+    n_twos = builder.udiv(builder.sub(n_blocks, i64(1)), i64(2))
+    n_left = builder.sub(builder.sub(n_blocks, i64(1)), builder.mul(n_twos, i64(2)))
+    state = counted_loop(builder, n_twos, state, two)
+    state = counted_loop(builder, n_left, state, ahead_of_last)
+    state = counted_loop(builder, n_left, add_up(0, state), lambda s: add_up(1, s))
+    for i, total in enumerate(state[3:]):
+        builder.store(total, at_address(builder, room, TILE * N_TILES + 4 * SIDE * i, VECTOR), align=4)
 
 
 def _summing(kind: Kind) -> Any:
     @intrinsic
     def sums(
-        typing_context: Any,
-        at: Any,
-        numbers: Any,
-        numbers_step: Any,
-        n_blocks: Any,
-        q: Any,
-        notes: Any,
-        room: Any,
+        typing_context: Any, at: Any, numbers: Any, numbers_step: Any, n_blocks: Any, group: Any, room: Any
     ) -> Any:
         def call(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-            *first, q, notes, room = args
-            places = [builder.extract_value(matrix, i) for matrix in (q, notes) for i in range(2)]
             emit = functools.partial(_emit, kind)
-            function = own_function(builder.module, f"sums_on_tiles_{kind.name}", 9, emit)
-            builder.call(function, [*first, *places, room])
+            builder.call(own_function(builder.module, f"sums_on_tiles_{kind.name}", 6, emit), args)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 4, q, notes, types.int64), call
+        return types.void(*[types.int64] * 6), call
 
     return sums
 
 
 SUMS = {kind: _summing(kind) for kind in (Q8_0, Q4_0, Q4_1)}
-"""SUMS[kind](at, numbers, numbers_step, n_blocks, (q, stride), (notes, stride), room)"""
+"""SUMS[kind](at, numbers, numbers_step, n_blocks, group, room)"""
 
 
 def _unpacking(kind: Kind) -> Any:

@@ -16,7 +16,7 @@ from handgrad.kernels.vector_moves import move
 from handgrad.kernels.writing import blocks, byte_tiles, tiles, vectors
 from handgrad.kernels.writing.arrays import BFLOAT16, FLOAT32, NONE, Q4_0, Q4_1, Q8_0, TILES
 from handgrad.kernels.writing.barrier import wait_until
-from handgrad.kernels.writing.blocks import BLOCK, SUMS, quantize_row
+from handgrad.kernels.writing.blocks import BLOCK, GROUP, NOTES, SUMS, quantize_row
 
 WHOLE, HALVES = 1, 2
 """Forms of a row that products need besides its float32 numbers."""
@@ -25,14 +25,30 @@ TILE_CONFIG = 16
 """float32 numbers of a tile configuration."""
 
 
+class Groups(NamedTuple):
+    """Rows as quantized blocks (`blocks`)."""
+
+    at: int
+    side: int
+    """Rows of a group."""
+
+
 class Operand(NamedTuple):
     """Rows in the forms that products read them in."""
 
     floats: Matrix
-    whole: Matrix
-    notes: Matrix
+    whole: Groups
     halves: Matrix
     n_rows: int
+
+
+@inner
+def place_in(groups, row, n_blocks):
+    """The addresses of a row's whole numbers and of its notes, and how many bytes on those of its next block
+    are."""
+    step = groups.side * (BLOCK + NOTES)
+    group, i = groups.at + row // groups.side * n_blocks * step, row % groups.side
+    return group + BLOCK * i, group + BLOCK * groups.side + NOTES * i, step
 
 
 @inner
@@ -79,14 +95,14 @@ def rows_of(n_rows, team):
 def convert(floats, width, n_rows, needs, room, team):
     """The operand of float32 rows, which everybody sees; they wait for each other where they share it."""
     w = 0 if is_shared(n_rows, team) else team.worker
-    whole = Matrix(room.whole[w].ctypes.data, room.whole.strides[1])
-    notes = Matrix(room.notes[w].ctypes.data, room.notes.strides[1])
+    whole = Groups(room.whole[w].ctypes.data, 1 if n_rows == 1 else GROUP)
     halves = Matrix(room.halves[w].ctypes.data, room.halves.strides[1])
     first, last = rows_of(n_rows, team)
     for r in range(first, last):
         at = floats[r].ctypes.data
         if needs & WHOLE:
-            quantize_row(whole.at + r * whole.stride, notes.at + r * notes.stride, at, width // BLOCK)
+            q, notes, step = place_in(whole, r, width // BLOCK)
+            quantize_row(q, notes, step, at, width // BLOCK)
         if needs & HALVES:
             row, to = floats[r], room.halves[w, r]
             for i in range(width):
@@ -95,7 +111,7 @@ def convert(floats, width, n_rows, needs, room, team):
                 to[i] = np.uint16(0)
     if is_shared(n_rows, team):
         wait(team)
-    return Operand(Matrix(floats.ctypes.data, floats.strides[0]), whole, notes, halves, n_rows)
+    return Operand(Matrix(floats.ctypes.data, floats.strides[0]), whole, halves, n_rows)
 
 
 def _of_blocks(kind):
@@ -105,19 +121,18 @@ def _of_blocks(kind):
     @inner
     def some_rows(at, n_blocks, x, first, out, n):
         """Rows of a panel's product, as many as there are registers for; how many."""
-        q = x.whole.at + first * x.whole.stride, x.whole.stride
-        notes = x.notes.at + first * x.notes.stride, x.notes.stride
+        q, notes, step = place_in(x.whole, first, n_blocks)
         to = out.at + first * out.stride, out.stride
         if n >= most_rows:
-            most(at, n_blocks, q, notes, to)
+            most(at, n_blocks, q, notes, step, to)
             return most_rows
         if n >= 4:
-            four(at, n_blocks, q, notes, to)
+            four(at, n_blocks, q, notes, step, to)
             return 4
         if n >= 2:
-            two(at, n_blocks, q, notes, to)
+            two(at, n_blocks, q, notes, step, to)
             return 2
-        one(at, n_blocks, q, notes, to)
+        one(at, n_blocks, q, notes, step, to)
         return 1
 
     @apart
@@ -136,8 +151,8 @@ def _of_blocks(kind):
 def _of_blocks_on_tiles(kind):
     sums, unpack = byte_tiles.SUMS[kind], byte_tiles.UNPACK.get(kind)
     is_packed = unpack is not None
-    unpacked_at = (byte_tiles.AT_ONCE + 1) * byte_tiles.TILE
-    out_at, side, header, size = byte_tiles.AT_ONCE * byte_tiles.TILE, byte_tiles.SIDE, kind.header, kind.size
+    unpacked_at = (byte_tiles.N_TILES + 1) * byte_tiles.TILE
+    out_at, side, header, size = byte_tiles.N_TILES * byte_tiles.TILE, byte_tiles.SIDE, kind.header, kind.size
 
     @apart
     def multiply_blocks(out, x, matrix, first, last, n_rows, room):
@@ -151,9 +166,8 @@ def _of_blocks_on_tiles(kind):
                 numbers, step = at + unpacked_at, byte_tiles.NUMBERS
                 unpack(numbers, source, n_blocks)
             for r in range(0, n_rows, side):
-                q = x.whole.at + r * x.whole.stride, x.whole.stride
-                notes = x.notes.at + r * x.notes.stride, x.notes.stride
-                sums(source, numbers, step, n_blocks, q, notes, at)
+                group, _, _ = place_in(x.whole, r, n_blocks)
+                sums(source, numbers, step, n_blocks, group, at)
                 for i in range(min(side, n_rows - r)):
                     to = out.at + (r + i) * out.stride + 4 * matrix.width * panel
                     move(to, at + out_at + 4 * side * i)
