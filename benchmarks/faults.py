@@ -1,6 +1,6 @@
 """Faults put into handgrad one at a time: does `handgrad verify` catch each, and accept what is right?
 
-    python benchmarks/faults.py              # all of them, four minutes
+    python benchmarks/faults.py              # all of them, ten minutes
     python benchmarks/faults.py rope         # those whose model or name has this in it
 
 Models are the presets, small, and such as Qwen's and a published one; their weights are random, except that.
@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from injected import Fault, caches, files, formulas, gradients, kernels
+from injected import Fault, caches, chats, files, formulas, gradients, kernels, writing
 
-from handgrad import tree
+from handgrad import from_named, tree
 from handgrad.formats.model_folder import Model
+from handgrad.formats.quantization import dequantize, quantize
 from handgrad.formats.sources import load
 from handgrad.model.cases import SMALL, small
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.init import init
+from handgrad.parameters import Blocks
+from handgrad.tokenizer import BPETokenizer
 from handgrad.verify import Check, checks
 
 ROPE = {"position": "rope", "norm": "rms_norm", "activation": "silu", "gated": True, "bias": False}
@@ -27,6 +30,13 @@ CONFIGS = {name: small(config) for name, config in PRESETS.items()} | {
     "qwen2": ModelConfig(**SMALL | ROPE | {"d_model": 16, "n_heads": 4, "n_kv_heads": 2, "qkv_bias": True}),
     "qwen3": ModelConfig(**SMALL | ROPE | {"n_kv_heads": 1, "qk_norm": True, "d_head": 6, "tied": False}),
 }
+QUANTIZED = ModelConfig(
+    **SMALL | ROPE | {"d_model": 64, "d_ff": 96, "vocab_size": 300, "context_length": 24, "n_kv_heads": 1}
+)
+"""A model as a quantized file holds it, with a tokenizer and a chat template."""
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|turn|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}<|turn|>"
+)
 STORIES = Path("../shared/data/stories260K/stories260K.bin")
 """A published model, tried where it is there."""
 LIVELY = 0.3
@@ -37,9 +47,29 @@ def model(name: str) -> Model:
     """A small model with random weights of ordinary size, or the published one."""
     if name == "stories":
         return load(STORIES)
+    if name == "blocks":
+        return quantized()
     config, rng = CONFIGS[name], np.random.default_rng(0)
     weights = tree.map(lambda w: w + LIVELY * rng.standard_normal(w.shape, np.float32), init(config, rng))
     return Model(config, weights)
+
+
+def quantized() -> Model:
+    """The first layer's matrices in Q4_0, all others in Q8_0."""
+    rng, blocks, numbers = np.random.default_rng(0), dict[str, Blocks](), dict[str, np.ndarray]()
+    for name, array in tree.named_leaves(init(QUANTIZED, rng)):
+        lively = array + LIVELY / 2 * rng.standard_normal(array.shape, np.float32)
+        if lively.ndim == 2:
+            kind = "Q4_0" if name.startswith("blocks.0") else "Q8_0"
+            rows = lively.T if name.endswith(".weight") else lively
+            blocks[name] = Blocks(kind, quantize(kind, np.ascontiguousarray(rows)))
+            rows = dequantize(kind, blocks[name].data)
+            lively = rows.T if name.endswith(".weight") else rows
+        numbers[name] = lively
+    tokenizer = BPETokenizer.train(["From the hills to the sea"], 300, ["<|begin|>", "<|turn|>", "<|end|>"])
+    begin, _, end = tokenizer.special_tokens.values()
+    weights = from_named(QUANTIZED, numbers).weights
+    return Model(QUANTIZED, weights, tokenizer, (begin,), (end,), TEMPLATE, blocks)
 
 
 def faults() -> Iterator[Fault]:
@@ -57,6 +87,9 @@ def faults() -> Iterator[Fault]:
         yield from kernels.faults(name, CONFIGS[name])
     for name in ("nano", "qwen2", "paper"):
         yield from files.faults(name, CONFIGS[name])
+    yield from writing.faults("blocks")
+    yield from files.of_blocks("blocks")
+    yield from chats.faults("blocks")
     if STORIES.exists():
         yield from of_stories(load(STORIES).config)
 
@@ -93,7 +126,7 @@ def main(wanted: str = "") -> None:
     print(f"\n{len(chosen) - caught.pop('MISSED', 0)} of {len(chosen)} caught")
     for by, n in caught.most_common():
         print(f"{n:4} {by}")
-    right = [*CONFIGS, *["stories"] * STORIES.exists()]
+    right = [*CONFIGS, "blocks", *["stories"] * STORIES.exists()]
     alarms = {name: false_alarms(name, range(5)) for name in right}
     n = sum(map(len, alarms.values()))
     print(f"\nfalse alarms on {len(alarms)} models that are right, five times each: {n}")

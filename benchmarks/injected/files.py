@@ -7,10 +7,19 @@ from unittest.mock import patch
 
 import numpy as np
 
-from handgrad.formats import hugging_face, hugging_face_layouts, model_folder, tensors
+from handgrad.formats import (
+    block_file,
+    gguf,
+    gguf_save,
+    hugging_face,
+    hugging_face_layouts,
+    model_folder,
+    tensors,
+)
 from handgrad.model.config import ModelConfig
+from handgrad.parameters import Blocks
 from handgrad.verify import files as verified
-from injected import Change, Fault
+from injected import Change, Fault, replaced, result
 
 
 def faults(model: str, config: ModelConfig) -> Iterator[Fault]:
@@ -22,6 +31,16 @@ def faults(model: str, config: ModelConfig) -> Iterator[Fault]:
         yield Fault(model, f"export: {name} is lost", _read(change))
     if config.norm_placement == "pre":
         yield from _hugging_face(model, config)
+        yield from _gguf(model, config)
+
+
+def of_blocks(model: str) -> Iterator[Fault]:
+    """Those of a quantized model's folder."""
+    yield Fault(model, "export: the blocks are lost", _blocks(lambda blocks: {}))
+    yield Fault(
+        model, "export: one matrix's blocks are lost", _blocks(lambda blocks: dict([*blocks.items()][1:]))
+    )
+    yield Fault(model, "export: a bit of a block is another", _blocks(_other_bit))
 
 
 def _hugging_face(model: str, config: ModelConfig) -> Iterator[Fault]:
@@ -35,6 +54,40 @@ def _hugging_face(model: str, config: ModelConfig) -> Iterator[Fault]:
         other["rope_theta"] = 2 * config.rope_base
     for name, value in other.items():
         yield Fault(model, f"Hugging Face: another {name} is written", _saying(name, value))
+    if config.has_qkv_bias:
+        yield Fault(model, "Hugging Face: a bias is written as zeros", _without_biases)
+
+
+def _gguf(model: str, config: ModelConfig) -> Iterator[Fault]:
+    """Those of a GGUF file."""
+    yield Fault(model, "GGUF: written as bfloat16", _gguf_saved_with("BF16"))
+    if config.has_qkv_bias:
+        yield Fault(
+            model, "GGUF: a bias is written as zeros", _gguf_data(lambda w: 0 * w if w.ndim == 1 else w)
+        )
+    yield Fault(
+        model, "GGUF: one bit of one weight", _gguf_data(lambda w: _one_bit(w.copy()) if w.ndim == 2 else w)
+    )
+    if config.position == "rope":
+        unordered = replaced(
+            gguf_save,
+            "_data",
+            lambda right: lambda w, place, *rest: right(w, place._replace(order=None), *rest),
+        )
+        yield Fault(model, "GGUF: heads' components left in our order", unordered)
+
+
+def _gguf_saved_with(kind: str) -> Any:
+    right = gguf_save.save
+    formats = [
+        form._replace(save=lambda model, path: right(model, path, kind)) if form.load is gguf.load else form
+        for form in verified.FORMATS
+    ]
+    return lambda: patch.object(verified, "FORMATS", formats)
+
+
+def _gguf_data(change: Change) -> Any:
+    return replaced(gguf_save, "_data", lambda right: lambda w, *rest: right(change(w), *rest))
 
 
 ACTIVATION = {"rope": "hidden_act", "learned": "activation_function"}
@@ -55,6 +108,27 @@ def _our_order() -> Any:
         return array.T if self.transposed else array
 
     return patch.object(hugging_face.Place, "to_theirs", wrong)
+
+
+def _without_biases() -> Any:
+    right = hugging_face.Place.to_theirs
+
+    def wrong(self: hugging_face.Place, array: np.ndarray) -> np.ndarray:
+        return right(self, np.zeros_like(array) if array.ndim == 1 else array)
+
+    return patch.object(hugging_face.Place, "to_theirs", wrong)
+
+
+def _blocks(change: Change) -> Any:
+    """A folder's blocks, changed as they are read."""
+    return result(block_file, "read", change)
+
+
+def _other_bit(blocks: dict[str, Blocks]) -> dict[str, Blocks]:
+    name, (kind, data) = next(iter(blocks.items()))
+    data = data.copy()
+    data[-1, -1] ^= 1
+    return {**blocks, name: Blocks(kind, data)}
 
 
 def _saying(name: str, value: Any) -> Any:

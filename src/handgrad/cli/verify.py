@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -63,8 +64,14 @@ def _about(run: str, model: Model, engine: str) -> Text:
 
 def _as_json(found: Iterator[Check]) -> Iterator[Check]:
     for check in found:
-        print(json.dumps({**check._asdict(), "passed": check.passed}), flush=True)
+        told = {**check._asdict(), "measured": _finite(check.measured), "passed": check.passed}
+        print(json.dumps(told), flush=True)
         yield check
+
+
+def _finite(x: float) -> float | None:
+    """A number as JSON has it: None where it is infinite or none."""
+    return x if math.isfinite(x) else None
 
 
 def _as_table(found: Iterator[Check], console: Console) -> Iterator[Check]:
@@ -101,7 +108,7 @@ def _line(check: Check) -> Text:
 
 
 def _number(x: float) -> str:
-    return f"{x:,.0f}" if x == int(x) and abs(x) < 1e8 else f"{x:.1e}"
+    return f"{x:,.0f}" if abs(x) < 1e8 and x == int(x) else f"{x:.1e}"
 
 
 def _verdict(check: Check) -> Text:

@@ -8,6 +8,7 @@ comparison has a bound and the reason for it. What is compared:
 - `gradients`: the gradient = measured slopes, for all weights and for every part; no weight is without one;
 - `agreement`: an engine's logits, loss and gradient, and what it writes with, = the formulas, in each
   precision that the machine has;
+- `chat`: what is read of a conversation = what the model's template writes;
 - `files`: what is exported and read again = what was written.
 """
 
@@ -22,10 +23,10 @@ from handgrad.engines.engine import Engine
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model
 from handgrad.formats.sources import load
-from handgrad.kernels import PRECISIONS
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
 from handgrad.verify.agreement import training_agrees, writing_is_right
+from handgrad.verify.chat import chat_agrees
 from handgrad.verify.check import Check as Check
 from handgrad.verify.files import files_agree
 from handgrad.verify.formulas import formulas_agree
@@ -34,6 +35,8 @@ from handgrad.verify.rounding import sensitivity
 from handgrad.verify.subject import subject_of
 from handgrad.verify.texts import PROVED, READ
 
+PRECISIONS = ("float32", "bfloat16", "int16", "int8", "blocks")
+"""Those of training and of writing: not every engine has all, nor has every model blocks."""
 BYTES_A_WEIGHT = 32
 """Weights, their gradient and a second one to compare it with in float64, and a part of them moved."""
 
@@ -65,23 +68,21 @@ def checks(
     moves = sensitivity(subject, rng)
     yield from formulas_agree(subject, moves, report)
     yield from gradients_are_right(subject, rng, report)
-    for precision in precisions(computes):
-        yield from training_agrees(subject, moves, computes, engine, precision, rng, report)
-        yield from writing_is_right(subject, moves, computes, engine, precision, report)
+    for precision in PRECISIONS:
+        if trains_in(computes, precision):
+            yield from training_agrees(subject, moves, computes, engine, precision, rng, report)
+        yield from writing_is_right(subject, moves, computes, engine, precision, rng, report)
+    yield from chat_agrees(model, report)
     yield from files_agree(subject, report)
 
 
-def precisions(engine: Engine) -> list[str]:
-    """Those that the engine has on this machine."""
-
-    def has(precision: str) -> bool:
-        try:
-            engine.require(precision)
-        except UserError:
-            return False
-        return True
-
-    return [precision for precision in PRECISIONS if precision != "auto" and has(precision)]
+def trains_in(engine: Engine, precision: str) -> bool:
+    """Whether the engine trains in this precision on this machine."""
+    try:
+        engine.require(precision)
+    except UserError:
+        return False
+    return True
 
 
 def memory(config: ModelConfig, engine: Engine) -> int:

@@ -10,6 +10,7 @@ from handgrad.errors import UserError
 from handgrad.verify.check import Check
 from handgrad.verify.directions import length
 from handgrad.verify.formulas import other_ending
+from handgrad.verify.products import products_agree
 from handgrad.verify.rounding import (
     Sensitivity,
     apart,
@@ -68,10 +69,18 @@ def training_agrees(
 
 
 def writing_is_right(
-    subject: Subject, sensitivity: Sensitivity, engine: Engine, name: str, precision: str, report: Report
+    subject: Subject,
+    sensitivity: Sensitivity,
+    engine: Engine,
+    name: str,
+    precision: str,
+    rng: np.random.Generator,
+    report: Report,
 ) -> Iterator[Check]:
     """What the engine writes with = the formulas without a cache."""
     config, texts, group = subject.config, subject.texts.read, f"{name}, writing in {precision}"
+    if precision == "blocks" and not subject.model.blocks:
+        return
     report(group)
     try:
         decoding = engine.decoding(
@@ -80,14 +89,16 @@ def writing_is_right(
             n_texts=N_TEXTS,
             capacity=texts.shape[1],
             precision=precision,
+            blocks=subject.model.blocks if precision == "blocks" else None,
             compiling=lambda kernel: report(f"compiling {kernel}"),
         )
-    except UserError:  # it trains in this precision, and does not write in it
+    except UserError:  # it does not write in this precision
         return
     limit = Limit(bound(precision, sensitivity.logits), reason(precision), same_bits=name == "cpu")
     yield from writing_agrees(
         texts, lambda ids: logits(config, subject.weights, ids), decoding, group, limit, report
     )
+    yield from products_agree(subject, engine, precision, group, rng, report)
 
 
 def _loss_agrees(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +12,11 @@ from handgrad import tree
 from handgrad.errors import UserError
 from handgrad.formats import gguf, gguf_save, hugging_face, model_folder
 from handgrad.formats.model_folder import Model
+from handgrad.parameters import Blocks
 from handgrad.tokenizer import Tokenizer
 from handgrad.verify.check import Check
 from handgrad.verify.rounding import apart
-from handgrad.verify.subject import Subject, logits
+from handgrad.verify.subject import Subject, in_float64, logits
 from handgrad.verify.texts import SENTENCES
 from handgrad.verify.writing import UNIT
 
@@ -31,10 +32,12 @@ class Format(NamedTuple):
     name: str
     save: Callable[[Model, Path], object]
     load: Callable[[Path], Model]
+    keeps_blocks: bool = False
+    """Whether the blocks of a quantized model come back."""
 
 
 FORMATS = (
-    Format("handgrad folder", model_folder.save, model_folder.load),
+    Format("handgrad folder", model_folder.save, model_folder.load, keeps_blocks=True),
     Format("Hugging Face folder", hugging_face.save, hugging_face.load),
     Format("GGUF, F32", lambda model, path: gguf_save.save(model, path, "F32"), gguf.load),
 )
@@ -52,7 +55,16 @@ def files_agree(subject: Subject, report: Callable[[str], object]) -> Iterator[C
             except UserError as refusal:
                 yield Check(GROUP, form.name, 0.0, 0.0, "", "", left_out=str(refusal))
                 continue
-            yield from _read_again(subject, model, form.load(path), form.name)
+            try:
+                again = form.load(path)
+            except UserError as refusal:
+                lost = subject.n_weights
+                yield Check(GROUP, f"{form.name}: weights", lost, 0.0, "weights", REASON, str(refusal))
+                continue
+            yield from _read_again(subject, model, again, form.name)
+            if form.keeps_blocks and model.blocks:
+                n_other = _n_other_blocks(model.blocks, again.blocks or {})
+                yield Check(GROUP, f"{form.name}: blocks", n_other, 0.0, "matrices", REASON)
 
 
 def _read_again(subject: Subject, model: Model, again: Model, name: str) -> Iterator[Check]:
@@ -62,7 +74,7 @@ def _read_again(subject: Subject, model: Model, again: Model, name: str) -> Iter
     facts = f"in {', '.join(wrong[:4])}" if wrong else f"{subject.n_weights:,} weights"
     yield Check(GROUP, f"{name}: weights", sum(differing.values()), 0.0, "weights", REASON, facts)
     if not wrong:
-        said = logits(again.config, tree.map(np.float64, again.weights), subject.texts.token_ids)
+        said = logits(again.config, tree.map(in_float64, again.weights), subject.texts.token_ids)
         yield Check(GROUP, f"{name}: logits", apart(said, subject.logits), 0.0, UNIT, "the same formulas")
     same = sum(getattr(model, field) == getattr(again, field) for field in TEXT)
     yield Check(GROUP, f"{name}: starts, ends, template", len(TEXT) - same, 0.0, "fields", REASON)
@@ -75,6 +87,15 @@ def _n_different(array: np.ndarray, again: np.ndarray | None) -> int:
     if again is None or again.shape != array.shape:
         return array.size
     return int(np.sum(array.view(np.uint32) != np.asarray(again, np.float32).view(np.uint32)))
+
+
+def _n_other_blocks(before: Mapping[str, Blocks], after: Mapping[str, Blocks]) -> int:
+    """How many matrices have other blocks, or none."""
+    same = [
+        name in after and after[name].kind == kind and np.array_equal(after[name].data, data)
+        for name, (kind, data) in before.items()
+    ]
+    return len(same) - sum(same) + len(after.keys() - before.keys())
 
 
 def _n_other_tokens(before: Tokenizer, after: Tokenizer | None) -> int:

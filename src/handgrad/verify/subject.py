@@ -65,8 +65,13 @@ class Subject(NamedTuple):
 def subject_of(model: Model, rng: np.random.Generator) -> Subject:
     """The model with logits, loss and gradient, by the formulas in float64."""
     require_weights_of(model.config, model.weights)
-    weights = tree.map(lambda w: np.asarray(w, np.float32).astype(np.float64), model.weights)
+    weights = tree.map(in_float64, model.weights)
     return _reading(model, weights, texts_for(model, rng))
+
+
+def in_float64(weight: np.ndarray) -> np.ndarray:
+    """A float32 weight for the formulas: in one order, in which they add."""
+    return np.asarray(weight, np.float32).astype(np.float64, order="C")
 
 
 def on_another_text(subject: Subject, rng: np.random.Generator) -> Subject:

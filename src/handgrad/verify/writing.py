@@ -37,21 +37,29 @@ def writing_agrees(
     report: Callable[[str], object],
 ) -> Iterator[Check]:
     """Every way of reading `texts` (3, T) into the caches of three texts."""
-    without, n_other = uncached(texts), 0
+    expected, n_other = uncached(texts), 0
     at_once = _at_once(decoding, texts)
     ways = {
         "a whole prompt at once = uncached": lambda: at_once,
         "one token at a time = uncached": lambda: _in_pieces(decoding, texts, [1]),
         "a prompt in pieces = uncached": lambda: _in_pieces(decoding, texts, PIECES),
         "side by side, unequal lengths = alone": lambda: _side_by_side(decoding, texts),
+        "the last token's logits only = uncached": lambda: _last_only(decoding, texts),
     }
     for name, read in ways.items():
         report(f"{group}: {name}")
         found = read()
-        n_other += int(np.sum(np.any(found != at_once, axis=-1)))
+        asked = slice(-found.shape[1], None)
+        n_other += _n_other(found, at_once[:, asked])
         facts = f"{found.shape[0] * found.shape[1]} tokens"
-        yield Check(group, name, apart(found, without), limit.bound, UNIT, limit.reason, facts)
-    yield _cut_and_continued(texts, uncached, decoding, group, limit)
+        yield Check(group, name, apart(found, expected[:, asked]), limit.bound, UNIT, limit.reason, facts)
+    found, spliced = _cut_and_continued(decoding, texts)
+    kept = texts.shape[1] - found.shape[1]
+    n_other += _n_other(found, _at_once(decoding, spliced)[:, kept:])
+    yield Check(
+        group, "cut back, continued otherwise = uncached", apart(found, uncached(spliced)[:, kept:]),
+        limit.bound, UNIT, limit.reason, f"{N_TEXTS} texts, cut after {kept} tokens",
+    )  # fmt: skip
     if limit.same_bits:
         yield Check(
             group, "the same bits in all these ways", n_other, 0, "tokens",
@@ -96,10 +104,15 @@ def _side_by_side(decoding: Decoding, texts: np.ndarray) -> np.ndarray:
     return np.stack([np.concatenate(parts) for parts in rows])
 
 
-def _cut_and_continued(
-    texts: np.ndarray, uncached: Read, decoding: Decoding, group: str, limit: Limit
-) -> Check:
-    """A text is read, cut back, and continued as another: nothing of what was cut may be left."""
+def _last_only(decoding: Decoding, texts: np.ndarray) -> np.ndarray:
+    """What follows the whole texts, as it is asked for when one writes."""
+    _empty(decoding)
+    return decoding.read(list(texts))[:, None]
+
+
+def _cut_and_continued(decoding: Decoding, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Texts are read, cut back, and continued as others: nothing of what was cut may be left. The logits of
+    what they are continued with, and the texts that came of it."""
     kept = texts.shape[1] // 2
     _at_once(decoding, texts)
     found, spliced = [], texts.copy()
@@ -107,9 +120,12 @@ def _cut_and_continued(
         spliced[i, kept:] = texts[(i + 1) % N_TEXTS, kept:]
         decoding.cut(i, kept)
         found.append(decoding.read([spliced[i, kept:]], [i], every=True))
-    expected = uncached(spliced)[:, kept:]
-    name, facts = "cut back, continued otherwise = uncached", f"{N_TEXTS} texts, cut after {kept} tokens"
-    return Check(group, name, apart(np.stack(found), expected), limit.bound, UNIT, limit.reason, facts)
+    return np.stack(found), spliced
+
+
+def _n_other(found: np.ndarray, expected: np.ndarray) -> int:
+    """Tokens whose logits are other bits."""
+    return int(np.sum(np.any(found != expected, axis=-1)))
 
 
 def _empty(decoding: Decoding) -> None:
