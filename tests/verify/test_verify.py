@@ -26,6 +26,7 @@ from handgrad.tokenizer import ByteTokenizer
 from handgrad.verify import Check, checks, files, gradients, memory, texts, verify
 from handgrad.verify.agreement import writing_is_right
 from handgrad.verify.chat import chat_agrees
+from handgrad.verify.products import products_agree
 from handgrad.verify.rounding import sensitivity
 from handgrad.verify.subject import subject_of
 
@@ -200,6 +201,21 @@ def test_the_command_prints_a_table_and_its_verdict(tmp_path):
     assert "one token at a time = uncached" in done.stdout
     assert not [line for line in lines if line.strip() == "at most:"]  # no reason where nothing is compared
     assert lines[-1] == f"{sum(line.endswith('  holds') for line in lines)} comparisons: all hold"
+
+
+def test_columns_that_hardly_count_raise_no_alarm():
+    right = faults.model("blocks")
+
+    def faded(array):
+        faint = array.copy()
+        if array.ndim == 2:
+            faint[:, ::3] *= np.float32(1e-5)
+        return faint
+
+    subject = subject_of(Model(right.config, tree.map(faded, right.weights)), np.random.default_rng(0))
+    found = list(products_agree(subject, cpu, "int8", "int8", np.random.default_rng(0), lambda doing: None))
+    assert len(found) == 2
+    assert failed(found) == []
 
 
 def test_numbers_that_are_none_are_said_too(tmp_path):

@@ -6,7 +6,8 @@
 Control tokens come from the template alone. A message may name one, as in `What does <|im_end|> do?`; were it
 encoded as that token, whoever writes a message could end it and begin another in anybody's name. So in
 messages such names are broken in two by a mark, and what stands on its two sides is encoded apart: the same
-text, in other tokens. Prompts in which no message names one have the ids that `transformers` gives them.
+text, in other tokens (where SentencePiece begins with a blank, with one in between). Prompts in which no
+message names one have the ids that `transformers` gives them.
 """
 
 import secrets

@@ -43,12 +43,15 @@ class Rounding(NamedTuple):
     """The largest error, of the largest number of a block."""
     block: int
     """Numbers that share a scale."""
+    least: float = 0.0
+    """What the largest weight of a block counts as at least: small scales are coarse in float16."""
 
 
+LEAST = 127 * 254 * 2.0**-25
 ROUNDINGS = {
     "bfloat16": Rounding(2.0**-9, 1),
-    "int8": Rounding(1 / 254, 32),
-    "blocks": Rounding(1 / 254, 32),
+    "int8": Rounding(1 / 254, 32, LEAST),
+    "blocks": Rounding(1 / 254, 32, LEAST),
 }
 
 
@@ -136,7 +139,8 @@ def _errors(
 def _allowance(x: np.ndarray, weight: np.ndarray, rounding: Rounding) -> np.ndarray:
     """The size of the errors of the products (rows, N)."""
     left, right = _in_blocks(x.astype(np.float64), rounding), _in_blocks(weight.T, rounding)
-    square = left.largest**2 @ right.squares.T + left.squares @ right.largest.T**2
+    largest = np.maximum(right.largest, rounding.least)
+    square = left.largest**2 @ right.squares.T + left.squares @ largest.T**2
     return rounding.share * np.sqrt(square)
 
 
