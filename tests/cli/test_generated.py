@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from handgrad.cli import generated
+from handgrad.cli.busy import busy
 from handgrad.errors import UserError
 
 PIECES = ["ver on", "ce said\x1b]0;"]
@@ -40,3 +41,10 @@ def test_an_error_begins_a_line(shown, capsys, terminal):
     with pytest.raises(UserError):
         shown(broken(), terminal=terminal)
     assert capsys.readouterr().out.endswith("\n")
+
+
+def test_whoever_waits_for_kernels_is_told_that_it_is_once(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # standard error counts as a terminal
+    with busy("loading the model") as compiling:
+        compiling("forward")
+    assert "compiling kernels, once on this machine: forward" in capsys.readouterr().err

@@ -5,9 +5,9 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from handgrad.cli import chat_terminal
+from handgrad.cli.busy import busy
 from handgrad.formats import sources
 from handgrad.generation.conversation import Conversation
 from handgrad.generation.request import Request
@@ -35,14 +35,14 @@ def chat(
     Example: handgrad chat runs/nano-1 --system "Be brief."
     """
     request = Request.of(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    with Console(stderr=True).status("loading the model") as status:
+    with busy("loading the model") as compiling:
         conversation = Conversation(
             sources.load(model),
             request,
             system,
             engine=engine,
             precision=precision,
-            compiling=lambda kernel: status.update(f"compiling {kernel}"),
+            compiling=compiling,
         )
     if sys.stdin.isatty() and sys.stdout.isatty():
         chat_terminal.talk(conversation)

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from handgrad.cli import generated
+from handgrad.cli.busy import busy
 from handgrad.data import files
 from handgrad.errors import UserError, require_known
 from handgrad.formats import sources
@@ -31,6 +32,7 @@ LONGEST_SCHEMA = 1 << 22
 
 _choosing = partial(typer.Option, rich_help_panel="How the next token is chosen")
 _ending = partial(typer.Option, rich_help_panel="When the text is over")
+_searching = partial(typer.Option, rich_help_panel="Search for the likeliest text")
 _computing = partial(typer.Option, rich_help_panel="Who computes, and how fast")
 _showing = partial(typer.Option, rich_help_panel="Many prompts, and output for programs")
 
@@ -79,16 +81,16 @@ def generate(
     ] = None,
     regex: Annotated[str | None, _choosing(help="A regular expression that the text matches.")] = None,
     beams: Annotated[
-        int | None, _choosing(help="Search for the likeliest text, following so many at once.")
+        int | None, _searching(help="Follow so many texts at once, and take the likeliest; nothing is drawn.")
     ] = None,
     length_penalty: Annotated[
-        float, _choosing(help="Of --beams: above 0 favours long texts, below short ones.")
+        float, _searching(help="1: by the mean log-probability; more favours long texts, less short ones.")
     ] = 1.0,
     early_stopping: Annotated[
         str,
-        _choosing(
+        _searching(
             metavar="|".join(EARLY_STOPPING),
-            help="Of --beams, once so many texts are finished: whether a better one is waited for.",
+            help="Whether to stop once so many texts are finished, or wait for a better one.",
         ),
     ] = "false",
     engine: Annotated[
@@ -134,7 +136,7 @@ def generate(
         raise UserError("--length-penalty and --early-stopping are for --beams. Add --beams 4.")
     asked = prompts.read(prompts_file, settings) if prompts_file else None
     request = prompts.request(settings)
-    with Console(stderr=True).status("loading the model"):
+    with busy("loading the model"):
         model = sources.load(run)
     where = {"engine": engine, "precision": precision}
     if asked is not None:
@@ -149,7 +151,7 @@ def _one(
     model: Model, prompt: str, request: Request, draft: str | None, as_json: bool, where: dict[str, Any]
 ) -> None:
     other = draft if draft in (None, "lookup") else sources.load(draft)
-    with _compiling() as compiling:
+    with busy("getting ready") as compiling:
         writer, pieces = stream.begun(model, prompt, request, draft=other, compiling=compiling, **where)
     started = time.perf_counter()
     if as_json:
@@ -164,7 +166,7 @@ def _many(model: Model, asked: list[prompts.Asked], at_once: int, where: dict[st
     """A line each, in the order of the file."""
     texts, requests = [each.prompt for each in asked], [each.request for each in asked]
     rows, n_told, output = dict[int, dict[str, Any]](), 0, sys.stdout
-    with _compiling() as compiling:
+    with busy("getting ready") as compiling:
         done = complete(model, texts, requests, at_once=at_once, compiling=compiling, **where)
     started = time.perf_counter()
     with _beside_the_output() as tell:
@@ -187,7 +189,7 @@ def _search(
         )
     require_known("early stopping", how["early_stopping"], EARLY_STOPPING)
     how["early_stopping"] = EARLY_STOPPING[how["early_stopping"]]
-    with _compiling() as compiling:
+    with busy("getting ready") as compiling:
         found = beam_search(
             model, prompt, n_beams=beams, max_tokens=request.max_tokens, compiling=compiling, **how
         )
@@ -197,13 +199,6 @@ def _search(
         print(json.dumps({"prompt": prompt, "beams": told}))
     else:
         generated.stream(prompt, iter(texts[:1]))
-
-
-@contextmanager
-def _compiling() -> Iterator[Callable[[str], object]]:
-    """What to tell the names of kernels that are compiled."""
-    with Console(stderr=True).status("reading the prompt") as status:
-        yield lambda kernel: status.update(f"compiling {kernel}")
 
 
 @contextmanager

@@ -4,8 +4,8 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from handgrad.cli.busy import busy
 from handgrad.errors import UserError
 from handgrad.formats import sources
 
@@ -62,13 +62,13 @@ def serve(
     )  # fmt: skip
     rules = Rules(hosts=frozenset(map(str.lower, allow_host or ())), api_key=api_key)
     with server.listen(host, port) as listening:
-        with Console(stderr=True).status("loading the model") as status:
+        with busy("loading the model") as compiling:
             loaded = sources.load(model)
             service = server.service(
                 loaded,
                 name or server.name_of(model),
                 options,
-                lambda kernel: status.update(f"compiling {kernel}"),
+                compiling,
             )
         listening.listen()  # who comes from here on waits for a moment at most
         for line in server.about(service, options, listening, rules):

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from handgrad import engines
+from handgrad.cli.busy import busy
 from handgrad.formats.model_folder import Model
 from handgrad.formats.sources import load
 from handgrad.model.count import count
@@ -37,7 +38,7 @@ def verify(
     Example: handgrad verify runs/nano-1
     """
     console = Console(highlight=False)
-    with Console(stderr=True).status("loading the model"):
+    with busy("loading the model"):
         model = load(run)
     if not as_json:
         console.print(_about(run, model, engine), soft_wrap=True)
