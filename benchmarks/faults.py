@@ -85,7 +85,7 @@ def faults() -> Iterator[Fault]:
         yield from formulas.faults(name, CONFIGS[name])
     for name in ("gpt2", "qwen2", "paper"):
         yield from kernels.faults(name, CONFIGS[name])
-    for name in ("nano", "qwen2", "paper"):
+    for name in ("gpt2", "qwen2", "paper"):
         yield from files.faults(name, CONFIGS[name])
     yield from writing.faults("blocks")
     yield from files.of_blocks("blocks")
