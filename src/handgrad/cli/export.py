@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from handgrad.cli.busy import busy
 from handgrad.formats import sources
 from handgrad.formats.exports import TARGETS
 from handgrad.formats.exports import export as export_model
@@ -24,5 +25,8 @@ def export(
 
     Example: handgrad export runs/llama-1 llama.gguf --to gguf --type Q8_0
     """
-    export_model(sources.load(run), path, to=to, type=type and type.upper())
+    with busy("loading the model"):
+        model = sources.load(run)
+    with busy(f"writing {path}"):
+        export_model(model, path, to=to, type=type and type.upper())
     print(path)

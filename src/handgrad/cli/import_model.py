@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from handgrad.cli.busy import busy
 from handgrad.cli.info import described
 from handgrad.formats import atomic, model_folder, sources
 
@@ -29,6 +30,8 @@ def import_model(
     Example: handgrad import HuggingFaceTB/SmolLM2-135M runs/smollm2
     """
     atomic.free(run)  # before anything is fetched
-    model = sources.load(source, tokenizer=tokenizer)
-    model_folder.save(model, run)
+    with busy("loading the model"):
+        model = sources.load(source, tokenizer=tokenizer)
+    with busy(f"writing {run}"):
+        model_folder.save(model, run)
     print(f"{run}: {described(model.config)}")
