@@ -45,6 +45,6 @@ def test_an_error_begins_a_line(shown, capsys, terminal):
 
 def test_whoever_waits_for_kernels_is_told_that_it_is_once(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")  # standard error counts as a terminal
-    with busy("loading the model") as compiling:
+    with busy("writing a [/name]") as compiling:  # which is no markup
         compiling("forward")
     assert "compiling kernels, once on this machine: forward" in capsys.readouterr().err
