@@ -66,6 +66,11 @@ def test_a_port_that_is_taken_is_said():
         server.listen("127.0.0.1", 70_000)
 
 
+def test_texts_that_do_not_fit_into_memory_are_refused_by_their_number(model):
+    with pytest.raises(UserError, match=r"1000000000 texts of 64 tokens needs .* GB .*Take fewer --slots"):
+        server.service(model, "tiny", server.Options(slots=1_000_000_000))
+
+
 @pytest.mark.parametrize(
     "wrong", [{"slots": 0}, {"waiting": -1}, {"seconds": 0}, {"slots": 1.5}, {"context": 0}]
 )

@@ -18,6 +18,8 @@ BATCH_BYTES = 16
 LAYER_BYTES = 1 << 14
 """What Python's objects take for each layer."""
 
+SMALLER = "Take a smaller model, vocabulary, context or batch."
+
 
 def require_training(
     model: ModelConfig, batch_size: int, engine: str, precision: str, mesh: str | None = None
@@ -30,16 +32,16 @@ def require_training(
     _require(memory.total + state + objects, "Training this model", chosen.available())
 
 
-def require(n_bytes: int, what: str) -> None:
+def require(n_bytes: int, what: str, remedy: str = SMALLER) -> None:
     """Raise `UserError` where `what` needs more memory than this machine has, free or in use."""
-    _require(n_bytes, what, available())
+    _require(n_bytes, what, available(), remedy)
 
 
-def _require(n_bytes: int, what: str, there: int | None) -> None:
+def _require(n_bytes: int, what: str, there: int | None, remedy: str = SMALLER) -> None:
     if there is not None and n_bytes > there:
         raise UserError(
-            f"{what} needs {_gigabytes(n_bytes)} of memory, and this machine has {_gigabytes(there)}. Take a "
-            f"smaller model, vocabulary, context or batch."
+            f"{what} needs {_gigabytes(n_bytes)} of memory, and this machine has {_gigabytes(there)}. "
+            f"{remedy}"
         )
 
 

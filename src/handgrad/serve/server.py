@@ -63,7 +63,11 @@ def service(
     """The model, ready to write: what it needs is allocated, and its kernels are compiled."""
     tokenizer = require_tokenizer(model)
     capacity = options.context or model.config.context_length
-    fits.require(cache_bytes(model, options.slots, capacity), f"Room for {options.slots} texts")
+    fits.require(
+        cache_bytes(model, options.slots, capacity),
+        f"Room for {options.slots} texts of {capacity:,} tokens",
+        "Take fewer --slots, or a smaller --context.",
+    )
     decoding = engines.get(options.engine).decoding(
         model.config,
         model.weights,
@@ -173,7 +177,7 @@ def about(service: Service, options: Options, listening: socket.socket, rules: R
     yield f"A page to chat with {service.name}: {url}"
     yield f"OpenAI's interface: {url}/v1"
     yield f"{options.slots} texts at once, {service.capacity:,} tokens each; {options.waiting} more may wait."
-    yield f"{megabytes:,.1f} MB for keys and values. Ctrl-C stops."
+    yield f"Keys and values take up to {megabytes:,.1f} MB. Ctrl-C stops."
     if is_open(host):
         key = "whoever has the API key" if rules.api_key else "everybody: there is no API key"
         yield f"Open to other machines, and answers {key}."
