@@ -29,7 +29,7 @@ def seen(out, at):
     first, inner, is_so, last = read(at)
     out[0], out[1], out[2] = first, inner.scale, 1 if is_so else 0
     out[3], out[4] = inner.table.size, inner.table[1, 2, 3]
-    last[1, :2] = last[0, 1:3]
+    last[1, 0], last[1, 1] = last[0, 1], last[0, 2]
 
 
 def test_numbers_and_arrays_are_read_as_they_were_written(rng):

@@ -14,7 +14,7 @@ import numpy as np
 from handgrad import parameters as p
 from handgrad import tree
 from handgrad.kernels import machine
-from handgrad.kernels.arena import ALIGNMENT, aligned, round_up
+from handgrad.kernels.arena import ALIGNMENT, in_large_pages, round_up
 from handgrad.kernels.writing import arrays as kinds
 from handgrad.kernels.writing import block_panels, tiles, vectors
 from handgrad.kernels.writing.arrays import MATRIX, NONE
@@ -133,7 +133,7 @@ def _of_blocks(blocks: p.Blocks) -> Panels:
 def _laid_out(packed: list[Panels | None], biases: list[np.ndarray | None]) -> Packed:
     """All in one block, so that large pages hold it, each at an aligned address."""
     sizes = [0 if each is None else round_up(each.panels.nbytes, ALIGNMENT) for each in packed]
-    memory = aligned(max(1, sum(sizes)), np.uint8)
+    memory = in_large_pages(max(1, sum(sizes)))
     places = [0, *itertools.accumulate(sizes)]
     lengths = [0, *itertools.accumulate(0 if bias is None else len(bias) for bias in biases)]
     matrices = np.zeros(len(packed), MATRIX)

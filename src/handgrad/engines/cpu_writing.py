@@ -251,14 +251,18 @@ def _unit(kind: int) -> int:
 
 
 def _empty_cache(config: ModelConfig, n_texts: int, capacity: int, kind: int) -> tuple[np.ndarray, Cache]:
-    """The memory, not written yet, and where in it everything is."""
+    """The memory, and where in it everything is.
+
+    It is zero, which costs nothing until it is written: products read whole panels, and numbers that happened
+    to lie there, smaller than normal ones, would take twenty times as long.
+    """
     unit, size = _unit(kind), 4 if kind == FLOAT32 else 2
     S, K = round_up(capacity, unit), round_up(config.head_width, unit)
     value_panel = S * unit * size
     key_head = S * (K if kind == TILES else config.head_width) * size
     value_head = K // unit * value_panel
     n_heads = config.n_layers * n_texts * config.kv_heads
-    memory = aligned(n_heads * (key_head + value_head), np.uint8)
+    memory = aligned(n_heads * (key_head + value_head), np.uint8, new=np.zeros)
     keys = memory.ctypes.data
     places = Cache(keys, keys + n_heads * key_head, key_head, value_head, value_panel, n_texts, kind)
     return memory, places

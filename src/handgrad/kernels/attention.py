@@ -20,7 +20,7 @@ import numpy as np
 from handgrad.kernels.arena import round_up
 from handgrad.kernels.dropout import dropped, factor
 from handgrad.kernels.functions import largest
-from handgrad.kernels.jit import inner, kernel, shared
+from handgrad.kernels.jit import inner, kernel, shared, view
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.products import (
@@ -102,7 +102,7 @@ def scratch_size(n_keys: int, d_head: int) -> int:
     return places(n_keys, d_head).end
 
 
-@inner
+@view
 def rows_at(scratch, start, width):
     """The array (ROWS, width) that starts there."""
     return scratch[start : start + ROWS * width].reshape(ROWS, width)

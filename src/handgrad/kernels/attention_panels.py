@@ -6,7 +6,7 @@ import numpy as np
 
 from handgrad.kernels.amx import LINE, SIDE
 from handgrad.kernels.arena import round_up
-from handgrad.kernels.jit import inner, shared
+from handgrad.kernels.jit import inner, shared, view
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.products_bfloat16 import BLOCK, CONFIG, NUMBER, WORD, merge
@@ -136,13 +136,13 @@ class Backward(NamedTuple):
     dv: np.ndarray
 
 
-@inner
+@view
 def numbers(scratch, start, n_rows, n_columns):
     """The array (n_rows, n_columns) of float32 that begins there."""
     return scratch[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
 
 
-@inner
+@view
 def rounded(scratch, start, n_rows, n_columns):
     """The same of bfloat16."""
     n = n_rows * n_columns

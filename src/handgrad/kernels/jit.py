@@ -3,7 +3,8 @@
 `kernel` is what Python calls, `inner` what kernels call, and `reduction` an inner function whose sums may be
 reordered, so that they run in vectors. `shared` is what both call: sizes and places. `apart` is a function of
 one kernel that it calls from several places: never inlined, it is compiled once, and any call computes the
-same bits. No flag assumes that numbers are finite: a NaN must reach the loss.
+same bits. `view` is an inner function that returns an array, a part of one that it is given. No flag assumes
+that numbers are finite: a NaN must reach the loss.
 
 Inner functions are always inlined. A function that is not becomes a weak symbol in every kernel that calls
 it: the process keeps whichever was compiled or loaded first, and two compilations of one sum add its numbers
@@ -79,14 +80,15 @@ class _CompilerApart(_Compiler):
     lowering = _LowerToWholeVectorsApart
 
 
-_compiled = njit(nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False, pipeline_class=_Compiler)
-apart = njit(
-    nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False, pipeline_class=_CompilerApart
-)
-inner = njit(nogil=True, error_model="numpy", fastmath=FLAGS, boundscheck=False, forceinline=True)
-reduction = njit(
-    nogil=True, error_model="numpy", fastmath={*FLAGS, "reassoc"}, boundscheck=False, forceinline=True
-)
+COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": False}
+"""`_nrt` is Numba's memory. Kernels make no arrays, and counting the references to those that they are given
+took half the time of writing with a small model."""
+
+_compiled = njit(**COMMON, fastmath=FLAGS, pipeline_class=_Compiler)
+apart = njit(**COMMON, fastmath=FLAGS, pipeline_class=_CompilerApart)
+inner = njit(**COMMON, fastmath=FLAGS, forceinline=True)
+view = njit(**{**COMMON, "_nrt": True}, fastmath=FLAGS, forceinline=True)
+reduction = njit(**COMMON, fastmath={*FLAGS, "reassoc"}, forceinline=True)
 shared = register_jitable(nogil=True, error_model="numpy", forceinline=True)
 
 

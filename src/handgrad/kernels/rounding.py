@@ -74,7 +74,7 @@ def _number_for(a, x):
     return lambda a, x: to_bfloat16(x)
 
 
-@overload(float_row, jit_options=OPTIONS)
+@overload(float_row, jit_options={**OPTIONS, "_nrt": True})  # it returns an array: see `jit.view`
 def _float_row(a, m, spare, n):
     if a.dtype == types.float32:
         return lambda a, m, spare, n: a[m]
