@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from handgrad.kernels.machine import LANES
-from handgrad.kernels.vector import I32, VECTOR, WORDS, at_address, load_vector, row_address, same
+from handgrad.kernels.vector import I32, VECTOR, WORDS, at_address, load_vector, row_address, same, splat
 
 
 def store_transposed(
@@ -82,6 +82,41 @@ def move(typing_context: Any, target: Any, source: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
+def move_word(typing_context: Any, target: Any, source: Any) -> Any:
+    """Copy 32 bits."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        target, source = (at_address(builder, address, 0, I32) for address in args)
+        builder.store(builder.load(source, align=4), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
+def store_every_other(typing_context: Any, target: Any, source: Any, half: Any) -> Any:
+    """LANES 16-bit numbers become the lower (0) or upper (1) halves of words; the other halves stay."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        target, source, half = args
+        wide, numbers = (ir.VectorType(ir.IntType(16), n) for n in (2 * LANES, LANES))
+        words = builder.zext(builder.load(at_address(builder, source, 0, numbers), align=2), WORDS)
+        half = splat(builder, builder.trunc(half, I32))
+        words = builder.shl(words, builder.shl(half, same(WORDS, 4)))
+        upper = builder.trunc(half, ir.VectorType(ir.IntType(1), LANES))
+        both = [builder.not_(upper), upper]
+        order = [number for j in range(LANES) for number in (j, LANES + j)]
+        written = builder.shuffle_vector(*both, ir.Constant(ir.VectorType(I32, 2 * LANES), order))
+        place = at_address(builder, target, 0, wide)
+        kind = ir.FunctionType(ir.VoidType(), [wide, place.type, I32, written.type])
+        store = builder.module.declare_intrinsic(f"llvm.masked.store.v{2 * LANES}i16.p0", (), kind)
+        builder.call(store, [builder.bitcast(words, wide), place, ir.Constant(I32, 2), written])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), emit
 
 
 @intrinsic

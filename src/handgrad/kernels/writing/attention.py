@@ -21,15 +21,8 @@ from handgrad.kernels.vector import prefetch_to_write, store, store_half
 from handgrad.kernels.writing import attention_tiles as on_tiles
 from handgrad.kernels.writing.arrays import BFLOAT16, TILES
 from handgrad.kernels.writing.products import TILE_CONFIG, share
+from handgrad.kernels.writing.rotation import turn
 from handgrad.kernels.writing.vectors import WIDTH, sums_bfloat16, sums_float32
-
-
-@inner
-def turn(x, cos, sin):
-    """Rotate neighbouring components of one head."""
-    for i in range(cos.size):
-        even, odd = x[2 * i], x[2 * i + 1]
-        x[2 * i], x[2 * i + 1] = even * cos[i] - odd * sin[i], even * sin[i] + odd * cos[i]
 
 
 @inner
@@ -44,11 +37,13 @@ def prepare(head, source, gamma, beta, turns, position, small, settings):
     """One head of queries or keys, normalized and turned where the model does that."""
     if gamma.size:
         normalize(head, source, gamma, beta, settings.eps, False)
+        if turns:
+            turn(head, head, small.cos[position], small.sin[position])
+    elif turns:
+        turn(head, source, small.cos[position], small.sin[position])
     else:
         for i in range(head.size):
             head[i] = source[i]
-    if turns:
-        turn(head, small.cos[position], small.sin[position])
 
 
 @inner
@@ -73,10 +68,10 @@ def ask_for(cache, keys, values, position, K):
 
 
 @inner
-def remember(cache, keys, values, position, key, value):
+def remember(cache, keys, values, position, key, value, rounded):
     """Write one position's key and value into the cache."""
     if cache.kind == TILES:
-        on_tiles.remember(cache, keys, values, position, key, value)
+        on_tiles.remember(cache, keys, values, position, key, value, rounded)
         return
     K = key.size
     size = 2 if cache.kind == BFLOAT16 else 4
@@ -182,37 +177,82 @@ def attend(room, worker, cache, layer, g, queue, n, rows, small, settings):
             out[j] = head[j] * z
 
 
-@apart
-def attention(room, team, cache, layer, n_rows, rows, small, settings):
-    """room.mixed = this thread's heads of all rows. The rows' keys and values enter the cache before.
+@inner
+def keys_and_values(room, worker, cache, layer, g, begin, end, rows, small, settings):
+    """One head's keys and values of a text's rows enter the cache."""
+    K, turns = settings.d_head, turns_in(layer, small, settings)
+    k, v = settings.key_column + g * K, settings.value_column + g * K
+    gamma, beta = small.key_norm.gamma[layer], small.key_norm.beta[layer]
+    key, rounded = room.queries[worker, 0], room.rounded_queries[worker].ravel()
+    keys, values = head_of(cache, layer, rows.texts[begin], g, settings)
+    for r in range(begin, end):
+        row, position = room.wide[r], rows.positions[r]
+        prepare(key, row[k : k + K], gamma, beta, turns, position, small, settings)
+        remember(cache, keys, values, position, key, row[v : v + K], rounded)
 
-    Threads whose heads share keys write the same numbers to the same places.
+
+@inner
+def attend_text(room, worker, cache, layer, text_rows, heads, rows, small, settings):
+    """Some heads, from one to another, of a text's rows, from one to another."""
+    begin, end = text_rows
+    first, last = heads
+    each, queue = settings.n_heads // settings.n_kv_heads, room.queue[worker]
+    for g in range(first // each, (last + each - 1) // each):
+        keys_and_values(room, worker, cache, layer, g, begin, end, rows, small, settings)
+        first_head, n_heads = max(first, g * each), min(last, (g + 1) * each) - max(first, g * each)
+        n, n_queries = 0, (end - begin) * n_heads
+        for i in range(n_queries):
+            queue[n, 0], queue[n, 1] = begin + i // n_heads, first_head + i % n_heads
+            n += 1
+            if n == queue.shape[0] or i == n_queries - 1:
+                attend(room, worker, cache, layer, g, queue, n, rows, small, settings)
+                n = 0
+
+
+@inner
+def ask_for_text(cache, layer, row, rows, settings):
+    """Ask for the lines that the first of a text's rows is written to."""
+    if row < rows.texts.size:
+        for g in range(settings.n_kv_heads):
+            keys, values = head_of(cache, layer, rows.texts[row], g, settings)
+            ask_for(cache, keys, values, rows.positions[row], settings.d_head)
+
+
+@inner
+def end_of_text(rows, begin):
+    """The row after the last of a text."""
+    end = begin + 1
+    while end < rows.texts.size and rows.texts[end] == rows.texts[begin]:
+        end += 1
+    return end
+
+
+@inner
+def n_texts_in(rows):
+    n, begin = 0, 0
+    while begin < rows.texts.size:
+        n, begin = n + 1, end_of_text(rows, begin)
+    return n
+
+
+@apart
+def attention(room, team, cache, layer, rows, small, settings):
+    """room.mixed = this thread's heads, of some texts. The rows' keys and values enter the cache before.
+
+    Heads are shared, text after text. Threads whose heads share keys write the same numbers.
     """
-    H, G, K = settings.n_heads, settings.n_kv_heads, settings.d_head
-    first, last = share(H, team)
-    each, turns = H // G, turns_in(layer, small, settings)
-    queue, key = room.queue[team.worker], room.queries[team.worker, 0]
+    H = settings.n_heads
+    first, last = share(n_texts_in(rows) * H, team)
     if cache.kind == TILES:
         configure(room.tile[team.worker, :TILE_CONFIG].view(np.uint8))
-    for g in range(first // each, (last + each - 1) // each):
-        k, v = settings.key_column + g * K, settings.value_column + g * K
-        gamma, beta = small.key_norm.gamma[layer], small.key_norm.beta[layer]
-        for r in range(n_rows):
-            keys, values = head_of(cache, layer, rows.texts[r], g, settings)
-            ask_for(cache, keys, values, rows.positions[r], K)
-        for r in range(n_rows):
-            row, position = room.wide[r], rows.positions[r]
-            keys, values = head_of(cache, layer, rows.texts[r], g, settings)
-            prepare(key, row[k : k + K], gamma, beta, turns, position, small, settings)
-            remember(cache, keys, values, position, key, row[v : v + K])
-        first_head, n_heads = max(first, g * each), min(last, (g + 1) * each) - max(first, g * each)
-        n = 0
-        for i in range(n_rows * n_heads):
-            r, is_last = i // n_heads, i == n_rows * n_heads - 1
-            queue[n, 0], queue[n, 1] = r, first_head + i % n_heads
-            n += 1
-            if n == queue.shape[0] or is_last or rows.texts[(i + 1) // n_heads] != rows.texts[r]:
-                attend(room, team.worker, cache, layer, g, queue, n, rows, small, settings)
-                n = 0
+    begin = 0
+    ask_for_text(cache, layer, begin, rows, settings)
+    while begin < rows.texts.size and last > 0:
+        end = end_of_text(rows, begin)
+        if first < H:
+            ask_for_text(cache, layer, end, rows, settings)
+            heads = max(first, 0), min(last, H)
+            attend_text(room, team.worker, cache, layer, (begin, end), heads, rows, small, settings)
+        first, last, begin = first - H, last - H, end
     if cache.kind == TILES:
         finish()

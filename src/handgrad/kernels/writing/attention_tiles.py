@@ -9,14 +9,15 @@ numbers whatever stands, or stood, behind its own.
 
 import numpy as np
 
-from handgrad.kernels import functions as f
 from handgrad.kernels.amx import LINE, NOTHING, WORDS
-from handgrad.kernels.functions import ONE, ZERO
+from handgrad.kernels.functions import ONE
 from handgrad.kernels.jit import inner
-from handgrad.kernels.loss import exponentials
+from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.rounding import to_bfloat16
-from handgrad.kernels.vector import bits, from_bits, load, prefetch_to_write, store, store_half
+from handgrad.kernels.softmax_bfloat16 import exponentials, largest
+from handgrad.kernels.softmax_steps import INVERSE_LN2
+from handgrad.kernels.vector import bits, from_bits, load, prefetch_to_write, store
+from handgrad.kernels.vector_moves import move_word, store_every_other
 from handgrad.kernels.vector_rows import copy_along, round_along
 from handgrad.kernels.writing.tiles import SIDE, block, filled
 
@@ -38,15 +39,17 @@ def value_place(values, position):
 
 
 @inner
-def remember(cache, keys, values, position, key, value):
-    """Write one position's key and value into the cache."""
-    K = key.size
-    to, into = key_place(keys, position, K), value_place(values, position)
-    for i in range(K):
-        store_half(to + LINE * (i // 2) + 2 * (i % 2), to_bfloat16(key[i]))
-        store_half(into + i // SIDE * cache.value_panel + 4 * (i % SIDE), to_bfloat16(value[i]))
-    for i in range(K, filled(K)):
-        store_half(to + LINE * (i // 2) + 2 * (i % 2), to_bfloat16(ZERO))
+def remember(cache, keys, values, position, key, value, rounded):
+    """Write one position's key and value into the cache; `rounded` has room for one of them."""
+    K, at = key.size, rounded.ctypes.data
+    to, into = key_place(keys, position, K), value_place(values, position - position % 2)
+    round_along(at, key.ctypes.data, K, filled(K), ONE)
+    for word in range(filled(K) // 2):
+        move_word(to + LINE * word, at + 4 * word)
+    round_along(at, value.ctypes.data, K, filled(K), ONE)
+    for i in range(0, filled(K), LANES):
+        panel = into + i // SIDE * cache.value_panel
+        store_every_other(panel + 4 * (i % SIDE), at + 2 * i, position % 2)
 
 
 @inner
@@ -80,10 +83,9 @@ def score(scores, queries, keys, n_seen, n):
 @inner
 def soften(numerators, scores, n_own, n_seen):
     """The exponentials of the first n_own scores, rounded; zeros for the others; one divided by their sum."""
-    own = scores[:n_own]
-    z = ONE / exponentials(own, f.largest(own))
-    round_along(numerators.ctypes.data, own.ctypes.data, n_own, filled(n_seen), ONE)
-    return z
+    places, size = (numerators.ctypes.data, scores.ctypes.data), (filled(n_seen) // SIDE, n_own)
+    top = largest(scores.ctypes.data, (n_own + SIDE - 1) // SIDE, n_own)
+    return ONE / exponentials(places, size, (INVERSE_LN2, top), 0, 0)
 
 
 @inner

@@ -119,7 +119,7 @@ def attention_part(x, layer, weights, rows, cache, small, room, team, settings):
     multiply(room.wide, settings.key_column, seen, key, small.biases, room, team)
     multiply(room.wide, settings.value_column, seen, value, small.biases, room, team)
     wait(team)
-    attention(room, team, cache, layer, R, rows, small, settings)
+    attention(room, team, cache, layer, rows, small, settings)
     wait(team)
     mixed = room.mixed[:R]
     operand = convert(mixed, mixed.shape[1], R, needs_of(weights[OUTPUT]), room, team)
