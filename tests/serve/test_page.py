@@ -68,6 +68,13 @@ def test_one_talks_to_it(page):
     page.get_by_label("API key").fill("sesame")
     page.get_by_label("API key").press("Tab")
     page.get_by_role("heading", name="tiny").wait_for()
+    for leave in (
+        lambda: page.keyboard.press("Escape"),
+        lambda: page.locator("main").click(position={"x": 5, "y": 500}),
+    ):
+        leave()
+        assert not page.locator("#options").is_visible()
+        page.locator("summary").click()
 
     Script.texts = [" <b>", HOSTILE, "\n  two\n```html\n<b>x</b>", "\n```\nend"]
     question = page.get_by_label("Message")

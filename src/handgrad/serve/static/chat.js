@@ -211,7 +211,8 @@ $("question").onkeydown = (event) => {
   const sends = event.key === "Enter" && !event.shiftKey && !event.isComposing;
   if (sends) { event.preventDefault(); send(); }
 };
-document.onkeydown = (event) => { if (event.key === "Escape") writing?.abort(); };
+document.onkeydown = (event) => { if (event.key === "Escape") { writing?.abort(); $("settings").open = false; } };
+$("conversation").onclick = () => { $("settings").open = false; };
 $("stop").onclick = () => writing?.abort();
 $("new").onclick = restart;
 $("options").onsubmit = (event) => event.preventDefault();
