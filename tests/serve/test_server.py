@@ -50,7 +50,9 @@ def test_it_says_where_it_is_and_whether_it_is_open(idle):
         assert max(map(len, said.splitlines())) < 80  # an address that is broken cannot be clicked
         assert "other machines" not in said
     with server.listen("0.0.0.0", 0) as listening:
-        assert "everybody: there is no API key" in "\n".join(server.about(idle, options, listening, Rules()))
+        everybody = "\n".join(server.about(idle, options, listening, Rules()))
+        assert "everybody: there is no API key" in everybody
+        assert f"http://localhost:{listening.getsockname()[1]}/v1" in everybody
         closed = "\n".join(server.about(idle, options, listening, Rules(api_key="sesame")))
         assert "whoever has the API key" in closed
         assert "sesame" not in closed

@@ -23,6 +23,9 @@ from handgrad.serve.guard import Rules
 from handgrad.serve.scheduler import Scheduler
 from handgrad.serve.service import Service
 
+EVERYWHERE = "0.0.0.0", "::"
+"""No addresses to go to: from here, such a server is reached as localhost."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -171,7 +174,7 @@ def name_of(source: str) -> str:
 def about(service: Service, options: Options, listening: socket.socket, rules: Rules) -> Iterator[str]:
     """What is good to know before the first request: where, how much, and for whom."""
     host, port = listening.getsockname()[:2]
-    shown = "localhost" if not is_open(host) else f"[{host}]" if ":" in host else host
+    shown = "localhost" if not is_open(host) or host in EVERYWHERE else f"[{host}]" if ":" in host else host
     megabytes = cache_bytes(service.model, options.slots, service.capacity) / 1e6
     url = f"http://{shown}:{port}"
     yield f"A page to chat with {service.name}: {url}"
