@@ -54,11 +54,11 @@ def generate(
     ] = WHEN_FULL[0],
     temperature: Annotated[float, _choosing(help="0: always the likeliest; 1: as the model has it.")] = 0.8,
     seed: Annotated[int, _choosing(help="The same seed writes the same text.")] = 0,
-    top_k: Annotated[int | None, _choosing(help="Among the K likeliest.")] = None,
-    top_p: Annotated[float | None, _choosing(help="Among the likeliest that sum to P.")] = None,
+    top_k: Annotated[int | None, _choosing(help="Choose among the K likeliest tokens.")] = None,
+    top_p: Annotated[float | None, _choosing(help="Choose among the likeliest that sum to P.")] = None,
     min_p: Annotated[
         float | None,
-        _choosing(help="Among those with at least this share of the likeliest one's probability."),
+        _choosing(help="Choose among those with this share of the likeliest one's probability."),
     ] = None,
     repetition_penalty: Annotated[
         float, _choosing(help="Above 1: tokens of prompt and text become less likely.")
@@ -66,12 +66,14 @@ def generate(
     presence_penalty: Annotated[
         float, _choosing(help="Taken from the logit of every token written so far.")
     ] = 0.0,
-    frequency_penalty: Annotated[float, _choosing(help="Taken once for every time it was written.")] = 0.0,
+    frequency_penalty: Annotated[float, _choosing(help="Taken from it for every time it was written.")] = 0.0,
     dry_multiplier: Annotated[
         float, _choosing(help="DRY, against long repetitions: 0 turns it off, 0.8 is usual.")
     ] = 0.0,
-    dry_base: Annotated[float, _choosing(help="By which it grows with every token repeated.")] = 1.75,
-    dry_allowed_length: Annotated[int, _choosing(help="Tokens of a repetition from which on it counts.")] = 2,
+    dry_base: Annotated[float, _choosing(help="DRY grows by this factor with every token repeated.")] = 1.75,
+    dry_allowed_length: Annotated[
+        int, _choosing(help="The shortest repetition that DRY counts, in tokens.")
+    ] = 2,
     logit_bias: Annotated[
         list[str] | None,
         _choosing(metavar="TOKEN=NUMBER", help="Added to the logit of a token id. May be repeated."),
@@ -84,13 +86,16 @@ def generate(
         int | None, _searching(help="Follow so many texts at once, and take the likeliest; nothing is drawn.")
     ] = None,
     length_penalty: Annotated[
-        float, _searching(help="1: by the mean log-probability; more favours long texts, less short ones.")
+        float,
+        _searching(
+            help="Of beams. 1: by the mean log-probability; more favours long texts, less short ones."
+        ),
     ] = 1.0,
     early_stopping: Annotated[
         str,
         _searching(
             metavar="|".join(EARLY_STOPPING),
-            help="Whether to stop once so many texts are finished, or wait for a better one.",
+            help="Of beams: whether to stop once so many are finished, or wait for a better one.",
         ),
     ] = "false",
     engine: Annotated[
@@ -110,7 +115,7 @@ def generate(
             help="One prompt a line, or JSON lines with settings of their own; a JSON line answers each.",
         ),
     ] = None,
-    at_once: Annotated[int, _showing(help="How many of them are written at once.")] = AT_ONCE,
+    at_once: Annotated[int, _showing(help="Of many prompts, how many are written at once.")] = AT_ONCE,
     as_json: Annotated[bool, _showing("--json", help="Print one JSON object instead of the text.")] = False,
     log_probabilities: Annotated[
         int | None,
