@@ -224,12 +224,14 @@ multiply_bfloat16 = _of_numbers(vectors.sums_bfloat16)
 def multiply_tiles(out, x, matrix, first, last, room):
     configure(room[:TILE_CONFIG].view(np.uint8))
     block, n_words = room[TILE_CONFIG:].ctypes.data, tiles.filled(matrix.n_rows) // 2
+    n_whole = x.n_rows - x.n_rows % SIDE
     for panel in range(first, last):
         at, column = matrix.at + panel * matrix.panel, 4 * matrix.width * panel
-        for r in range(0, x.n_rows, SIDE):
-            left = Matrix(x.halves.at + r * x.halves.stride, x.halves.stride)
-            to = Matrix(out.at + r * out.stride + column, out.stride)
-            tiles.sums(to, left, at, n_words, min(SIDE, x.n_rows - r), block)
+        tiles.sums_of_many(Matrix(out.at + column, out.stride), x.halves, at, n_words, n_whole)
+        if n_whole < x.n_rows:
+            left = Matrix(x.halves.at + n_whole * x.halves.stride, x.halves.stride)
+            to = Matrix(out.at + n_whole * out.stride + column, out.stride)
+            tiles.sums(to, left, at, n_words, x.n_rows - n_whole, block)
     finish()
 
 

@@ -26,13 +26,17 @@ from handgrad.kernels.amx import (
     zero1,
 )
 from handgrad.kernels.jit import inner
+from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.vector import load, prefetch_far, store
+from handgrad.kernels.vector import prefetch_far
+from handgrad.kernels.vector_moves import move
 
 HALF = SIDE // 2
 """Rows of a tile."""
 ROOM = SIDE * SIDE
 """float32 numbers in which a block is computed."""
+NEAR = 192
+"""Words of a panel that stay in the first cache, beside as many of some rows; whole tiles."""
 AHEAD = 8192
 """Bytes of a panel from what is multiplied to what is asked for."""
 
@@ -111,16 +115,32 @@ def block(c, start, a, b, n_words, n_rows):
 def sums(out, words, b, n_words, n_rows, room):
     """The 32 columns of the panel at b, of n_rows <= 32 rows; `room` is the address of `ROOM` numbers.
 
-    `words` are 32 rows in any case. Rows after the last may hold anything.
+    `words` are 32 rows in any case. Rows after the last may hold anything, and are not written.
     """
-    to = Matrix(room, LINE)
-    if n_rows <= HALF:
-        half_from_afar(to, NOTHING, words, b, n_words)
+    if n_rows == SIDE:
+        block_at(out, NOTHING, words, b, n_words)
+    elif n_rows == HALF and HAS_TILES:
+        half_from_afar(out, NOTHING, words, b, n_words)
     else:
-        block_at(to, NOTHING, words, b, n_words)
-    for r in range(n_rows):
-        for j in range(SIDE):
-            store(out.at + r * out.stride + 4 * j, load(room + LINE * r + 4 * j))
+        to = Matrix(room, LINE)
+        if n_rows < HALF:
+            half_from_afar(to, NOTHING, words, b, n_words)
+        else:
+            block_at(to, NOTHING, words, b, n_words)
+        for r in range(n_rows):
+            for j in range(0, SIDE, LANES):
+                move(out.at + r * out.stride + 4 * j, room + LINE * r + 4 * j)
+
+
+@inner
+def sums_of_many(out, words, b, n_words, n_rows):
+    """The same of whole blocks of 32 rows: they meet `NEAR` words of the panel after each other."""
+    for k in range(0, n_words, NEAR):
+        part = b + LINE * k
+        for r in range(0, n_rows, SIDE):
+            to = Matrix(out.at + r * out.stride, out.stride)
+            left = Matrix(words.at + r * words.stride + 4 * k, words.stride)
+            block_at(to, to if k else NOTHING, left, part, min(NEAR, n_words - k))
 
 
 @inner
