@@ -18,7 +18,7 @@ def faults(model: str) -> Iterator[Fault]:
     yield Fault(model, "chat: the answer is not begun", _prompt(lambda model, ids: ids[:-1]))
     last = replaced(verified, "prompt", lambda right: lambda model, messages: right(model, messages[-1:]))
     yield Fault(model, "chat: only the last message is read", last)
-    named = replaced(chat_prompt, "_broken", lambda right: lambda tokenizer, content, mark: content)
+    named = replaced(chat_prompt, "_broken", lambda right: lambda tokenizer, text, mark: text)
     yield Fault(model, "chat: a message ends itself", named)
 
 

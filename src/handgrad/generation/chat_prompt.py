@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from handgrad.errors import UserError, shown
 from handgrad.formats import chat_template
 from handgrad.formats.model_folder import Model
 from handgrad.generation.writer import require_tokenizer
@@ -38,7 +39,7 @@ def prompt(model: Model, messages: Sequence[Message]) -> Prompt:
     Raises `UserError` for messages that its template refuses, or characters that it does not know.
     """
     tokenizer, starts, mark = require_tokenizer(model), list(model.starts), _new_mark()
-    marked = [{**each, "content": _broken(tokenizer, each["content"], mark)} for each in messages]
+    marked = [_marked(tokenizer, message, mark) for message in messages]
     if model.chat_template is None:
         return Prompt(_encoded(tokenizer, _plain(marked), mark), PLAIN_STOPS)
     named = tokenizer.decode(starts), tokenizer.decode(model.ends[:1])
@@ -52,11 +53,21 @@ def _new_mark() -> str:
     return f"\ue000{secrets.randbelow(10**18):018}\ue000"
 
 
-def _broken(tokenizer: Tokenizer, content: str, mark: str) -> str:
-    """A message's content with a mark within the name of every special token."""
+def _marked(tokenizer: Tokenizer, message: Message, mark: str) -> Message:
+    """A message with a mark within the name of every special token, wherever a template may read one."""
+    is_text = isinstance(message, dict) and all(isinstance(value, str) for value in message.values())
+    if not is_text or not {"role", "content"} <= message.keys():
+        raise UserError(
+            'A message is a role and a content, both text, such as {"role": "user", "content": "Hello"}; got '
+            f"{shown(message)}."
+        )
+    return {key: _broken(tokenizer, value, mark) for key, value in message.items()}
+
+
+def _broken(tokenizer: Tokenizer, text: str, mark: str) -> str:
     for name in sorted(tokenizer.special_tokens, key=len, reverse=True):  # one may be part of another
-        content = content.replace(name, name[:1] + mark + name[1:])
-    return content
+        text = text.replace(name, name[:1] + mark + name[1:])
+    return text
 
 
 def _encoded(tokenizer: Tokenizer, text: str, mark: str) -> list[int]:
