@@ -183,7 +183,7 @@ def keys_and_values(room, worker, cache, layer, g, begin, end, rows, small, sett
     K, turns = settings.d_head, turns_in(layer, small, settings)
     k, v = settings.key_column + g * K, settings.value_column + g * K
     gamma, beta = small.key_norm.gamma[layer], small.key_norm.beta[layer]
-    key, rounded = room.queries[worker, 0], room.rounded_queries[worker].ravel()
+    key, rounded = room.queries[worker, 0], room.rounded_queries[worker, 0]
     keys, values = head_of(cache, layer, rows.texts[begin], g, settings)
     for r in range(begin, end):
         row, position = room.wide[r], rows.positions[r]
