@@ -10,14 +10,14 @@ it pays no attention, exactly zero.
 import numpy as np
 
 from handgrad.kernels import functions as f
-from handgrad.kernels.amx import configure, finish
+from handgrad.kernels.amx import CACHE_LINE, configure, finish
 from handgrad.kernels.functions import ONE, ZERO
 from handgrad.kernels.jit import apart, inner
 from handgrad.kernels.loss import exponentials
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.norms import normalize
 from handgrad.kernels.rounding import to_bfloat16
-from handgrad.kernels.vector import prefetch_to_write, store, store_half
+from handgrad.kernels.vector import prefetch, prefetch_to_write, store, store_half
 from handgrad.kernels.writing import attention_tiles as on_tiles
 from handgrad.kernels.writing.arrays import BFLOAT16, TILES
 from handgrad.kernels.writing.products import TILE_CONFIG, share
@@ -210,9 +210,12 @@ def attend_text(room, worker, cache, layer, text_rows, heads, rows, small, setti
 
 
 @inner
-def ask_for_text(cache, layer, row, rows, settings):
-    """Ask for the lines that the first of a text's rows is written to."""
+def ask_for_text(room, cache, layer, row, rows, settings):
+    """Ask for the first of a text's rows, much of which other threads computed, and what it is written to."""
     if row < rows.texts.size:
+        at, n = room.wide[row].ctypes.data, settings.value_column + settings.n_kv_heads * settings.d_head
+        for line in range(0, 4 * n, CACHE_LINE):
+            prefetch(at + line)
         for g in range(settings.n_kv_heads):
             keys, values = head_of(cache, layer, rows.texts[row], g, settings)
             ask_for(cache, keys, values, rows.positions[row], settings.d_head)
@@ -246,11 +249,11 @@ def attention(room, team, cache, layer, rows, small, settings):
     if cache.kind == TILES:
         configure(room.tile[team.worker, :TILE_CONFIG].view(np.uint8))
     begin = 0
-    ask_for_text(cache, layer, begin, rows, settings)
+    ask_for_text(room, cache, layer, begin, rows, settings)
     while begin < rows.texts.size and last > 0:
         end = end_of_text(rows, begin)
         if first < H:
-            ask_for_text(cache, layer, end, rows, settings)
+            ask_for_text(room, cache, layer, end, rows, settings)
             heads = max(first, 0), min(last, H)
             attend_text(room, team.worker, cache, layer, (begin, end), heads, rows, small, settings)
         first, last, begin = first - H, last - H, end

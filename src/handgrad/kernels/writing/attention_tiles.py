@@ -10,15 +10,15 @@ numbers whatever stands, or stood, behind its own.
 import numpy as np
 
 from handgrad.kernels.amx import LINE, NOTHING, WORDS
-from handgrad.kernels.functions import ONE
+from handgrad.kernels.functions import ONE, ZERO
 from handgrad.kernels.jit import inner
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.softmax_bfloat16 import exponentials, largest
 from handgrad.kernels.softmax_steps import INVERSE_LN2
 from handgrad.kernels.vector import bits, from_bits, load, prefetch_to_write, store
-from handgrad.kernels.vector_moves import move_word, store_every_other
-from handgrad.kernels.vector_rows import copy_along, round_along
+from handgrad.kernels.vector_moves import move, move_word, store_every_other
+from handgrad.kernels.vector_rows import round_along
 from handgrad.kernels.writing.tiles import SIDE, block, filled
 
 MOST_ROWS = SIDE
@@ -92,7 +92,10 @@ def soften(numerators, scores, n_own, n_seen):
 def copy_seen(to, values, n_seen):
     """The values of a tile's first n_seen positions, and zeros for the others."""
     n_words = (n_seen + 1) // 2
-    copy_along(to, values, 2 * SIDE * n_words, 2 * SIDE * WORDS, ONE)
+    for at in range(0, LINE * n_words, 4 * LANES):
+        move(to + at, values + at)
+    for at in range(LINE * n_words, LINE * WORDS, 4):
+        store(to + at, ZERO)
     if n_seen % 2:
         last = to + LINE * (n_words - 1)
         for word in range(last, last + LINE, 4):
