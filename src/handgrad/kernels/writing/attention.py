@@ -24,6 +24,9 @@ from handgrad.kernels.writing.products import TILE_CONFIG, share
 from handgrad.kernels.writing.rotation import turn
 from handgrad.kernels.writing.vectors import WIDTH, sums_bfloat16, sums_float32
 
+NOT_SEEN = np.float32(-np.inf)
+"""The score of a position after a query's own: its exponential is zero."""
+
 
 @inner
 def turns_in(layer, small, settings):
@@ -92,7 +95,7 @@ def score(scores, queries, cache, keys, n_seen, n):
     K = queries.shape[1]
     panel = (2 if cache.kind == BFLOAT16 else 4) * K * WIDTH
     left = Matrix(queries.ctypes.data, queries.strides[0])
-    for p in range((n_seen + WIDTH - 1) // WIDTH):
+    for p in range(filled(n_seen) // WIDTH):
         to = Matrix(scores.ctypes.data + 4 * WIDTH * p, scores.strides[0])
         if cache.kind == BFLOAT16:
             sums_bfloat16(keys + p * panel, K, left, to, n)
@@ -113,11 +116,22 @@ def add_up(heads, scores, cache, values, n_seen, n):
 
 
 @inner
+def filled(n):
+    """n positions, filled up to whole panels."""
+    return (n + WIDTH - 1) // WIDTH * WIDTH
+
+
+@inner
 def soften(scores, n_own):
-    """The first n_own scores become their exponentials, the others zero; one divided by their sum."""
-    own = scores[:n_own]
+    """The first n_own scores become their exponentials, the others zero; one divided by their sum.
+
+    Whole panels of exponentials: what is left over by vectors would be computed number by number.
+    """
+    own = scores[: filled(n_own)]
+    for s in range(n_own, own.size):
+        own[s] = NOT_SEEN
     z = ONE / exponentials(own, f.largest(own))
-    for s in range(n_own, scores.size):
+    for s in range(own.size, scores.size):
         scores[s] = ZERO
     return z
 
@@ -141,7 +155,7 @@ def answer(room, worker, cache, keys, values, queue, n, rows):
     n_seen = rows.positions[queue[n - 1, 0]] + 1  # rows are in order: the last sees the most
     score(scores, queries, cache, keys, n_seen, n)
     for i in range(n):
-        room.weights[worker, i] = soften(scores[i, :n_seen], rows.positions[queue[i, 0]] + 1)
+        room.weights[worker, i] = soften(scores[i, : filled(n_seen)], rows.positions[queue[i, 0]] + 1)
     add_up(heads, scores, cache, values, n_seen, n)
 
 
