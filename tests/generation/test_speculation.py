@@ -33,7 +33,7 @@ def model(config=TINY, seed=1, like=None, noise=1.0, **known):
 class Always(Gauge):
     """Guesses four tokens each time."""
 
-    def n_guesses(self):
+    def n_guesses(self, lag=0.0):
         return 4
 
 
@@ -134,21 +134,34 @@ def test_lookup_proposes_what_followed_the_newest_tokens_last_time():
     assert guess.propose(writer, 9) == []
 
 
-def time_with(gauge_seconds, kept, n_tokens):
-    """The time of a text of which each read of 1 + n tokens takes `gauge_seconds(n)`, `kept` guesses kept."""
-    gauge, total, written = Gauge(), 100.0, 0
-    gauge.measured(100.0, 0, 1, of_one=False)  # the prompt
+def time_with(gauge_seconds, kept, n_tokens, share=0.0):
+    """The time of a text of which each read of 1 + n tokens takes `gauge_seconds(n)`, `kept` guesses kept.
+
+    Before it guesses, the draft reads the newest of what is new, each token in `share` of a prompt's.
+    """
+    gauge, total, written, n_behind = Gauge(), 100.0, 0, 400
+    gauge.measured(100.0, 0, 1, n_read=400)  # the prompt
     while written < n_tokens:
-        n = gauge.n_guesses()
+        n_behind = min(n_behind, speculation.NEWEST)
+        n = gauge.n_guesses(share * n_behind)
         found = 1 + min(n, kept(written))
-        gauge.measured(gauge_seconds(n), n, found, of_one=True)
-        total, written = total + gauge_seconds(n), written + found
+        seconds = gauge_seconds(n) + 0.25 * share * n_behind * (n > 0)
+        gauge.measured(seconds, n, found, n_read=1, lag=share * n_behind)
+        total, written, n_behind = total + seconds, written + found, found + n_behind * (n == 0)
     return total
 
 
 @pytest.mark.parametrize("row", [0.02, 0.3, 1.0, 3.0])
 def test_guesses_that_are_never_right_cost_three_percent_at_most(row):
     assert time_with(lambda n: 1 + row * n, lambda written: 0, 3000) <= 1.03 * (100 + 3000)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("n_tokens", [100, 300, 3000])
+def test_what_a_draft_reads_before_it_guesses_counts_among_its_costs(share, n_tokens):
+    cost = lambda n: 1 + 0.5 * n  # noqa: E731
+    assert time_with(cost, lambda written: 0, n_tokens, share) <= 1.03 * (100 + n_tokens)
+    assert time_with(cost, lambda written: 99, 3000, share) < 0.8 * 3100
 
 
 def test_guesses_that_are_right_are_made_ever_more():

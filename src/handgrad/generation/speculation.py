@@ -35,7 +35,9 @@ MOST = 16
 """Tokens guessed at once."""
 RECENT = 7
 """Reads whose median is taken."""
-SHARE = 0.015
+NEWEST = 64
+"""Tokens that a draft model reads of a text of which more is new to it."""
+SHARE = 0.02
 """Of the time so far, what guesses that did not pay may have cost."""
 
 
@@ -44,6 +46,9 @@ class Guess(Protocol):
 
     def propose(self, writer: Writer, n: int) -> list[int]:
         """At most n tokens that may follow."""
+
+    def lag(self, writer: Writer) -> float:
+        """What has to be read before it can propose, in tokens that the model would read meanwhile."""
 
 
 class Lookup:
@@ -66,6 +71,10 @@ class Lookup:
                 return _from(place, text, n)
         return []
 
+    def lag(self, writer: Writer) -> float:
+        """Nothing."""
+        return 0.0
+
 
 def _from(place: int, text: list[int], n: int) -> list[int]:
     """n tokens from a place on; what begins near the end goes on with itself."""
@@ -74,22 +83,39 @@ def _from(place: int, text: list[int], n: int) -> list[int]:
 
 
 class DraftModel:
-    """A smaller model with the same tokens proposes."""
+    """A smaller model with the same tokens proposes; `share` is what a token takes it of the model's time."""
 
-    def __init__(self, draft: Model, decoding: Decoding):
-        self._draft, self._decoding = draft, decoding
+    def __init__(self, draft: Model, decoding: Decoding, share: float = 1.0):
+        self._draft, self._decoding, self._share = draft, decoding, share
+        self._first, self._n_known = 0, 0  # of the window: where it began to read, and up to where it has
         self._read: list[int] = []
 
     def propose(self, writer: Writer, n: int) -> list[int]:
         """At most n tokens that may follow, drawn by the random numbers that the text will use."""
-        window, rng = writer.window, writer.coming_random_numbers()
-        n = min(n, self._draft.config.context_length - len(window) + 1)
+        if self._n_new(writer) > NEWEST or len(writer.window) - self._first + n > self._capacity:
+            self._first = max(0, len(writer.window) - NEWEST)
+        text, rng = writer.window[self._first :], writer.coming_random_numbers()
+        self._n_known = len(writer.window)
+        n = min(n, self._capacity - len(text) + 1)
         proposed: list[int] = []
         while len(proposed) < n:
-            logits = self._logits([*window, *proposed])
+            logits = self._logits([*text, *proposed])
             seen = Seen([*writer.token_ids, *proposed], writer.n_prompt, writer.breakers)
             proposed.append(draw(distribution(logits, writer.request.sampling, seen), rng))
         return proposed
+
+    def lag(self, writer: Writer) -> float:
+        """What is new to it, or the newest of that."""
+        return self._share * min(NEWEST, self._n_new(writer))
+
+    @property
+    def _capacity(self) -> int:
+        return self._draft.config.context_length
+
+    def _n_new(self, writer: Writer) -> int:
+        """All of a window that became shorter."""
+        n = len(writer.window)
+        return n - self._n_known if n >= self._n_known else n
 
     def _logits(self, token_ids: list[int]) -> np.ndarray:
         """What follows, of the tokens that both models know."""
@@ -111,31 +137,38 @@ class Gauge:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
         self.now = clock
-        self._elapsed = self._lost = self._gain = 0.0
+        self._elapsed = self._lost = self._gain = self._seconds_a_token_read = 0.0
         self._seconds: dict[int, deque[float]] = {}
         """Of reads of one token and so many guesses, the last ones."""
         self._n = 2
 
-    def n_guesses(self) -> int:
-        """How many are worth it now; 0: none."""
+    def n_guesses(self, lag: float = 0.0) -> int:
+        """How many are worth it now, where so many tokens have to be read before; 0: none."""
         if 0 not in self._seconds:
             return 0
         if self._gain > 0:
             return self._n
-        affordable = (SHARE * self._elapsed - self._lost) / max(self._seconds_a_guess(), 1e-9)
-        return max(0, min(self._n, int(affordable)))
+        affordable = SHARE * self._elapsed - self._lost - lag * self._seconds_a_token_read
+        return max(0, min(self._n, int(affordable / max(self._seconds_a_guess(), 1e-9))))
 
-    def measured(self, seconds: float, n_guessed: int, n_tokens: int, *, of_one: bool) -> None:
-        """A read took so long, and brought `n_tokens`. `of_one`: it was of one token besides the guesses."""
+    def measured(
+        self, seconds: float, n_guessed: int, n_tokens: int, *, n_read: int, lag: float = 0.0
+    ) -> None:
+        """A read of `n_read` tokens besides the guesses took so long, and brought `n_tokens`.
+
+        What it took to read the `lag` is paid once: it is a loss, but says nothing of the next guesses.
+        """
         self._elapsed += seconds
-        if not of_one:
-            return  # the prompt, or a context read again
-        self._seconds.setdefault(n_guessed, deque(maxlen=RECENT)).append(seconds)
+        if n_read != 1:  # the prompt, or a context read again
+            self._seconds_a_token_read = seconds / n_read
+            return
+        once = min(seconds, lag * self._seconds_a_token_read) if n_guessed else 0.0
+        self._seconds.setdefault(n_guessed, deque(maxlen=RECENT)).append(seconds - once)
         if not n_guessed or 0 not in self._seconds:
             return
         gain = n_tokens * self._median(0) - self._median(n_guessed)
         self._gain = 0.5 * (self._gain + gain)
-        self._lost = max(0.0, self._lost - gain)
+        self._lost = max(0.0, self._lost + once - gain)
         self._n = min(2 * self._n, MOST) if n_tokens > n_guessed else max(1, n_tokens - 1)
 
     def _seconds_a_guess(self) -> float:
@@ -154,14 +187,15 @@ def pieces(
     """What each token brings, as `stream.pieces` has it, sooner where the guesses are good."""
     gauge = gauge or Gauge()
     while writer.finished is None:
-        started, of_one = gauge.now(), len(writer.upcoming().token_ids) == 1
-        most = min(gauge.n_guesses(), writer.room, writer.n_left - 1)
-        proposed = guess.propose(writer, most) if of_one and most > 0 else []
+        started, n_read = gauge.now(), len(writer.upcoming().token_ids)
+        lag = guess.lag(writer)
+        most = min(gauge.n_guesses(lag), writer.room, writer.n_left - 1)
+        proposed = guess.propose(writer, most) if n_read == 1 and most > 0 else []
         if proposed:
             found = list(_checked(decoding, writer, proposed, text))
         else:
             found = [advance(decoding, {text: writer})[text]]
-        gauge.measured(gauge.now() - started, len(proposed), len(found), of_one=of_one)
+        gauge.measured(gauge.now() - started, len(proposed), len(found), n_read=n_read, lag=lag)
         yield from found
 
 

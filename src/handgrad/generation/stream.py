@@ -12,6 +12,7 @@ from handgrad.generation import speculation
 from handgrad.generation.batch import AUTO, advance, opened
 from handgrad.generation.request import Request
 from handgrad.generation.writer import Piece, Writer, require_tokenizer
+from handgrad.model.count import count
 
 
 def generate(
@@ -109,6 +110,7 @@ def _guess(
         return None
     if isinstance(draft, Model):
         speculation.require_same_tokens(draft, model)
-        return speculation.DraftModel(draft, opening(draft))
+        share = count(draft.config).parameters / count(model.config).parameters
+        return speculation.DraftModel(draft, opening(draft), share)
     require_known("draft", draft, ["lookup"])
     return speculation.Lookup()
