@@ -20,7 +20,7 @@ from handgrad.verify.rounding import (
     loss_bound,
     reason,
 )
-from handgrad.verify.subject import Subject, logits, on_another_text
+from handgrad.verify.subject import Subject, on_another_text
 from handgrad.verify.texts import N_TEXTS
 from handgrad.verify.writing import UNIT, Limit, writing_agrees
 
@@ -95,9 +95,7 @@ def writing_is_right(
     except UserError:  # it does not write in this precision
         return
     limit = Limit(bound(precision, sensitivity.logits), reason(precision), same_bits=name == "cpu")
-    yield from writing_agrees(
-        texts, lambda ids: logits(config, subject.weights, ids), decoding, group, limit, report
-    )
+    yield from writing_agrees(texts, subject.uncached, decoding, group, limit, report)
     yield from products_agree(subject, engine, precision, group, rng, report)
 
 

@@ -33,12 +33,7 @@ def _writing(subject: Subject, sensitivity: Sensitivity, report: Callable[[str],
     decoding = reference.decoding(config, weights, n_texts=N_TEXTS, capacity=texts.shape[1])
     with parallel.one_blas_thread():
         yield from writing_agrees(
-            texts,
-            lambda ids: logits(config, subject.weights, ids),
-            decoding,
-            f"formulas, writing in {precision}",
-            limit,
-            report,
+            texts, subject.uncached, decoding, f"formulas, writing in {precision}", limit, report
         )
 
 

@@ -1,6 +1,6 @@
 """The model that is verified, with what more than one comparison needs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,8 @@ class Subject(NamedTuple):
     """How far the weights of each array move in one step: see `directions`."""
     lengths: dict[str, float]
     """Of each array's gradient."""
+    uncached: Callable[[np.ndarray], np.ndarray]
+    """The logits (B, T, V) of other texts, by the formulas without a cache; computed once for each."""
 
     @property
     def config(self) -> ModelConfig:
@@ -84,7 +86,20 @@ def _reading(model: Model, weights: p.Transformer, texts: Texts) -> Subject:
     found = logits(model.config, weights, texts.token_ids)
     sizes = {name: size_of(array) for name, array in tree.named_leaves(weights)}
     lengths = {name: length(gradient) for name, gradient in gradients.items()}
-    return Subject(model, weights, texts, found, loss, gradients, sizes, lengths)
+    uncached = _remembering(lambda token_ids: logits(model.config, weights, token_ids))
+    return Subject(model, weights, texts, found, loss, gradients, sizes, lengths, uncached)
+
+
+def _remembering(read: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    known: dict[bytes, np.ndarray] = {}
+
+    def remembered(token_ids: np.ndarray) -> np.ndarray:
+        key = np.ascontiguousarray(token_ids, np.int64).tobytes()
+        if key not in known:
+            known[key] = read(token_ids)
+        return known[key]
+
+    return remembered
 
 
 def logits(config: ModelConfig, weights: p.Transformer, token_ids: np.ndarray) -> np.ndarray:
