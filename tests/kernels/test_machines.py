@@ -13,6 +13,7 @@ from handgrad.kernels import cache, machine
 
 COMPARE = """
 import hashlib
+import os
 import numpy as np
 from handgrad.api import loss_and_gradients
 from handgrad.engines import cpu
@@ -28,7 +29,7 @@ config = PRESETS["nano"].replace(**size, bias=True)
 batch = rng.integers(65, size=(2, 3, 50))
 names, bits = [], hashlib.sha256()
 there = {"float32": True, "bfloat16": machine.AMX != "none", "int16": machine.INT16 != "none"}
-for precision in (name for name, is_there in there.items() if is_there):
+for precision in (name for name in os.environ["PRECISIONS"].split() if there[name]):
     cpu.compile_kernels(config, precision, names.append)
     training = cpu.Training(config, State(init(config)), OptimizerSettings(), precision=precision)
     loss, found = training.loss_and_gradients(*batch)
@@ -90,9 +91,14 @@ def python(script: str, cache: object, **environment: str) -> subprocess.Complet
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("lanes", "rows", "amx"), [("4", "6", "off"), ("16", "12", "auto")])
-def test_other_vectors_compute_the_same_and_loaded_kernels_the_same_bits(lanes, rows, amx, tmp_path):
-    machine = {"HANDGRAD_LANES": lanes, "HANDGRAD_AMX": amx}
+@pytest.mark.parametrize(
+    ("lanes", "rows", "amx", "precisions"),
+    [("4", "6", "off", "float32 int16"), ("16", "12", "auto", "float32 bfloat16")],
+)
+def test_other_vectors_compute_the_same_and_loaded_kernels_the_same_bits(
+    lanes, rows, amx, precisions, tmp_path
+):
+    machine = {"HANDGRAD_LANES": lanes, "HANDGRAD_AMX": amx, "PRECISIONS": precisions}
     first, second = (python(COMPARE, tmp_path, **machine) for _ in range(2))
     assert first.returncode == second.returncode == 0, first.stderr[-2000:] + second.stderr[-2000:]
     *compiled, n_compiled = first.stdout.split()
