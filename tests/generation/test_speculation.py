@@ -156,6 +156,17 @@ def test_guesses_that_are_never_right_cost_three_percent_at_most(row):
     assert time_with(lambda n: 1 + row * n, lambda written: 0, 3000) <= 1.03 * (100 + 3000)
 
 
+def test_a_draft_with_a_short_context_goes_on_guessing_beyond_it():
+    ours, short = model(), model(TINY.replace(context_length=4))
+    guess, writer = (
+        DraftModel(short, opened(short, "reference")),
+        Writer(ours, [1, 2, 1], Request.of(max_tokens=9)),
+    )
+    for token_id in (3, 2, 0, 1, 2, 3):
+        assert 1 <= len(guess.propose(writer, 2)) <= 2
+        writer.take(token_id, np.zeros(4))
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5])
 @pytest.mark.parametrize("n_tokens", [100, 300, 3000])
 def test_what_a_draft_reads_before_it_guesses_counts_among_its_costs(share, n_tokens):

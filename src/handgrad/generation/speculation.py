@@ -92,8 +92,8 @@ class DraftModel:
 
     def propose(self, writer: Writer, n: int) -> list[int]:
         """At most n tokens that may follow, drawn by the random numbers that the text will use."""
-        if self._n_new(writer) > NEWEST or len(writer.window) - self._first + n > self._capacity:
-            self._first = max(0, len(writer.window) - NEWEST)
+        if self._n_new(writer) > self._most_new or len(writer.window) - self._first + n > self._capacity:
+            self._first = max(0, len(writer.window) - self._most_new)
         text, rng = writer.window[self._first :], writer.coming_random_numbers()
         self._n_known = len(writer.window)
         n = min(n, self._capacity - len(text) + 1)
@@ -106,11 +106,16 @@ class DraftModel:
 
     def lag(self, writer: Writer) -> float:
         """What is new to it, or the newest of that."""
-        return self._share * min(NEWEST, self._n_new(writer))
+        return self._share * min(self._most_new, self._n_new(writer))
 
     @property
     def _capacity(self) -> int:
         return self._draft.config.context_length
+
+    @property
+    def _most_new(self) -> int:
+        """Half a context at most: what is read anew leaves room to go on."""
+        return min(NEWEST, max(1, self._capacity // 2))
 
     def _n_new(self, writer: Writer) -> int:
         """All of a window that became shorter."""
