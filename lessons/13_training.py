@@ -106,8 +106,9 @@ print(f"tokens seen: {steps * B * T:,} of {N:,}, which is {steps * B * T / N:.1f
 # $$H = \tfrac5{11}\ln\tfrac{11}5 + 2\cdot\tfrac2{11}\ln\tfrac{11}2 + 2\cdot\tfrac1{11}\ln 11,$$
 #
 # which is $0.358 + 0.620 + 0.436 = 1.414$, less than the $\ln 5 \approx 1.609$ of a blind guess among five.
-# For our text, frequencies are counted on the part to learn from, with one added to each count so that
-# nothing is impossible (Laplace), and judged on the rest.
+# The *trigram* writer looks at two. For our text, frequencies are counted on the part to learn from, and
+# judged on the rest. So that nothing is impossible, each of these writers leaves a share to the one that
+# looks at a token less: more of it, the more different tokens followed what it saw (Witten & Bell, 1991).
 
 # %%
 counts = np.array([5, 2, 2, 1, 1])
@@ -121,10 +122,10 @@ pictures.baselines(worth)
 
 # %% [markdown]
 # The words beside the bars say it in another way: a loss of $L$ is as hard as a blind guess among $e^L$
-# tokens, the *perplexity*. A look at the token before is worth nearly a nat; what a transformer gains
-# beyond that, it gains by looking further back. And a warning is printed above: by the same measure this
-# text's end is easier than the rest. Two parts of a text need not be equally hard, so a validation loss
-# *below* the training loss can mean no more than an easier ending.
+# tokens, the *perplexity*. A look at the token before is worth nearly a nat, one at two tokens another
+# half; what a transformer gains beyond that, it gains by looking further back. And a warning is printed
+# above: by the same measure this text's end is easier than the rest. Two parts of a text need not be equally
+# hard, so a validation loss *below* the training loss can mean no more than an easier ending.
 #
 # ## A step: AdamW
 #

@@ -18,7 +18,7 @@ from handgrad.data import corpus
 from handgrad.errors import UserError
 from handgrad.formats import atomic, tensors
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
-from handgrad.training import baselines, loop, metrics, run
+from handgrad.training import loop, metrics, run
 from handgrad.training.loop import Evaluated, StepDone
 from handgrad.training.metrics import StepRow
 from handgrad.training.recipe import COUNTS, RECIPES, RULES, Recipe
@@ -330,18 +330,6 @@ def test_nanos_recipe_is_nanogpts_to_the_digit():
 
 def test_a_short_run_warms_up_no_longer_than_a_tenth():
     assert Recipe(steps=50).learning_rate_at(5) == pytest.approx(1e-3)
-
-
-def test_baselines_know_what_a_bigram_knows(rng):
-    tokens = np.tile(np.arange(4), 500)
-    found = baselines.losses(tokens, tokens[:100], 4)
-    assert found["uniform"] == pytest.approx(np.log(4))
-    assert found["unigram"] == pytest.approx(np.log(4))
-    assert found["bigram"] < 0.02  # after each token the next is certain, but for the one added to each count
-
-
-def test_large_vocabularies_have_no_bigram_table():
-    assert "bigram" not in baselines.losses(np.arange(10), np.arange(10), 5000)
 
 
 def test_gradients_by_name_are_those_of_the_checkpoint(text_file, tmp_path, small):

@@ -21,7 +21,7 @@ from handgrad.formats import atomic, lock, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST, RUNS
 from handgrad.model.config import ModelConfig, preset
 from handgrad.model.init import init
-from handgrad.training import baselines, checkpoint, loop, metrics, run_config
+from handgrad.training import checkpoint, loop, metrics, run_config, validation_text
 from handgrad.training.checkpoint import Progress
 from handgrad.training.metrics import EvaluationRow
 from handgrad.training.recipe import RECIPES, Recipe
@@ -107,6 +107,7 @@ def create(
     with atomic.new_folder(folder) as partial:
         n_tokens = token_file.write(partial / TOKENS, text, made)
         tokens = token_file.read(partial / TOKENS, made.vocab_size, n_tokens)
+        train, validation = batches.split(tokens, model.context_length)
         config = RunConfig(
             model=model,
             recipe=recipe,
@@ -116,7 +117,7 @@ def create(
             precision=precision,
             text=text.name,
             n_tokens=n_tokens,
-            baselines=baselines.losses(*batches.split(tokens, model.context_length), made.vocab_size),
+            **validation_text.measure(train, validation, made)._asdict(),
         )
         model_folder.write_description(partial, config.to_json(), made)
         checkpoint.save(partial / LAST, State(init(model, seed)), Progress())

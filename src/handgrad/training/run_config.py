@@ -10,7 +10,7 @@ from handgrad.formats import model_folder
 from handgrad.formats.tables import Table
 from handgrad.kernels import PRECISIONS
 from handgrad.model.config import ModelConfig
-from handgrad.training import baselines
+from handgrad.training import baselines, validation_text
 from handgrad.training.recipe import Recipe
 
 
@@ -29,12 +29,21 @@ class RunConfig:
     """The name of the text."""
     n_tokens: int
     """Its tokens, the validation text included."""
+    validation_tokens: int
+    validation_bytes: int
+    """The validation text in UTF-8."""
+    repeated: float
+    """The share of the validation text that stands in the training text too."""
     baselines: dict[str, float]
     """Validation losses of the baselines, in nats a token."""
 
     def to_json(self) -> dict[str, Any]:
         """What `read` reads."""
         return dataclasses.asdict(self)
+
+    def bits_per_byte(self, loss: float) -> float:
+        """A validation loss, in nats a token, as bits a byte."""
+        return validation_text.bits_per_byte(loss, self.validation_tokens, self.validation_bytes)
 
 
 def read(folder: Path) -> RunConfig:
@@ -56,6 +65,9 @@ def from_table(config: Table) -> RunConfig:
         precision=config.text("precision", PRECISIONS),
         text=config.text("text"),
         n_tokens=config.whole("n_tokens", least=1),
+        validation_tokens=config.whole("validation_tokens", least=1),
+        validation_bytes=config.whole("validation_bytes", least=1),
+        repeated=config.number("repeated", 0.0, 1.0),
         baselines={
             name: losses.number(name, most=100.0) for name in baselines.NAMES if name in losses.fields
         },
