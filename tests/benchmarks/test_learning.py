@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from learning import Curve
 
+from handgrad.training.metrics import EvaluationRow, StepRow
 from tests.pictures import assert_good
 
 STEPS = range(1, 101)
@@ -38,10 +39,10 @@ def test_the_table_compares_the_last_evaluation_that_all_have():
 
 def test_a_run_is_read_as_far_as_it_is(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"precision": "int16"}))
-    step = {"step": 1, "loss": 3.0, "learning_rate": 0.1, "gradient_norm": 1.0, "tokens_per_second": 9.0}
-    evaluation = {"step": 0, "validation_loss": 4.0, "train_loss": None, "seconds": 1.0, "sample": ""}
-    lines = [json.dumps(evaluation), json.dumps(step), '{"step": 2, "lo']
-    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    step = StepRow(1, 3.0, learning_rate=0.1, gradient_norm=1.0, tokens=9, seconds=2.0)
+    evaluation = EvaluationRow(0, 4.0, 5.0, train_loss=None, tokens=0, seconds=1.0, sample="")
+    lines = [json.dumps(row._asdict()) for row in (evaluation, step)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 2, "lo']))
     assert learning.read(tmp_path) == Curve("int16", {1: 3.0}, {0: 4.0})
 
 

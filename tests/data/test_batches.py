@@ -56,6 +56,18 @@ def test_spread_windows_cover_the_whole_text_once():
     np.testing.assert_array_equal(seen, np.arange(999))
 
 
+@given(st.integers(2, 60), st.integers(1, 12), st.integers(1, 5))
+def test_overlapping_windows_predict_every_token_once_from_half_a_context(n_tokens, length, batch_size):
+    length, predicted = min(length, n_tokens - 1), []
+    for token_ids, targets in batches.overlapping(np.arange(n_tokens), batch_size, length):
+        window, place = np.nonzero(targets >= 0)
+        np.testing.assert_array_equal(targets[window, place], token_ids[window, place] + 1)
+        predicted += targets[window, place].tolist()
+        later = token_ids[window, 0] > 0
+        assert (place[later] + 1 >= length / 2).all()
+    assert predicted == list(range(1, n_tokens))
+
+
 @given(st.integers(1, 300), st.integers(1, 50))
 def test_fewer_windows_are_spread_evenly(n_windows, batch_size):
     starts = np.concatenate([ids[:, 0] for ids, _ in batches.spread(TOKENS, batch_size, 9, n_windows)])

@@ -80,7 +80,7 @@ def test_a_damaged_run_is_not_gone_on_with(tiny_run, name, damage, words):
 
 def test_weights_alone_are_nothing_to_go_on_with(tiny_run):
     (tiny_run / BEST).replace(tiny_run / LAST)
-    assert_refused(resume, tiny_run, "state to go on from has no seconds")
+    assert_refused(resume, tiny_run, "state to go on from has no tokens")
 
 
 def set_field(path, keys, value):
@@ -187,21 +187,26 @@ def test_a_configuration_that_is_none_is_said(tiny_run, open_run, content, words
         ('{"step": "1", "loss": 2.0}', "step must be a whole number"),
         ('{"step": 1, "loss": null}', "loss must be a number|has no learning_rate"),
         (
-            '{"step": 1, "validation_loss": "2", "seconds": 1, "sample": ""}',
+            '{"step": 1, "validation_loss": "2", "tokens": 1, "seconds": 1, "sample": ""}',
             "validation_loss must be a number",
         ),
         (
-            '{"step": 1, "validation_loss": NaN, "seconds": 1, "sample": ""}',
+            '{"step": 1, "validation_loss": NaN, "tokens": 1, "seconds": 1, "sample": ""}',
             "validation_loss must be a number",
         ),
-        ('{"step": 1, "validation_loss": 2.0, "seconds": 1, "sample": 3}', "sample must be text"),
+        ('{"step": 1, "validation_loss": 2.0, "seconds": 1}', "has no bits_per_byte"),
+        (
+            '{"step": 1, "validation_loss": 2.0, "bits_per_byte": 3, "tokens": 1, "seconds": 1, "sample": 3}',
+            "sample must be text",
+        ),
+        ('{"step": 1, "loss": 2.0, "learning_rate": 1, "gradient_norm": 1, "tokens": 0.5}', "tokens must be"),
         (
             '{"step": 1, "validation_loss": -Infinity, "seconds": 1, "sample": ""}',
             "validation_loss must be a number from -1 to",
         ),
         ('{"step": 1, "loss": -1e300, "learning_rate": 1}', "loss must be a number from -1 to"),
     ],
-    ids=range(16),
+    ids=range(18),
 )
 @pytest.mark.parametrize("open_run", [info, resume])
 def test_a_damaged_line_of_the_metrics_is_named(tiny_run, open_run, line, words):
@@ -243,17 +248,27 @@ def set_best_loss(folder, loss):
         ("[]", "must be a JSON object"),
         ("{", "is no JSON"),
         (NESTED, "nested too deeply"),
-        ('{"step": "3", "best_loss": 1.0, "seconds": 1.0}', "step must be a whole number"),
-        ('{"step": -3, "best_loss": 1.0, "seconds": 1.0}', "step must be a whole number"),
-        ('{"step": 1e99, "best_loss": 1.0, "seconds": 1.0}', "step must be a whole number"),
-        ('{"step": 3, "best_loss": NaN, "seconds": 1.0}', "best_loss must be a number"),
-        ('{"step": 3, "best_loss": null, "seconds": 1.0}', "best_loss must be a number"),
-        ('{"step": 3, "best_loss": 1%s, "seconds": 1.0}' % ("0" * 400), "best_loss must be a number"),
-        ('{"step": 3, "best_loss": 1.0, "seconds": []}', "seconds must be a number"),
-        ('{"step": 3, "best_loss": -Infinity, "seconds": 1.0}', "best_loss must be a number from -1"),
-        ('{"step": 5, "best_loss": 1.0, "seconds": 1.0}', "step must be at most 4, the recipe's last; got 5"),
+        ('{"step": "3", "best_loss": 1.0, "tokens": 1, "seconds": 1.0}', "step must be a whole number"),
+        ('{"step": -3, "best_loss": 1.0, "tokens": 1, "seconds": 1.0}', "step must be a whole number"),
+        ('{"step": 1e99, "best_loss": 1.0, "tokens": 1, "seconds": 1.0}', "step must be a whole number"),
+        ('{"step": 3, "best_loss": NaN, "tokens": 1, "seconds": 1.0}', "best_loss must be a number"),
+        ('{"step": 3, "best_loss": null, "tokens": 1, "seconds": 1.0}', "best_loss must be a number"),
+        (
+            '{"step": 3, "best_loss": 1%s, "tokens": 1, "seconds": 1.0}' % ("0" * 400),
+            "best_loss must be a number",
+        ),
+        ('{"step": 3, "best_loss": 1.0, "tokens": 1, "seconds": []}', "seconds must be a number"),
+        ('{"step": 3, "best_loss": 1.0, "tokens": -1, "seconds": 1.0}', "tokens must be a whole number"),
+        (
+            '{"step": 3, "best_loss": -Infinity, "tokens": 1, "seconds": 1.0}',
+            "best_loss must be a number from -1",
+        ),
+        (
+            '{"step": 5, "best_loss": 1.0, "tokens": 1, "seconds": 1.0}',
+            "step must be at most 4, the recipe's last; got 5",
+        ),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 @pytest.mark.parametrize("open_run", [info, resume])
 def test_the_text_beside_the_weights_is_checked(tiny_run, open_run, progress, words):

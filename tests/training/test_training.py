@@ -82,13 +82,30 @@ def test_a_stopped_run_goes_on_bit_for_bit(text_file, tmp_path, small, stop_afte
     assert handgrad.resume(stopped)
     assert_same_weights(whole, stopped)
     untimed = [
-        [
-            {k: v for k, v in row._asdict().items() if k not in ("seconds", "tokens_per_second")}
-            for row in metrics.read(folder)
-        ]
+        [{k: v for k, v in row._asdict().items() if k != "seconds"} for row in metrics.read(folder)]
         for folder in (whole, stopped)
     ]
     assert untimed[0] == untimed[1]
+
+
+def test_a_row_says_how_many_tokens_and_seconds_went_before(text_file, tmp_path, small):
+    rows = metrics.read(handgrad.train(text_file, out=tmp_path / "run", **small))
+    a_step = small["batch_size"] * small["context_length"]
+    assert [row.tokens for row in rows] == [a_step * row.step for row in rows]
+    seconds = [row.seconds for row in rows]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+
+
+def test_a_loss_in_bits_a_byte_is_in_rows_events_and_what_is_known(text_file, tmp_path, small):
+    events = []
+    folder = handgrad.train(text_file, out=tmp_path / "run", report=events.append, **small)
+    about = run.about(folder)
+    bits = [row.bits_per_byte for row in about.evaluations]
+    assert bits == [row.validation_loss / np.log(2) for row in about.evaluations]  # a token is a byte
+    assert bits == [event.bits_per_byte for event in events if isinstance(event, Evaluated)]
+    assert about.best_bits_per_byte == min(bits)
+    assert f"({bits[-1]:.3f} bits a byte, the whole text)" in str(events[-1])
 
 
 def test_a_stop_asked_for_in_the_middle_of_a_turn_is_saved_too(text_file, tmp_path, small, monkeypatch):

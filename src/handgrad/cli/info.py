@@ -19,6 +19,7 @@ from handgrad.model.count import Count, count
 from handgrad.training import run as runs
 from handgrad.training.recipe import RECIPES, Recipe
 from handgrad.training.run import About
+from handgrad.training.run_config import RunConfig
 
 
 class Shown(NamedTuple):
@@ -107,6 +108,7 @@ def _as_json(what: Shown) -> dict[str, Any]:
         **what.run.config.to_json(),
         "steps_done": what.run.steps_done,
         "best_validation_loss": what.run.best_validation_loss,
+        "best_bits_per_byte": what.run.best_bits_per_byte,
         "validation_curve": [row._asdict() for row in what.run.evaluations],
     }
 
@@ -134,12 +136,21 @@ def _rows(what: Shown, cost: Count, memory: Memory | None) -> dict[str, str]:
 
 def _progress(run: About) -> dict[str, str]:
     config, best = run.config, run.best_validation_loss
+    baselines = [
+        ", ".join(f"{name} {measured(loss):.3f}" for name, loss in config.baselines.items())
+        for measured in (float, config.bits_per_byte)
+    ]
     return {
-        "text": f"{config.text}, {config.n_tokens:,} tokens",
+        "text": f"{config.text}, {config.n_tokens:,} tokens; to validate: "
+        f"{config.validation_tokens:,} tokens, {config.validation_bytes:,} bytes",
         "trained": f"{run.steps_done:,} of {config.recipe.steps:,} steps, seed {config.seed}",
-        "validation loss": "not evaluated yet" if best is None else f"{best:.4f} nats a token (best)",
-        "baselines": ", ".join(f"{name} {loss:.3f}" for name, loss in config.baselines.items()),
+        "validation loss": "not evaluated yet" if best is None else f"{_both(config, best)} (best)",
+        "baselines": f"{baselines[0]} nats a token\n{baselines[1]} bits a byte",
     }
+
+
+def _both(config: RunConfig, loss: float) -> str:
+    return f"{loss:.4f} nats a token, {config.bits_per_byte(loss):.4f} bits a byte"
 
 
 def _parts(memory: Memory) -> Iterator[str]:

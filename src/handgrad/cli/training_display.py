@@ -62,8 +62,10 @@ def _print_head(console: Console, folder: Path, about: About, mesh: str | None) 
     )
     if about.steps_done:
         console.print(f"Going on after step {about.steps_done:,}.")
-    baselines = ", ".join(f"{name} {loss:.2f}" for name, loss in config.baselines.items())
-    console.print(f"[dim]Losses are in nats a token. To beat: {baselines}.[/]\n")
+    baselines = ", ".join(
+        f"{name} {loss:.2f} ({config.bits_per_byte(loss):.2f})" for name, loss in config.baselines.items()
+    )
+    console.print(f"[dim]Losses are in nats a token (bits a byte). To beat: {baselines}.[/]\n")
 
 
 def _print_json(event: Event) -> None:
@@ -119,8 +121,10 @@ def _print_end(console: Console, folder: Path, about: About) -> None:
     seconds, best = about.progress.seconds, about.best_validation_loss
     if best is None:
         return
+    loss = f"{best:.3f} nats a token, {about.config.bits_per_byte(best):.3f} bits a byte"
     console.print(
-        f"\nTrained in {seconds:,.0f} s; best validation loss {best:.3f}. Curve: {folder / run.PLOT}",
+        f"\nTrained in {seconds:,.0f} s; best validation loss {loss}.",
+        f"Curve: {folder / run.PLOT}",
         f'Let it write: handgrad generate {folder} "The "',
         sep="\n",
         soft_wrap=True,

@@ -10,7 +10,7 @@ VALIDATION_SHARE = 0.1
 
 ALL = slice(None)
 Batch = tuple[np.ndarray, np.ndarray]
-"""Token ids and targets, both (B, T). A target is the token that follows."""
+"""Token ids and targets, both (B, T). A target is the token that follows, or -1 where it does not count."""
 
 
 def split(tokens: np.ndarray, context_length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,6 +49,23 @@ def spread(
     starts = np.arange(n_windows) * n_fitting // n_windows * context_length
     for first in range(0, n_windows, batch_size):
         yield _windows(tokens, starts[first : first + batch_size], context_length)
+
+
+def overlapping(tokens: np.ndarray, batch_size: int, context_length: int) -> Iterator[Batch]:
+    """Batches of windows whose targets are every token but the first, once each.
+
+    A window begins half a context after the one before it, and what that one predicted does not count again:
+    beyond the first window, each token is predicted from at least half a context.
+    """
+    n_targets, stride = len(tokens) - 1, max(1, context_length // 2)
+    last = n_targets - context_length
+    starts = np.append(np.arange(0, last, stride), last)
+    predicted = np.append(0, starts[:-1] + context_length)
+    for first in range(0, len(starts), batch_size):
+        part = slice(first, first + batch_size)
+        token_ids, targets = _windows(tokens, starts[part], context_length)
+        places = starts[part, None] + np.arange(context_length)
+        yield token_ids, np.where(places >= predicted[part, None], targets, -1)
 
 
 def _windows(tokens: np.ndarray, starts: np.ndarray, context_length: int) -> Batch:

@@ -36,6 +36,8 @@ class Progress:
     """Steps done."""
     best_loss: float = math.inf
     """The lowest validation loss so far, in nats a token."""
+    tokens: int = 0
+    """Tokens trained on."""
     seconds: float = 0.0
     """Time spent training and evaluating."""
 
@@ -73,10 +75,10 @@ def read_progress(path: Path, steps: int) -> Progress:
     if PROGRESS not in metadata:
         raise UserError(f"{path} holds weights but no state to go on from. {files.COPY}")
     table = Table.parse(metadata[PROGRESS], f"{path}, its state to go on from")
-    step, seconds = table.whole("step"), table.number("seconds")
+    step, tokens, seconds = table.whole("step"), table.whole("tokens"), table.number("seconds")
     if step > steps:
         raise table.error(f"step must be at most {steps:,}, the recipe's last; got {step:,}.")
-    return Progress(step, table.number("best_loss", LEAST_LOSS, math.inf), seconds)
+    return Progress(step, table.number("best_loss", LEAST_LOSS, math.inf), tokens, seconds)
 
 
 def _by_name(moments: adamw.State) -> dict[str, np.ndarray]:

@@ -52,8 +52,11 @@ class Evaluated(NamedTuple):
     train_loss: float | None
     """The mean over the steps since the last evaluation; None before the first step."""
     validation_loss: float
+    """In nats a token."""
+    bits_per_byte: float
     is_best: bool
     is_final: bool
+    """The whole validation text was read, in windows that do not overlap."""
     seconds: float
     sample: str
     """What the model writes now."""
@@ -61,8 +64,9 @@ class Evaluated(NamedTuple):
     def __str__(self) -> str:
         train = f"train {self.train_loss:.3f}  " if self.train_loss is not None else ""
         best = "  best so far" if self.is_best and self.step else ""
-        which = " (all of it)" if self.is_final else ""
-        return f"step {self.step:,}  {train}validation {self.validation_loss:.3f}{which}{best}"
+        which = ", the whole text" if self.is_final else ""
+        validation = f"validation {self.validation_loss:.3f} ({self.bits_per_byte:.3f} bits a byte{which})"
+        return f"step {self.step:,}  {train}{validation}{best}"
 
 
 class Compiling(NamedTuple):
@@ -97,10 +101,11 @@ class Run:
     tokenizer: Tokenizer
     train: np.ndarray
     validation: np.ndarray
+    bits_per_byte: Callable[[float], float]
+    """A validation loss, in nats a token, as bits a byte."""
     progress: Progress
     report: Callable[[Event], object]
     processes: Processes = ALONE
-    _recent: list[float] = field(default_factory=list)  # losses of the steps since the last evaluation
     _begun: deque[Begun] = field(default_factory=deque)
     _clock: float = 0.0  # when the last step was finished
 
@@ -108,7 +113,6 @@ class Run:
         """Train to the end of the recipe. False if asked to stop before: the run is saved and can go on."""
         saved_at = time.monotonic()
         with self._log() as log, interrupt.deferred() as asked_to_stop:
-            self._recent = log.losses_since_evaluation()
             if self.progress.step == 0:
                 self._evaluate(log)
             while self.progress.step < self.recipe.steps:
@@ -154,11 +158,12 @@ class Run:
                 self._explain_not_finite(begun, step)
             now = time.perf_counter()
             seconds, self._clock = now - self._clock, now
-            self.progress.seconds += seconds
-            self._recent.append(step.loss)
-            speed = begun.token_ids.size / seconds
-            log.write(StepRow(begun.step, step.loss, begun.learning_rate, step.gradient_norm, speed))
-            self.report(StepDone(begun.step, step.loss, speed))
+            n_tokens, progress = begun.token_ids.size, self.progress
+            progress.tokens += n_tokens
+            progress.seconds += seconds
+            measured = step.loss, begun.learning_rate, step.gradient_norm
+            log.write(StepRow(begun.step, *measured, progress.tokens, progress.seconds))
+            self.report(StepDone(begun.step, step.loss, n_tokens / seconds))
 
     def _rng(self, purpose: int) -> np.random.Generator:
         """Random numbers for this step: they follow from seed and step, so there is no state to keep."""
@@ -180,12 +185,13 @@ class Run:
             progress.best_loss = loss
             if self.processes.leads:
                 checkpoint.save_weights(self.folder / BEST, state.weights, progress)
-        train_loss = sum(self._recent) / len(self._recent) if self._recent else None
-        self._recent.clear()
+        train_loss, bits = log.loss_since_evaluation(), self.bits_per_byte(loss)
         sample = self._sample(state.weights) if self.processes.leads else ""
-        log.write(EvaluationRow(progress.step, loss, train_loss, progress.seconds, sample))
+        so_far = progress.tokens, progress.seconds
+        log.write(EvaluationRow(progress.step, loss, bits, train_loss, *so_far, sample))
         self._save(log, state)
-        self.report(Evaluated(progress.step, train_loss, loss, is_best, is_final, progress.seconds, sample))
+        step, seconds = progress.step, progress.seconds
+        self.report(Evaluated(step, train_loss, loss, bits, is_best, is_final, seconds, sample))
 
     def _sample(self, weights: p.Transformer) -> str:
         """What the model writes after a line break or, knowing none, after the first validation token."""

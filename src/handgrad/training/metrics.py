@@ -30,7 +30,10 @@ class StepRow(NamedTuple):
     learning_rate: float
     gradient_norm: float
     """Before clipping."""
-    tokens_per_second: float
+    tokens: int
+    """Tokens trained on so far, this step's included."""
+    seconds: float
+    """Time spent training and evaluating so far."""
 
 
 class EvaluationRow(NamedTuple):
@@ -39,8 +42,13 @@ class EvaluationRow(NamedTuple):
     step: int
     """Steps done."""
     validation_loss: float
+    """In nats a token."""
+    bits_per_byte: float
+    """The same loss, which compares across tokenizers: see `validation_text`."""
     train_loss: float | None
     """The mean over the steps since the last evaluation; None before the first step."""
+    tokens: int
+    """Tokens trained on so far."""
     seconds: float
     """Time spent training and evaluating so far."""
     sample: str
@@ -83,22 +91,19 @@ class Writer:
 
     def __init__(self, folder: Path, step: int):
         self.path = folder / METRICS
-        self._kept = [row for row in read(folder) if row.step <= step] if step else []
-        atomic.write_text(self.path, "".join(map(_line, self._kept)))
+        self.rows = [row for row in read(folder) if row.step <= step] if step else []
+        atomic.write_text(self.path, "".join(map(_line, self.rows)))
         with atomic.explained(self.path):
             self._file: TextIO = self.path.open("a", encoding="utf-8")
 
-    def losses_since_evaluation(self) -> list[float]:
-        """The losses of the steps after the last evaluation, of the rows that were there at first."""
-        losses: list[float] = []
-        for row in self._kept:
-            if isinstance(row, StepRow):
-                losses.append(row.loss)
-            else:
-                losses.clear()
-        return losses
+    def loss_since_evaluation(self) -> float | None:
+        """The mean loss of the steps after the last evaluation; None where there are none."""
+        steps = itertools.takewhile(lambda row: isinstance(row, StepRow), reversed(self.rows))
+        losses = [row.loss for row in steps if isinstance(row, StepRow)][::-1]
+        return sum(losses) / len(losses) if losses else None
 
     def write(self, row: Row) -> None:
+        self.rows.append(row)
         with atomic.explained(self.path):
             self._file.write(_line(row))
 
@@ -119,13 +124,10 @@ class Nowhere(Writer):
     """Writes nothing: the first of several processes does."""
 
     def __init__(self) -> None:
-        pass
-
-    def losses_since_evaluation(self) -> list[float]:
-        return []
+        self.rows = []
 
     def write(self, row: Row) -> None:
-        pass
+        self.rows.append(row)
 
     def flush(self) -> None:
         pass
@@ -137,11 +139,16 @@ class Nowhere(Writer):
 def _row(table: Table) -> Row:
     step = table.whole("step")
     if "loss" in table.fields:
-        names = ("learning_rate", "gradient_norm", "tokens_per_second")
-        return StepRow(step, _loss(table, "loss"), *map(table.number, names))
+        loss = _loss(table, "loss")
+        rate, norm = table.number("learning_rate"), table.number("gradient_norm")
+        return StepRow(step, loss, rate, norm, *_so_far(table))
+    validation_losses = _loss(table, "validation_loss"), _loss(table, "bits_per_byte")
     train_loss = None if table.fields.get("train_loss") is None else _loss(table, "train_loss")
-    validation_loss, seconds = _loss(table, "validation_loss"), table.number("seconds")
-    return EvaluationRow(step, validation_loss, train_loss, seconds, table.text("sample"))
+    return EvaluationRow(step, *validation_losses, train_loss, *_so_far(table), table.text("sample"))
+
+
+def _so_far(table: Table) -> tuple[int, float]:
+    return table.whole("tokens"), table.number("seconds")
 
 
 def _loss(table: Table, name: str) -> float:

@@ -223,7 +223,17 @@ def _train(
     )
     del state  # copied
     return loop.Run(
-        folder, recipe, config.seed, training, tokenizer, train, validation, progress, report, processes
+        folder=folder,
+        recipe=recipe,
+        seed=config.seed,
+        training=training,
+        tokenizer=tokenizer,
+        train=train,
+        validation=validation,
+        bits_per_byte=config.bits_per_byte,
+        progress=progress,
+        report=report,
+        processes=processes,
     ).go()
 
 
@@ -245,6 +255,12 @@ class About:
         """That of the best checkpoint; None before the first evaluation."""
         best = self.progress.best_loss
         return best if math.isfinite(best) else None
+
+    @property
+    def best_bits_per_byte(self) -> float | None:
+        """The same loss in bits a byte."""
+        best = self.best_validation_loss
+        return None if best is None else self.config.bits_per_byte(best)
 
 
 def about(folder: str | Path) -> About:
