@@ -80,7 +80,7 @@ def test_a_damaged_run_is_not_gone_on_with(tiny_run, name, damage, words):
 
 def test_weights_alone_are_nothing_to_go_on_with(tiny_run):
     (tiny_run / BEST).replace(tiny_run / LAST)
-    assert_refused(resume, tiny_run, "state to go on from has no tokens")
+    assert_refused(resume, tiny_run, "state to go on from has no best_loss")
 
 
 def set_field(path, keys, value):
@@ -264,11 +264,15 @@ def set_best_loss(folder, loss):
             "best_loss must be a number from -1",
         ),
         (
-            '{"step": 5, "best_loss": 1.0, "tokens": 1, "seconds": 1.0}',
-            "step must be at most 4, the recipe's last; got 5",
+            '{"step": 5, "best_loss": 1.0, "tokens": 1, "seconds": 1.0, "place": 5.0, "rate": 1.0}',
+            "place must be a number from 0 to 4",
+        ),
+        (
+            '{"step": 3, "best_loss": 1.0, "tokens": 1, "seconds": 1.0, "place": 3.0, "rate": 0.0}',
+            "rate must be a number from 1e-09 to 4",
         ),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 @pytest.mark.parametrize("open_run", [info, resume])
 def test_the_text_beside_the_weights_is_checked(tiny_run, open_run, progress, words):

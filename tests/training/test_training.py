@@ -18,7 +18,7 @@ from handgrad.data import corpus
 from handgrad.errors import UserError
 from handgrad.formats import atomic, tensors
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
-from handgrad.training import loop, metrics, run
+from handgrad.training import loop, metrics, pace, run
 from handgrad.training.loop import Evaluated, StepDone
 from handgrad.training.metrics import StepRow
 from handgrad.training.recipe import COUNTS, RECIPES, RULES, Recipe
@@ -363,3 +363,39 @@ def test_gradients_by_name_are_those_of_the_checkpoint(text_file, tmp_path, smal
 def test_every_number_of_a_recipe_has_a_rule():
     numbers = {field.name for field in dataclasses.fields(Recipe)} - {"schedule"}
     assert numbers == {*RULES, *COUNTS}
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A run of a second finds out soon what a step is worth, and keeps none for its curve."""
+    monkeypatch.setattr(pace, "LEAST_SECONDS", 0.05)
+    monkeypatch.setattr(pace, "END_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_of_given_seconds_ends_on_time_and_is_finished(text_file, tmp_path, small):
+    events, asked = [], {"minutes": 0.02, "steps": 100_000, "eval_every": 50_000, "engine": "reference"}
+    folder = handgrad.train(text_file, out=tmp_path / "run", report=events.append, **small | asked)
+    about = run.about(folder)
+    assert about.is_finished
+    assert 0.8 < about.progress.seconds < 10.0
+    last = [event for event in events if isinstance(event, StepDone)][-1]
+    assert last.step == last.expected_steps == about.steps_done == about.expected_steps
+    assert handgrad.resume(folder, report=pytest.fail)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_of_given_seconds_that_is_stopped_has_the_rest_of_them_left(text_file, tmp_path, small):
+    def stop(event):
+        if isinstance(event, StepDone) and event.step == 20:
+            signal.raise_signal(signal.SIGINT)
+
+    folder, asked = tmp_path / "run", {"minutes": 0.02, "steps": 100_000, "eval_every": 100_000}
+    with pytest.raises(KeyboardInterrupt):
+        handgrad.train(text_file, out=folder, report=stop, engine="reference", **small | asked)
+    before = run.about(folder).progress
+    assert not run.about(folder).is_finished
+    assert handgrad.resume(folder)
+    after = run.about(folder).progress
+    assert before.seconds < after.seconds < 10.0
+    assert before.place < after.place == asked["steps"]

@@ -143,7 +143,7 @@ def _progress(run: About) -> dict[str, str]:
     return {
         "text": f"{config.text}, {config.n_tokens:,} tokens; to validate: "
         f"{config.validation_tokens:,} tokens, {config.validation_bytes:,} bytes",
-        "trained": f"{run.steps_done:,} of {config.recipe.steps:,} steps, seed {config.seed}",
+        "trained": f"{run.steps_done:,} of {run.expected_steps:,} steps, seed {config.seed}",
         "validation loss": "not evaluated yet" if best is None else f"{_both(config, best)} (best)",
         "baselines": f"{baselines[0]} nats a token\n{baselines[1]} bits a byte",
     }

@@ -36,7 +36,7 @@ def display(folder: Path, as_json: bool, mesh: str | None = None) -> Iterator[Ca
     else:
         yield run.print_evaluations
     final = run.about(folder)
-    if final.steps_done == final.config.recipe.steps:
+    if final.is_finished:
         _print_end(console, folder, final)
 
 
@@ -55,7 +55,7 @@ def _print_head(console: Console, folder: Path, about: About, mesh: str | None) 
         f"{preset}  {head['parameters']:,} parameters, {model.n_layers} layers, {model.n_heads} heads, "
         f"{model.d_model} wide, context {model.context_length}",
         f"{text}  {config.n_tokens:,} tokens, {model.vocab_size} different",
-        f"{where}  {config.recipe.steps:,} steps of {head['tokens_per_step']:,} tokens",
+        f"{where}  {_length(about)} of {head['tokens_per_step']:,} tokens",
         f"[bold]{config.engine}[/] engine  {engines.get(config.engine, mesh).describe(config.precision)}",
         sep="\n",
         soft_wrap=not console.is_terminal,
@@ -66,6 +66,13 @@ def _print_head(console: Console, folder: Path, about: About, mesh: str | None) 
         f"{name} {loss:.2f} ({config.bits_per_byte(loss):.2f})" for name, loss in config.baselines.items()
     )
     console.print(f"[dim]Losses are in nats a token (bits a byte). To beat: {baselines}.[/]\n")
+
+
+def _length(about: About) -> str:
+    recipe = about.config.recipe
+    if recipe.minutes is None:
+        return f"{recipe.steps:,} steps"
+    return f"{recipe.minutes:g} minutes, about {about.expected_steps:,} steps"
 
 
 def _print_json(event: Event) -> None:
@@ -84,7 +91,7 @@ def _live(console: Console, about: About) -> Iterator[Callable[[Event], None]]:
     with Progress(*columns, console=console, expand=True) as progress:
         task = progress.add_task(
             "train",
-            total=about.config.recipe.steps,
+            total=about.expected_steps,
             completed=about.steps_done,
             status="getting ready",
         )
@@ -102,7 +109,7 @@ def _live(console: Console, about: About) -> Iterator[Callable[[Event], None]]:
                 status = (
                     f"loss {smooth['loss']:.3f}  validation {validation}  {smooth['speed']:,.0f} tokens/s"
                 )
-                progress.update(task, completed=event.step, status=status)
+                progress.update(task, completed=event.step, total=event.expected_steps, status=status)
             else:
                 validation = f"{event.validation_loss:.3f}"
                 console.print(str(event), markup=False)

@@ -40,11 +40,16 @@ def draw(
     return token_ids, targets
 
 
+def count(tokens: np.ndarray, context_length: int) -> int:
+    """How many windows there are that do not overlap."""
+    return (len(tokens) - 1) // context_length
+
+
 def spread(
     tokens: np.ndarray, batch_size: int, context_length: int, n_windows: int | None = None
 ) -> Iterator[Batch]:
     """Batches of at most `n_windows` windows, always the same, spread evenly over `tokens`."""
-    n_fitting = (len(tokens) - 1) // context_length
+    n_fitting = count(tokens, context_length)
     n_windows = n_fitting if n_windows is None else min(n_windows, n_fitting)
     starts = np.arange(n_windows) * n_fitting // n_windows * context_length
     for first in range(0, n_windows, batch_size):

@@ -21,7 +21,7 @@ SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 
 def share(
-    step: int,
+    step: float,
     *,
     schedule: Schedule,
     steps: int,

@@ -26,6 +26,8 @@ from handgrad.optim import adamw
 from handgrad.training.metrics import LEAST_LOSS
 
 PROGRESS = "progress"
+LEAST_RATE = 1e-9
+"""Places of a schedule that a step goes on at least."""
 
 
 @dataclass
@@ -39,7 +41,15 @@ class Progress:
     tokens: int = 0
     """Tokens trained on."""
     seconds: float = 0.0
-    """Time spent training and evaluating."""
+    """Time that the run has taken, its preparation included, and compiling not."""
+    place: float = 0.0
+    """Where in the recipe's schedule it is: after `step` steps, unless its time is given."""
+    rate: float = 1.0
+    """How many places each step goes on: see `pace`."""
+
+    def expected_steps(self, places: int) -> int:
+        """How many steps the run will have made when it is through its schedule."""
+        return self.step + round((places - self.place) / self.rate)
 
 
 def save(path: Path, state: State, progress: Progress) -> None:
@@ -75,10 +85,10 @@ def read_progress(path: Path, steps: int) -> Progress:
     if PROGRESS not in metadata:
         raise UserError(f"{path} holds weights but no state to go on from. {files.COPY}")
     table = Table.parse(metadata[PROGRESS], f"{path}, its state to go on from")
-    step, tokens, seconds = table.whole("step"), table.whole("tokens"), table.number("seconds")
-    if step > steps:
-        raise table.error(f"step must be at most {steps:,}, the recipe's last; got {step:,}.")
-    return Progress(step, table.number("best_loss", LEAST_LOSS, math.inf), tokens, seconds)
+    step, best_loss = table.whole("step"), table.number("best_loss", LEAST_LOSS, math.inf)
+    tokens, seconds = table.whole("tokens"), table.number("seconds")
+    place, rate = table.number("place", 0.0, steps), table.number("rate", LEAST_RATE, steps)
+    return Progress(step, best_loss, tokens, seconds, place, rate)
 
 
 def _by_name(moments: adamw.State) -> dict[str, np.ndarray]:

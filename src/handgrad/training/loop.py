@@ -23,6 +23,7 @@ from handgrad.tokenizer import Tokenizer
 from handgrad.training import checkpoint, diagnose, evaluate, interrupt, metrics
 from handgrad.training.checkpoint import Progress
 from handgrad.training.metrics import EvaluationRow, StepRow
+from handgrad.training.pace import Pace
 from handgrad.training.recipe import Recipe
 
 SAVE_SECONDS = 300.0
@@ -41,6 +42,8 @@ class StepDone(NamedTuple):
     """A training step is done."""
 
     step: int
+    expected_steps: int
+    """How many there will be."""
     loss: float
     tokens_per_second: float
 
@@ -106,8 +109,16 @@ class Run:
     progress: Progress
     report: Callable[[Event], object]
     processes: Processes = ALONE
+    began: float = field(default_factory=time.perf_counter)
+    """When the time of this part of the run began to count."""
     _begun: deque[Begun] = field(default_factory=deque)
     _clock: float = 0.0  # when the last step was finished
+
+    def __post_init__(self) -> None:
+        self.began -= self.progress.seconds
+        self._pace = Pace(self.recipe, self.progress)
+        length = self.training.config.context_length
+        self._windows = batches.count(self.validation, length)
 
     def go(self) -> bool:
         """Train to the end of the recipe. False if asked to stop before: the run is saved and can go on."""
@@ -115,39 +126,40 @@ class Run:
         with self._log() as log, interrupt.deferred() as asked_to_stop:
             if self.progress.step == 0:
                 self._evaluate(log)
-            while self.progress.step < self.recipe.steps:
-                self._step(log)
+            while not self._pace.is_over:
+                evaluates = self._step(log)
                 late = time.monotonic() - saved_at > SAVE_SECONDS
                 wish = STOP if asked_to_stop() else SAVE if late else GO_ON
                 wish = self.processes.largest(wish)  # a signal after this is heard one step later
-                if (
-                    self.progress.step % self.recipe.eval_every == 0
-                    or self.progress.step == self.recipe.steps
-                ):
+                if evaluates:
                     self._evaluate(log)
                     saved_at = time.monotonic()
                 elif wish != GO_ON:
                     self._finish(log)
                     self._save(log, self.training.state())
                     saved_at = time.monotonic()
-                if wish == STOP and self.progress.step < self.recipe.steps:
+                if wish == STOP and not self._pace.is_over:
                     return False
         return True
 
-    def _step(self, log: metrics.Writer) -> None:
-        self._begin()
+    def _step(self, log: metrics.Writer) -> bool:
+        """Whether an evaluation follows."""
+        evaluates = self._begin()
         self._finish(log, self.training.steps_ahead)
+        self._pace.renew(self._windows)
+        return evaluates
 
-    def _begin(self) -> None:
+    def _begin(self) -> bool:
         """Have the engine make a step, which it may still compute when this returns."""
         if not self._begun:
             self._clock = time.perf_counter()
         n, length = self.recipe.batch_size, self.training.config.context_length
         token_ids, targets = batches.draw(self.train, n, length, self._rng(BATCH), self.training.own(n))
-        learning_rate = self.recipe.learning_rate_at(self.progress.step)
+        learning_rate = self.recipe.learning_rate_at(self.progress.place)
         result = self.training.begin(token_ids, targets, learning_rate, self._rng(DROPOUT))
-        self.progress.step += 1
+        evaluates = self._pace.step_begun()
         self._begun.append(Begun(self.progress.step, token_ids, targets, learning_rate, result))
+        return evaluates
 
     def _finish(self, log: metrics.Writer, ahead: int = 0) -> None:
         """Wait for the steps that were begun, but for the last `ahead`, and report what they measured."""
@@ -160,10 +172,12 @@ class Run:
             seconds, self._clock = now - self._clock, now
             n_tokens, progress = begun.token_ids.size, self.progress
             progress.tokens += n_tokens
-            progress.seconds += seconds
+            progress.seconds = now - self.began
+            self._pace.step_done(seconds)
             measured = step.loss, begun.learning_rate, step.gradient_norm
             log.write(StepRow(begun.step, *measured, progress.tokens, progress.seconds))
-            self.report(StepDone(begun.step, step.loss, n_tokens / seconds))
+            expected = progress.expected_steps(self.recipe.steps)
+            self.report(StepDone(begun.step, expected, step.loss, n_tokens / seconds))
 
     def _rng(self, purpose: int) -> np.random.Generator:
         """Random numbers for this step: they follow from seed and step, so there is no state to keep."""
@@ -173,12 +187,13 @@ class Run:
         self._finish(log)
         recipe, progress = self.recipe, self.progress
         started = time.perf_counter()
-        is_final = progress.step == recipe.steps
-        n_windows = None if is_final else recipe.eval_batches * recipe.batch_size
+        is_final = self._pace.is_over
+        n_windows = self._windows if is_final else min(recipe.eval_windows, self._windows)
         loss = evaluate.loss(self.training, self.validation, recipe.batch_size, n_windows)
         if not math.isfinite(loss):
             raise UserError(f"The validation loss is {loss} after step {progress.step}. {self._kept()}")
-        progress.seconds += time.perf_counter() - started
+        evaluated = time.perf_counter()
+        progress.seconds = evaluated - self.began
         state = self.training.state()
         is_best = loss < progress.best_loss
         if is_best:
@@ -191,6 +206,7 @@ class Run:
         log.write(EvaluationRow(progress.step, loss, bits, train_loss, *so_far, sample))
         self._save(log, state)
         step, seconds = progress.step, progress.seconds
+        self._pace.evaluated(n_windows, evaluated - started, time.perf_counter() - evaluated)
         self.report(Evaluated(step, train_loss, loss, bits, is_best, is_final, seconds, sample))
 
     def _sample(self, weights: p.Transformer) -> str:

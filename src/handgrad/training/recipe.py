@@ -22,6 +22,7 @@ SHARE: Rule = ("from 0 to 1", lambda value: 0.0 <= value <= 1.0)
 COUNTS = {"steps": 1, "batch_size": 1, "warmup_steps": 0, "eval_every": 1, "eval_batches": 1}
 """The whole numbers of a recipe, and the least that each can be."""
 RULES: dict[str, Rule] = {
+    "minutes": POSITIVE,
     "learning_rate": POSITIVE,
     "final_share": SHARE,
     "beta1": BELOW_ONE,
@@ -37,7 +38,9 @@ class Recipe:
     """One way to train. Raises `UserError` where a number means nothing."""
 
     steps: int = 2000
-    """Batches to train on, an update of the weights each."""
+    """Batches to train on, an update of the weights each; with `minutes`, as many as are expected to fit."""
+    minutes: float | None = None
+    """Time after which the run is to be over; by default it takes as long as its steps do."""
     batch_size: int = 12
     """Sequences a step."""
     learning_rate: float = 1e-3
@@ -66,15 +69,22 @@ class Recipe:
         for name, least in COUNTS.items():
             object.__setattr__(self, name, require_whole(name, getattr(self, name), least))
         for name, (rule, holds) in RULES.items():
+            if name == "minutes" and self.minutes is None:
+                continue
             value = require_number(name, getattr(self, name))
             if not holds(value):
                 raise UserError(f"{name} must be {rule}; got {shown(value)}.")
             object.__setattr__(self, name, value)
 
-    def learning_rate_at(self, step: int) -> float:
-        """The learning rate of `step`, counted from 0."""
+    @property
+    def eval_windows(self) -> int:
+        """Windows of the validation text that an evaluation reads, but for the last one."""
+        return self.eval_batches * self.batch_size
+
+    def learning_rate_at(self, place: float) -> float:
+        """The learning rate of the step at `place`, counted from 0: see `pace`."""
         return self.learning_rate * share(
-            step,
+            place,
             schedule=self.schedule,
             steps=self.steps,
             warmup_steps=min(self.warmup_steps, self.steps // 10),

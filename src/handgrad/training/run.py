@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ def create(
     options: dict[str, Any],
 ) -> Path:
     """Make the folder of a new run, ready for its first step: all of it, or nothing."""
+    began = time.perf_counter()
     model, recipe = _configured(preset_name, options)
     engines.get(engine, mesh).require(precision)
     seed = require_whole("seed", seed)
@@ -120,7 +122,8 @@ def create(
             **validation_text.measure(train, validation, made)._asdict(),
         )
         model_folder.write_description(partial, config.to_json(), made)
-        checkpoint.save(partial / LAST, State(init(model, seed)), Progress())
+        progress = Progress(seconds=time.perf_counter() - began)
+        checkpoint.save(partial / LAST, State(init(model, seed)), progress)
     return folder
 
 
@@ -203,13 +206,18 @@ def _train(
     report: Callable[[loop.Event], object],
 ) -> bool:
     """`resume` without the picture; the memory that training takes is free again when this returns."""
-    model, recipe = config.model, config.recipe
+    began, model, recipe = time.perf_counter(), config.model, config.recipe
     fits.require_training(model, recipe.batch_size, config.engine, config.precision, mesh)
     model_folder.require_parameters(folder / LAST, model)
     tokenizer = model_folder.read_tokenizer(folder, model, exactly=True)
     tokens = token_file.read(folder / TOKENS, model.vocab_size, config.n_tokens)
     train, validation = batches.split(tokens, model.context_length)
-    n_compiling = itertools.count(1)
+    compiled: list[str] = []
+
+    def compiling(kernel: str) -> None:
+        compiled.append(kernel)
+        report(loop.Compiling(kernel, len(compiled)))
+
     state, progress = checkpoint.read(folder / LAST, model, recipe.steps)
     training = engines.training(
         model,
@@ -219,7 +227,7 @@ def _train(
         precision=config.precision,
         mesh=mesh,
         batch_size=recipe.batch_size,
-        compiling=lambda kernel: report(loop.Compiling(kernel, next(n_compiling))),
+        compiling=compiling,
     )
     del state  # copied
     return loop.Run(
@@ -234,6 +242,7 @@ def _train(
         progress=progress,
         report=report,
         processes=processes,
+        began=time.perf_counter() if compiled else began,
     ).go()
 
 
@@ -249,6 +258,16 @@ class About:
     @property
     def steps_done(self) -> int:
         return self.progress.step
+
+    @property
+    def expected_steps(self) -> int:
+        """How many steps it will have made at its end."""
+        return self.progress.expected_steps(self.config.recipe.steps)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is through its schedule."""
+        return self.progress.place == self.config.recipe.steps
 
     @property
     def best_validation_loss(self) -> float | None:
