@@ -103,7 +103,7 @@ def of_torch(text: str, precision: str, *, compiled: bool) -> Outcome:
     tokenizer = tokenizers.train("characters", pieces)
     config = preset(PRESET).replace(vocab_size=tokenizer.vocab_size)
     train, validation = batches.split(tokenizer.encode("".join(pieces)), config.context_length)
-    training = Training(config, recipe.optimizer, precision=precision, compiled=compiled)
+    training = Training(config, recipe.optimizer_settings, precision=precision, compiled=compiled)
 
     def step(learning_rate: float, number: int) -> None:
         rng = np.random.default_rng((SEED, number, loop.BATCH))

@@ -60,7 +60,7 @@ def test_both_make_the_same_steps_and_evaluations(text, monkeypatch):
 def test_a_learning_rate_of_zero_changes_no_weight(text):
     config = recipe.preset("nano").replace(vocab_size=5)
     training = torch_peer.Training(
-        config, recipe.RECIPES["nano"].optimizer, precision="float32", compiled=False
+        config, recipe.RECIPES["nano"].optimizer_settings, precision="float32", compiled=False
     )
     batch = np.zeros((2, 1, config.context_length), np.int64)
     before = training.loss(*batch)

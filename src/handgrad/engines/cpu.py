@@ -21,7 +21,7 @@ import numpy as np
 from handgrad import parameters as p
 from handgrad import tree
 from handgrad.counted import Counted
-from handgrad.engines import cpu_memory, cpu_weights, micro_batches, parallel, reference
+from handgrad.engines import cpu_memory, cpu_muon, cpu_weights, micro_batches, parallel, reference
 from handgrad.engines.cpu_writing import Decoding
 from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
 from handgrad.errors import require_known
@@ -39,6 +39,7 @@ from handgrad.optim import adam, adamw
 SLICE = 1 << 17
 """Weights the optimizer updates, and packs, at a time."""
 
+DEFAULTS = OptimizerSettings()
 available = reference.available
 
 
@@ -67,7 +68,7 @@ def training(
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> "Training":
     """Training on this machine's kernels, which are compiled once: `compiling` is told their names."""
-    compile_kernels(config, precision, compiling)
+    compile_kernels(config, precision, compiling, settings)
     return Training(config, state, settings, precision=precision, batch_size=batch_size)
 
 
@@ -97,7 +98,12 @@ def decoding(
     return decoding
 
 
-def compile_kernels(config: ModelConfig, precision: str, report: Callable[[str], object]) -> None:
+def compile_kernels(
+    config: ModelConfig,
+    precision: str,
+    report: Callable[[str], object],
+    settings: OptimizerSettings = DEFAULTS,
+) -> None:
     """Have everything that training `config` calls compiled, or loaded where it was compiled before.
 
     A model of the same kind, as small as can be, takes a step.
@@ -108,9 +114,7 @@ def compile_kernels(config: ModelConfig, precision: str, report: Callable[[str],
     )  # fmt: skip
     token_ids = np.zeros((1, 2), np.int64)
     with cache.listening(report):
-        training = Training(
-            small, State(shapes(small)), OptimizerSettings(), precision=precision, n_workers=1
-        )
+        training = Training(small, State(shapes(small)), settings, precision=precision, n_workers=1)
         training.step(token_ids, token_ids, 0.0, np.random.default_rng(0))
         training.loss(token_ids, token_ids)
 
@@ -174,6 +178,7 @@ class Training:
         require_weights_of(self.config, state.weights)
         tree.copy_into(self.weights, state.weights)
         self.moments = adamw.copied(state.moments, like=self.flat)
+        self._muons = self._muons_matrices()
         self._over_slices(self._pack)
 
     def state(self) -> State:
@@ -191,7 +196,7 @@ class Training:
         learning_rate: float,
         rng: np.random.Generator | None = None,
     ) -> Step:
-        """One step of AdamW on one batch. Where loss or gradient are not finite, nothing is changed."""
+        """One update from one batch. Where loss or gradient are not finite, nothing is changed."""
         loss, squares = self._loss_and_square_norm(token_ids, targets, rng)
         step = Step(loss, math.sqrt(squares))
         if step.is_finite:
@@ -299,10 +304,12 @@ class Training:
         step = moments.step + 1
         factor = settings.max_gradient_norm / max(norm, settings.max_gradient_norm)
         corrections = (1.0 / (1.0 - settings.beta1**step), 1.0 / (1.0 - settings.beta2**step))
-        ndims = {name: weight.ndim for name, weight in tree.named_leaves(self.weights)}
+        decays = {name: settings.decay_of(weight) for name, weight in tree.named_leaves(self.weights)}
 
         def run(part: Slice) -> None:
-            decay = settings.weight_decay if ndims[part.name] >= 2 else 0.0  # biases and norms do not decay
+            if part.name in self._muons:
+                return
+            decay = decays[part.name]
             arrays = (self.flat, self.gradient, moments.mean, moments.square)
             numbers = (
                 factor,
@@ -317,7 +324,29 @@ class Training:
             self._pack(part)
 
         self._over_slices(run)
+        if self._muons:
+            self._update_by_muon(factor, learning_rate)
         self.moments = moments._replace(step=step)
+
+    def _update_by_muon(self, factor: float, learning_rate: float) -> None:
+        def run(worker: Worker, names: list[str]) -> None:
+            for name in names:
+                cpu_muon.update(self._muons[name], worker.workspace, self.settings, factor, learning_rate)
+                weight, panels, transposed = self._panels[name]
+                self.kernels.products.pack(panels, transposed, weight, 0, len(weight))
+
+        parallel.together(run, self.workers, cpu_muon.dealt(self._muons, len(self.workers)))
+
+    def _muons_matrices(self) -> dict[str, cpu_muon.Matrix]:
+        """What Muon updates, by name; its velocity lies where AdamW's mean would."""
+        velocities = tree.views(self.moments.mean, self.weights)
+        named = tree.named_leaves(self.weights)
+        others = zip(tree.leaves(self.gradients), tree.leaves(velocities), strict=True)
+        return {
+            name: cpu_muon.Matrix(weight, *both)
+            for (name, weight), both in zip(named, others, strict=True)
+            if self.settings.is_muons(name, weight)
+        }
 
     def _pack(self, part: Slice) -> None:
         if part.name in self._panels:

@@ -7,7 +7,7 @@ NumPy's.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
@@ -15,15 +15,32 @@ from handgrad import parameters as p
 from handgrad.model.config import ModelConfig
 from handgrad.optim import adamw
 
+Optimizer = Literal["adamw", "muon"]
+OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """AdamW's settings, and the length to which gradients are clipped."""
+    """AdamW's settings, Muon's, and the length to which gradients are clipped."""
 
+    optimizer: Optimizer = "adamw"
+    """muon: for the matrices of the blocks, and AdamW for all else."""
     beta1: float = 0.9
     beta2: float = 0.99
+    momentum: float = 0.95
+    """Muon's."""
+    matrix_rate: float = 1.0
+    """Muon's learning rate, as a multiple of AdamW's, which a step is told."""
     weight_decay: float = 0.1
     max_gradient_norm: float = 1.0
+
+    def decay_of(self, weight: Any) -> float:
+        """How much a weight decays: matrices do, biases and norms do not."""
+        return self.weight_decay if weight.ndim >= 2 else 0.0
+
+    def is_muons(self, name: str, weight: Any) -> bool:
+        """Whether Muon updates the weight of that name, else AdamW does."""
+        return self.optimizer == "muon" and weight.ndim == 2 and name.startswith("blocks.")
 
 
 class State(NamedTuple):
@@ -31,7 +48,8 @@ class State(NamedTuple):
 
     weights: p.Transformer
     moments: adamw.State | None = None
-    """Flat, in the order of the weights. None before the first step: both are zero."""
+    """Flat, in the order of the weights. None before the first step: both are zero. Where Muon updates a
+    matrix, its velocity lies in the place of the mean, and the squares stay zero."""
 
 
 class Step(NamedTuple):
@@ -87,7 +105,7 @@ class Training(Protocol):
         learning_rate: float,
         rng: np.random.Generator | None = None,
     ) -> Step:
-        """One step of AdamW on one batch. Where loss or gradient are not finite, nothing is changed."""
+        """One update from one batch. Where loss or gradient are not finite, nothing is changed."""
 
     def begin(
         self,

@@ -7,6 +7,7 @@ in slices in the same way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from handgrad.model.count import count
 from handgrad.model.init import require_weights_of, shapes
 from handgrad.model.inputs import require_batch, require_token_ids
 from handgrad.model.transformer import LanguageModel, Transformer
-from handgrad.optim import adamw, clip
+from handgrad.optim import adamw, clip, muon
 
 MICRO_BATCH_TOKENS = 512
 UPDATE_SLICE = 1 << 16
@@ -51,7 +52,7 @@ def memory(config: ModelConfig, batch_size: int, precision: str = "auto") -> Mem
     sequences = max(1, min(batch_size, MICRO_BATCH_TOKENS // config.context_length))
     return Memory(
         weights=4 * 3 * n_weights,
-        gradients=4 * n_weights * (2 + workers),  # their sum, the decay of each weight, and one a worker
+        gradients=4 * n_weights * (2 + workers),  # their sum, clipped too, and one a worker
         panels=0,
         activations=4 * workers * sequences * config.context_length * numbers_a_token(config),
         process=PROCESS,
@@ -85,6 +86,20 @@ def training(
     return Training(config, state, settings)
 
 
+class Part(NamedTuple):
+    """What is updated at a time: a matrix by Muon, or some of a weight's numbers by AdamW."""
+
+    place: slice
+    """In the flat buffer."""
+    shape: tuple[int, ...]
+    by_muon: bool
+    decay: float
+
+    def of(self, flat: np.ndarray) -> np.ndarray:
+        """Its numbers in a flat buffer: a view."""
+        return flat[self.place].reshape(self.shape)
+
+
 class Training:
     """Weights, gradient and moments, each one flat float32 buffer, and the steps that change them."""
 
@@ -97,9 +112,7 @@ class Training:
         self.flat, self.weights = tree.pack(shapes(config))
         self.gradient = np.zeros_like(self.flat)
         self.gradients = tree.views(self.gradient, self.weights)
-        self.decay = np.empty_like(self.flat)  # matrices decay, biases and norms do not
-        for decay in tree.leaves(tree.views(self.decay, self.weights)):
-            decay[...] = settings.weight_decay if decay.ndim >= 2 else 0.0
+        self._parts = self._cut_into_parts()
         self.load(state)
 
     def load(self, state: State) -> None:
@@ -123,7 +136,7 @@ class Training:
         learning_rate: float,
         rng: np.random.Generator | None = None,
     ) -> Step:
-        """One step of AdamW on one batch. Where loss or gradient are not finite, nothing is changed."""
+        """One update from one batch. Where loss or gradient are not finite, nothing is changed."""
         loss, _ = self.loss_and_gradients(token_ids, targets, rng)
         with np.errstate(all="ignore"):  # what overflows is seen in the numbers returned
             clipped, norm = clip.by_global_norm(self.gradient, self.settings.max_gradient_norm)
@@ -189,26 +202,51 @@ class Training:
 
         return np.concatenate(list(parallel.each(run, micro_batches.cut(token_ids, MICRO_BATCH_TOKENS))))
 
+    def _cut_into_parts(self) -> list[Part]:
+        parts, start = [], 0
+        for name, weight in tree.named_leaves(self.weights):
+            stop, by_muon = start + weight.size, self.settings.is_muons(name, weight)
+            decay, most = self.settings.decay_of(weight), weight.size if by_muon else UPDATE_SLICE
+            for first in range(start, stop, most):
+                place = slice(first, min(first + most, stop))
+                parts.append(Part(place, weight.shape if by_muon else (-1,), by_muon, decay))
+            start = stop
+        return parts
+
     def _update(self, gradient: np.ndarray, learning_rate: float) -> None:
-        settings, moments = self.settings, self.moments
-
-        def run(place: slice) -> None:
+        def run(part: Part) -> None:
+            update = self._update_by_muon if part.by_muon else self._update_by_adamw
             with np.errstate(all="ignore"):  # the next loss shows it
-                self.flat[place], updated = adamw.update(
-                    self.flat[place],
-                    gradient[place],
-                    adamw.State(moments.mean[place], moments.square[place], moments.step),
-                    learning_rate=learning_rate,
-                    beta1=settings.beta1,
-                    beta2=settings.beta2,
-                    weight_decay=self.decay[place],
-                )
-            moments.mean[place], moments.square[place] = updated.mean, updated.square
+                update(part, part.of(gradient), learning_rate)
 
-        places = [slice(i, i + UPDATE_SLICE) for i in range(0, self.flat.size, UPDATE_SLICE)]
-        for _ in parallel.each(run, places):
+        for _ in parallel.each(run, self._parts):
             pass
-        self.moments = moments._replace(step=moments.step + 1)
+        self.moments = self.moments._replace(step=self.moments.step + 1)
+
+    def _update_by_adamw(self, part: Part, gradient: np.ndarray, learning_rate: float) -> None:
+        weight, mean, square = map(part.of, (self.flat, self.moments.mean, self.moments.square))
+        weight[...], updated = adamw.update(
+            weight,
+            gradient,
+            adamw.State(mean, square, self.moments.step),
+            learning_rate=learning_rate,
+            beta1=self.settings.beta1,
+            beta2=self.settings.beta2,
+            weight_decay=part.decay,
+        )
+        mean[...], square[...] = updated.mean, updated.square
+
+    def _update_by_muon(self, part: Part, gradient: np.ndarray, learning_rate: float) -> None:
+        weight, velocity = map(part.of, (self.flat, self.moments.mean))
+        weight[...], updated = muon.update(
+            weight,
+            gradient,
+            muon.State(velocity),
+            learning_rate=learning_rate * self.settings.matrix_rate,
+            beta=self.settings.momentum,
+            weight_decay=part.decay,
+        )
+        velocity[...] = updated.velocity
 
 
 def decoding(

@@ -110,21 +110,26 @@ class Workspace:
 
     def passing_operand_or(self, x: np.ndarray) -> np.ndarray:
         """Room in `passing` for an operand like x that is x itself where operands are float32."""
-        return self._place(x, self.passing)
+        return self.place(x, self.passing)
 
     def new_operand(self, x: np.ndarray, arena: Arena) -> np.ndarray:
         """Room for the operand of an activation like x."""
         products = self.kernels.products
         return arena.take(*products.operand_shape(*rows(x).shape), dtype=products.OPERAND)
 
-    def _place(self, x: np.ndarray, arena: Arena) -> np.ndarray:
+    def place(self, x: np.ndarray, arena: Arena) -> np.ndarray:
+        """Room for the operand of x; x itself where products multiply float32."""
         return self.new_operand(x, arena) if self.rounds else rows(x)
 
     def _rounded(self, x: np.ndarray, arena: Arena) -> np.ndarray:
-        a = self._place(x, arena)
-        if self.rounds:
-            rounding.round_rows(a, rows(x))
-        return a
+        return self.round(x, self.place(x, arena))
+
+    def round(self, x: np.ndarray, operand: np.ndarray) -> np.ndarray:
+        """x as products read it, in the place of an operand; or x itself where they multiply float32."""
+        if not self.rounds:
+            return rows(x)
+        rounding.round_rows(operand, rows(x))
+        return operand
 
     def need(self, n: int) -> np.ndarray:
         """Scratch of at least n numbers."""

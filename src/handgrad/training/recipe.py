@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from handgrad.engines.engine import OptimizerSettings
+from handgrad.engines.engine import OPTIMIZERS, Optimizer, OptimizerSettings
 from handgrad.errors import UserError, require_known, require_number, require_whole, shown
 from handgrad.optim.schedule import SCHEDULES, Schedule, share
 
@@ -18,15 +18,19 @@ POSITIVE: Rule = (f"above zero, and at most {LARGEST:.2g}", lambda value: 0.0 < 
 NOT_NEGATIVE: Rule = (f"zero or above, and at most {LARGEST:.2g}", lambda value: 0.0 <= value <= LARGEST)
 BELOW_ONE: Rule = ("at least 0 and below 1", lambda value: 0.0 <= value < 1.0)
 SHARE: Rule = ("from 0 to 1", lambda value: 0.0 <= value <= 1.0)
+ABOVE_ZERO: Rule = ("above 0, and at most 1", lambda value: 0.0 < value <= 1.0)
 
 COUNTS = {"steps": 1, "batch_size": 1, "warmup_steps": 0, "eval_every": 1, "eval_batches": 1}
 """The whole numbers of a recipe, and the least that each can be."""
 RULES: dict[str, Rule] = {
     "minutes": POSITIVE,
     "learning_rate": POSITIVE,
+    "matrix_learning_rate": POSITIVE,
     "final_share": SHARE,
+    "decay_share": ABOVE_ZERO,
     "beta1": BELOW_ONE,
     "beta2": BELOW_ONE,
+    "momentum": BELOW_ONE,
     "weight_decay": NOT_NEGATIVE,
     "max_gradient_norm": POSITIVE,
 }
@@ -44,13 +48,21 @@ class Recipe:
     batch_size: int = 12
     """Sequences a step."""
     learning_rate: float = 1e-3
-    """The largest of the schedule."""
+    """The largest of the schedule: AdamW's."""
     schedule: Schedule = "cosine"
     """How the learning rate falls after the warm-up."""
     warmup_steps: int = 100
     """Steps in which it rises from zero; a tenth of all steps at most."""
     final_share: float = 0.1
     """The learning rate at the end, as a share of the largest."""
+    decay_share: float = 0.2
+    """The share of the steps, after the warm-up, over which warmup_stable_decay falls."""
+    optimizer: Optimizer = "adamw"
+    """What changes the weights. With muon, Muon changes the blocks' matrices, and AdamW all others."""
+    matrix_learning_rate: float = 5e-3
+    """Muon's largest learning rate; it follows the same schedule."""
+    momentum: float = 0.95
+    """Muon's: the share of its velocity that a step keeps."""
     beta1: float = 0.9
     """AdamW's decay of the running mean of gradients."""
     beta2: float = 0.99
@@ -66,6 +78,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         require_known("schedule", self.schedule, SCHEDULES)
+        require_known("optimizer", self.optimizer, OPTIMIZERS)
         for name, least in COUNTS.items():
             object.__setattr__(self, name, require_whole(name, getattr(self, name), least))
         for name, (rule, holds) in RULES.items():
@@ -89,11 +102,15 @@ class Recipe:
             steps=self.steps,
             warmup_steps=min(self.warmup_steps, self.steps // 10),
             final_share=self.final_share,
+            decay_share=self.decay_share,
         )
 
     @property
-    def optimizer(self) -> OptimizerSettings:
+    def optimizer_settings(self) -> OptimizerSettings:
         return OptimizerSettings(
+            optimizer=self.optimizer,
+            momentum=self.momentum,
+            matrix_rate=self.matrix_learning_rate / self.learning_rate,
             beta1=self.beta1,
             beta2=self.beta2,
             weight_decay=self.weight_decay,

@@ -222,7 +222,7 @@ def _train(
     training = engines.training(
         model,
         state,
-        recipe.optimizer,
+        recipe.optimizer_settings,
         name=config.engine,
         precision=config.precision,
         mesh=mesh,

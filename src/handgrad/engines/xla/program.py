@@ -16,7 +16,7 @@ from handgrad.engines.xla.random import Keyed
 from handgrad.engines.xla.twins import Fused, Twins
 from handgrad.model.config import ModelConfig
 from handgrad.model.transformer import LanguageModel, Transformer
-from handgrad.optim import adamw
+from handgrad.optim import adamw, muon
 from handgrad.shapes import Array
 
 
@@ -38,6 +38,14 @@ class Carried(NamedTuple):
     mean: Any
     square: Any
     step: Any
+
+
+class _Updated(NamedTuple):
+    """One weight after a step."""
+
+    weight: Any
+    mean: Any
+    square: Any
 
 
 class Program(NamedTuple):
@@ -101,42 +109,55 @@ class Program(NamedTuple):
         return lax.scan(lambda sum, part: (jax.tree.map(jnp.add, sum, one(part)), None), one(first), rest)[0]
 
     def step(self, carried: Carried, batch: Batch, learning_rate: Array) -> tuple[Carried, Array]:
-        """One step of AdamW. Returns what is carried on, and the loss and the gradient's norm."""
+        """One step of the optimizer. Returns what is carried on, and the loss and the gradient's norm."""
         loss, gradients = self.loss_and_gradients(carried.weights, batch)
         norm = sum(jnp.sum(g * g) for g in jax.tree.leaves(gradients)) ** 0.5
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         shorten = self.settings.max_gradient_norm / jnp.maximum(norm, self.settings.max_gradient_norm)
 
-        step: Any = carried.step.astype(norm.dtype)
+        def update(w: Array, g: Array, mean: Array, square: Array, decay: float, by_muon: bool) -> _Updated:
+            before = _Updated(w, mean, square)
+            run = self._by_muon if by_muon else self._by_adamw
+            after = run(before, shorten * g, carried.step, learning_rate, decay)
+            return _Updated(*(jnp.where(finite, *pair) for pair in zip(after, before, strict=True)))
 
-        def update(w: Array, g: Array, mean: Array, square: Array, decay: float) -> _Updated:
-            new, moments = adamw.update(
-                w,
-                shorten * g,
-                adamw.State(mean, square, step),
-                learning_rate=learning_rate,
-                beta1=self.settings.beta1,
-                beta2=self.settings.beta2,
-                weight_decay=decay,
-            )
-            pairs = (new, w), (moments.mean, mean), (moments.square, square)
-            return _Updated(*(jnp.where(finite, *pair) for pair in pairs))
-
-        decay = stacking.decay(self.config, self.settings.weight_decay, stacked=self.stacked)
-        updated = jax.tree.map(update, carried.weights, gradients, carried.mean, carried.square, decay)
+        kinds = stacking.updates(self.config, self.settings, stacked=self.stacked)
+        updated = jax.tree.map(update, carried.weights, gradients, carried.mean, carried.square, *kinds)
         outer, inner = jax.tree.structure(carried.weights), jax.tree.structure(_Updated(0, 0, 0))
         weights, mean, square = map(self.placement.kept, jax.tree.transpose(outer, inner, updated))
         count, numbers = self.placement.whole((carried.step + finite, jnp.stack([loss, norm])))
         return Carried(weights, mean, square, count), numbers
 
+    def _by_adamw(
+        self, before: _Updated, gradient: Array, step: Array, learning_rate: Array, decay: float
+    ) -> _Updated:
+        w, mean, square = before
+        new, moments = adamw.update(
+            w,
+            gradient,
+            adamw.State(mean, square, step.astype(w.dtype)),
+            learning_rate=learning_rate,
+            beta1=self.settings.beta1,
+            beta2=self.settings.beta2,
+            weight_decay=decay,
+        )
+        return _Updated(new, moments.mean, moments.square)
+
+    def _by_muon(
+        self, before: _Updated, gradient: Array, step: Array, learning_rate: Array, decay: float
+    ) -> _Updated:
+        """Products are computed as the model's."""
+        w, velocity, square = before
+        new, moved = muon.update(
+            w,
+            gradient,
+            muon.State(velocity),
+            learning_rate=learning_rate * self.settings.matrix_rate,
+            beta=self.settings.momentum,
+            weight_decay=decay,
+        )
+        return _Updated(new, moved.velocity, square)
+
     def _narrowed(self, weights: Any) -> Any:
         """Weights as products read them."""
         return self.placement.used(stacking.narrowed(weights, self.dtype))
-
-
-class _Updated(NamedTuple):
-    """One weight after a step."""
-
-    weight: Any
-    mean: Any
-    square: Any

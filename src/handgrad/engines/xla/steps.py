@@ -79,7 +79,7 @@ class Training:
         learning_rate: float,
         rng: np.random.Generator | None = None,
     ) -> Step:
-        """One step of AdamW on one batch. Where loss or gradient are not finite, nothing is changed."""
+        """One update from one batch. Where loss or gradient are not finite, nothing is changed."""
         return self.begin(token_ids, targets, learning_rate, rng)()
 
     def begin(

@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 
 from handgrad import parameters as p
 from handgrad import tree
+from handgrad.engines.engine import OptimizerSettings
 from handgrad.engines.xla.placement import ALONE, Placement, is_stacked
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import shapes
@@ -58,10 +59,15 @@ def nothing(shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(np.float32(0.0), shape)
 
 
-def decay(config: ModelConfig, weight_decay: float, *, stacked: bool) -> Any:
-    """For each array on the device, how much it decays: matrices do, biases and norms do not."""
-    rates: Any = tree.map(lambda w: np.float32(weight_decay if w.ndim >= 2 else 0.0), shapes(config))
-    return rates._replace(blocks=rates.blocks[0]) if stacked else rates
+def updates(config: ModelConfig, settings: OptimizerSettings, *, stacked: bool) -> tuple[Any, Any]:
+    """For each array on the device, how much it decays, and whether Muon updates it."""
+    like = shapes(config)
+    names = iter([name for name, _ in tree.named_leaves(like)])
+    decay: Any = tree.map(settings.decay_of, like)
+    by_muon: Any = tree.map(lambda w: settings.is_muons(next(names), w), like)
+    if not stacked:
+        return decay, by_muon
+    return decay._replace(blocks=decay.blocks[0]), by_muon._replace(blocks=by_muon.blocks[0])
 
 
 def narrowed(weights: Any, dtype: Any) -> Any:
