@@ -33,7 +33,7 @@ from handgrad.lessons.pictures import training as pictures
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import init
 from handgrad.model.transformer import LanguageModel, Transformer
-from handgrad.optim import adamw, clip, schedule
+from handgrad.optim import adamw, clip, muon, schedule
 from handgrad.plots import loss_curve
 from handgrad.training import baselines, evaluate, metrics, run
 
@@ -215,6 +215,52 @@ else:
     print("from PyTorch's: ", f"{np.abs(w - parameter.detach().numpy()).max():.0e}")
 
 # %% [markdown]
+# ## A step for matrices: Muon
+#
+# AdamW looks at every number by itself. But most weights are matrices, and a matrix has directions. The
+# singular value decomposition $G = U\,\mathrm{diag}(\sigma)\,V^\top$ shows a gradient's: along each pair of
+# columns of $U$ and $V$ it pulls with strength $\sigma$. In gradients a few $\sigma$ are large, and the many
+# small ones hardly move the weights. *Muon* (Jordan et al., "Muon: an optimizer for hidden layers", 2024)
+# makes all of them one. It steps along $UV^\top$:
+#
+# $$M \leftarrow \beta M + G,\qquad W \leftarrow (1-\eta\lambda)\,W - \eta\,s\,\mathrm{orth}(G + \beta M),\qquad
+# \mathrm{orth}(U\,\mathrm{diag}(\sigma)\,V^\top) = UV^\top$$
+#
+# with momentum that looks one step ahead, and $s = 0.2\sqrt{\max(m, n)}$ for a matrix of $m$ by $n$. Why this
+# $s$? The squares of all elements of $UV^\top$ sum to $\min(m, n)$, the number of its singular values. There
+# are $mn$ elements, so their root mean square is $\sqrt{\min(m,n)/(mn)} = 1/\sqrt{\max(m,n)}$. Times $s$ it is
+# 0.2 whatever the shape, about what it is in steps of AdamW.
+#
+# To decompose every gradient would take longer than to compute it. Products are enough. Since
+# $U^\top U = V^\top V = 1$,
+#
+# $$X X^\top X = U\,\mathrm{diag}(\sigma^3)\,V^\top,\qquad\text{and so}\qquad
+# aX + b\,XX^\top X + c\,(XX^\top)^2X = U\,\mathrm{diag}(a\sigma + b\sigma^3 + c\sigma^5)\,V^\top.$$
+#
+# We only need numbers $a, b, c$ for which $p(\sigma) = a\sigma + b\sigma^3 + c\sigma^5$ brings what is between 0
+# and 1 nearer to 1, and apply $p$ several times. On paper, with $a = 15/8$, $b = -10/8$, $c = 3/8$: $p(1) = 1$,
+# and a half goes to $0.9375 - 0.1563 + 0.0117 = 0.7930$, then to 0.9811, then to 1.0000. But small numbers only
+# become 15/8 times as large each time. The library's five polynomials differ: the first ones lift small
+# numbers by four to eight times, at the price of throwing large ones about, and the last ones gather all.
+
+# %%
+spread = np.geomspace(1.0, 0.01, 6)
+u, v = (np.linalg.qr(np.random.default_rng(seed).normal(size=(6, 6)))[0] for seed in (3, 4))
+x = u * spread @ v.T
+x = x / np.linalg.norm(x)
+print("at first: ", np.linalg.svd(x, compute_uv=False).round(3))
+for number, (a, b, c) in enumerate(muon.BEST, start=1):
+    square = x @ x.T
+    x = a * x + (b * square + c * square @ square) @ x
+    print(f"after {number}:  ", np.linalg.svd(x, compute_uv=False).round(3))
+print("farthest from U V^T:", np.abs(x - u @ v.T).max().round(3))
+print("from handgrad's:    ", f"{np.abs(x - muon.orthogonalized(u * spread @ v.T)).max():.0e}")
+
+# %% [markdown]
+# Near one is enough: that the directions count alike is what helps. Muon is for the matrices inside the
+# blocks. Rows of an embedding belong to one token each, and norms and biases are no matrices: AdamW moves
+# these. `handgrad train --set optimizer=muon` trains so.
+#
 # ## Two precautions
 #
 # Now and then a batch is odd, and its gradient huge. *Clipping* shortens a gradient longer than $c$ to $c$,

@@ -79,6 +79,15 @@ SECTIONS: dict[str, tuple[Formula, ...]] = {
             "Adam", 3, "Adam", ("optim.adam:update",), parts=("m ", "s ", "W ", r"\hat m =", r"\hat s =")
         ),
         Formula("AdamW", 13, "A step: AdamW", ("optim.adamw:update",)),
+        Formula("Muon", 13, "A step for matrices: Muon", ("optim.muon:update",)),
+        Formula(
+            "A matrix made orthogonal",
+            13,
+            "A step for matrices: Muon",
+            ("optim.muon:orthogonalized",),
+            parts=(r"\mathrm{orth}", "p(X)"),
+            written_in="optim.muon:update",
+        ),
         Formula("Clipping", 13, "Two precautions", ("optim.clip:by_global_norm",)),
         Formula("Learning-rate schedules", 13, "Two precautions", ("optim.schedule:share",)),
     ),

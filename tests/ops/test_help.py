@@ -17,7 +17,9 @@ def test_help_on_a_function_of_an_op_shows_its_formula(name, function):
     assert formula.partition("\n")[0] in pydoc.plain(pydoc.render_doc(getattr(op, function)))
 
 
-@pytest.mark.parametrize("optimizer", [optim.gradient_descent, optim.momentum, optim.adam, optim.adamw])
+@pytest.mark.parametrize(
+    "optimizer", [optim.gradient_descent, optim.momentum, optim.adam, optim.adamw, optim.muon]
+)
 def test_help_on_a_step_of_an_optimizer_shows_its_formula(optimizer):
     assert inspect.getdoc(optimizer.update) == inspect.getdoc(optimizer)
     assert r"W \leftarrow" in inspect.getdoc(optimizer.update)
