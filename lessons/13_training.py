@@ -336,7 +336,7 @@ pictures.curves({"our loop": rows}, worth)
 trained = practice.model()
 about = run.about(practice.FOLDER)
 log = metrics.read(practice.FOLDER)
-loss_curve.draw(*metrics.losses(log), about.config.baselines)
+loss_curve.draw(*metrics.losses(log), about.config.baselines, about.config.bits_per_byte(1.0))
 
 # %% [markdown]
 # What does it write on the way? A sample is drawn at each evaluation.

@@ -23,6 +23,7 @@ from handgrad.model.config import PRESETS, ModelConfig, preset
 from handgrad.model.init import init
 from handgrad.model_proof import check_model
 from handgrad.proof import check
+from handgrad.training.curves import plot
 from handgrad.training.recipe import RECIPES, Recipe
 from handgrad.training.run import resume, train
 from handgrad.verify import verify
@@ -45,6 +46,7 @@ __all__ = [
     "load",
     "logits",
     "loss_and_gradients",
+    "plot",
     "preset",
     "resume",
     "save",

@@ -92,6 +92,13 @@ def test_training_as_json_is_one_object_a_line(handgrad_, text_file, tmp_path):
     assert rows[-1]["step"] == 8
 
 
+def test_plot_draws_runs_and_says_where(handgrad_, trained, tmp_path):
+    assert handgrad_("plot", trained, "--by", "tokens", "--out", tmp_path / "a.svg") == (
+        0, f"{tmp_path / 'a.svg'}\n", ""
+    )  # fmt: skip
+    assert (tmp_path / "a.svg").exists()
+
+
 def test_generate_prints_the_prompt_and_what_follows(handgrad_, trained):
     code, out, err = handgrad_("generate", trained, "3 times", "--max-tokens", "20", "--seed", "1")
     assert (code, err) == (0, "")

@@ -5,10 +5,11 @@ import shutil
 import pytest
 
 from handgrad.formats import atomic
-from handgrad.training import loop, run
+from handgrad.training import curves as drawing
+from handgrad.training import loop
 from tests.training import fuzz
 
-DRAW_CURVE = run._draw_curve
+DRAW_LOSS = drawing.draw_loss
 
 TEXT = "".join(f"{i} times {j} is {i * j}.\n" for i in range(1, 20) for j in range(1, 20))
 SMALL = {
@@ -48,10 +49,10 @@ def brief(monkeypatch):
     """Runs write little, draw nothing and wait for no disk: that would take most of a test's time."""
     monkeypatch.setattr(loop, "SAMPLE_TOKENS", 4)
     monkeypatch.setattr(atomic, "_flush", lambda path: None)
-    monkeypatch.setattr(run, "_draw_curve", lambda folder, config: None)
+    monkeypatch.setattr(drawing, "draw_loss", lambda folder, config: None)
 
 
 @pytest.fixture
 def curves(brief, monkeypatch):
     """Runs draw their curve all the same."""
-    monkeypatch.setattr(run, "_draw_curve", DRAW_CURVE)
+    monkeypatch.setattr(drawing, "draw_loss", DRAW_LOSS)

@@ -26,7 +26,7 @@ from handgrad.engines import fits
 from handgrad.errors import UserError
 from handgrad.formats import atomic
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
-from handgrad.training import loop, run
+from handgrad.training import curves, loop, run
 from handgrad.training.metrics import METRICS
 
 FILES = (CONFIG, TOKENIZER, BEST, LAST, run.TOKENS, METRICS)
@@ -244,17 +244,17 @@ def _tensors(content: bytes, rng: random.Random) -> bytes:
 @contextlib.contextmanager
 def surroundings() -> Iterator[None]:
     """Warnings are errors, the machine is small, nothing waits for a disk, and few pictures are drawn."""
-    before = fits.available, atomic._flush, loop.SAMPLE_TOKENS, run._draw_curve
+    before = fits.available, atomic._flush, loop.SAMPLE_TOKENS, curves.draw_loss
     fits.available, atomic._flush, loop.SAMPLE_TOKENS = lambda: ROOM, lambda path: None, 4
     resumed = itertools.count()
     alarm = signal.signal(signal.SIGALRM, _hang)
-    run._draw_curve = lambda *args: next(resumed) % DRAWN or before[-1](*args)
+    curves.draw_loss = lambda *args: next(resumed) % DRAWN or before[-1](*args)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             yield
     finally:
-        fits.available, atomic._flush, loop.SAMPLE_TOKENS, run._draw_curve = before
+        fits.available, atomic._flush, loop.SAMPLE_TOKENS, curves.draw_loss = before
         signal.signal(signal.SIGALRM, alarm)
 
 

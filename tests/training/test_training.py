@@ -105,7 +105,7 @@ def test_a_loss_in_bits_a_byte_is_in_rows_events_and_what_is_known(text_file, tm
     assert bits == [row.validation_loss / np.log(2) for row in about.evaluations]  # a token is a byte
     assert bits == [event.bits_per_byte for event in events if isinstance(event, Evaluated)]
     assert about.best_bits_per_byte == min(bits)
-    assert f"({bits[-1]:.3f} bits a byte, the whole text)" in str(events[-1])
+    assert f"({bits[-1]:.3f} bits a byte, whole text)" in str(events[-1])
 
 
 def test_a_stop_asked_for_in_the_middle_of_a_turn_is_saved_too(text_file, tmp_path, small, monkeypatch):

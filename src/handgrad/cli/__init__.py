@@ -17,6 +17,7 @@ from handgrad.cli import (
     import_model,
     info,
     lessons,
+    plot,
     serve,
     train,
     verify,
@@ -35,6 +36,7 @@ app.command()(generate.generate)
 app.command()(chat.chat)
 app.command()(serve.serve)
 app.command()(info.info)
+app.command()(plot.plot)
 app.command("import")(import_model.import_model)
 app.command()(export.export)
 app.command()(check.check)

@@ -137,7 +137,7 @@ def _rows(what: Shown, cost: Count, memory: Memory | None) -> dict[str, str]:
 def _progress(run: About) -> dict[str, str]:
     config, best = run.config, run.best_validation_loss
     baselines = [
-        ", ".join(f"{name} {measured(loss):.3f}" for name, loss in config.baselines.items())
+        ", ".join(f"{name} {measured(loss):.2f}" for name, loss in config.baselines.items())
         for measured in (float, config.bits_per_byte)
     ]
     return {

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from handgrad import engines
 from handgrad.model.count import count
-from handgrad.training import run
+from handgrad.training import curves, run
 from handgrad.training.loop import Compiling, Evaluated, Event, StepDone
 from handgrad.training.run import About
 
@@ -131,7 +131,7 @@ def _print_end(console: Console, folder: Path, about: About) -> None:
     loss = f"{best:.3f} nats a token, {about.config.bits_per_byte(best):.3f} bits a byte"
     console.print(
         f"\nTrained in {seconds:,.0f} s; best validation loss {loss}.",
-        f"Curve: {folder / run.PLOT}",
+        f"Curve: {folder / curves.LOSS}",
         f'Let it write: handgrad generate {folder} "The "',
         sep="\n",
         soft_wrap=True,

@@ -22,13 +22,13 @@ from handgrad.formats import atomic, lock, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST, RUNS
 from handgrad.model.config import ModelConfig, preset
 from handgrad.model.init import init
-from handgrad.training import checkpoint, loop, metrics, run_config, validation_text
+from handgrad.training import checkpoint, curves, loop, metrics, run_config, validation_text
 from handgrad.training.checkpoint import Progress
 from handgrad.training.metrics import EvaluationRow
 from handgrad.training.recipe import RECIPES, Recipe
 from handgrad.training.run_config import RunConfig
 
-TOKENS, PLOT = "tokens.bin", "loss.png"
+TOKENS = "tokens.bin"
 
 MODEL_OPTIONS = {field.name for field in dataclasses.fields(ModelConfig)} - {"vocab_size"}
 RECIPE_OPTIONS = {field.name for field in dataclasses.fields(Recipe)}
@@ -194,7 +194,7 @@ def resume(
         with processes.watched(f"Go on from the last checkpoint: --resume --out {folder}."):
             done = _train(folder, config, mesh, processes, report)
         if processes.leads:
-            _draw_curve(folder, config)
+            curves.draw_loss(folder, config)
     return done
 
 
@@ -310,17 +310,3 @@ def _new_folder(out: str | Path | None, preset_name: str) -> Path:
         )
     atomic.free(folder)
     return folder
-
-
-def _draw_curve(folder: Path, config: RunConfig) -> None:
-    """loss.png: matplotlib is imported here, when there is something to draw."""
-    try:
-        from handgrad.plots import loss_curve
-    except ValueError as error:  # MPLBACKEND names none
-        raise UserError(
-            f"The run is saved, but matplotlib cannot draw its curve: {str(error).split(';')[0]}. "
-            f"Unset MPLBACKEND, and then: handgrad train --resume --out {folder}"
-        ) from error
-
-    figure = loss_curve.draw(*metrics.losses(metrics.read(folder)), config.baselines)
-    atomic.write(folder / PLOT, lambda partial: figure.savefig(partial, format="png"))
