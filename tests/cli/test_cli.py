@@ -24,8 +24,8 @@ from handgrad.model.init import init
 
 TEXT = "".join(f"{i} times {j} is {i * j}.\n" for i in range(1, 20) for j in range(1, 20))
 SMALL = [
-    "--steps", "8", "--eval-every", "4", "--batch-size", "4", "--context-length", "16", "--n-layers", "1",
-    "--n-heads", "2", "--d-model", "16", "--set", "eval_batches=2",
+    "--preset", "nano", "--steps", "8", "--eval-every", "4", "--batch-size", "4", "--context-length", "16",
+    "--n-layers", "1", "--n-heads", "2", "--d-model", "16", "--set", "eval_batches=2",
 ]  # fmt: skip
 
 

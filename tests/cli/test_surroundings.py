@@ -23,7 +23,7 @@ main()
 OPTIONS = [
     part for name, value in fuzz.TINY.items() if name != "engine" for part in ("--set", f"{name}={value}")
 ]
-OPTIONS += ["--engine", "reference"]
+OPTIONS += ["--engine", "reference", "--preset", "nano"]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.ops.rope import RopeScaling
 from handgrad.optim import adamw, clip
 from handgrad.training import metrics
-from handgrad.training.loop import Compiling
+from handgrad.training.events import Compiling
 from handgrad.training.metrics import StepRow
 from handgrad.training.run import about
 

@@ -18,7 +18,7 @@ from handgrad.engines.xla.mesh import ONE, Mesh, parse
 from handgrad.errors import UserError
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
-from handgrad.training import loop, metrics
+from handgrad.training import events, loop, metrics
 from handgrad.training.metrics import StepRow
 from handgrad.training.run import about
 
@@ -250,7 +250,7 @@ def test_a_run_goes_on_with_other_devices_than_it_began_with(tmp_path, monkeypat
     one, several = tmp_path / "one", tmp_path / "several"
 
     def stop(event):
-        if isinstance(event, loop.StepDone) and event.step == 2:
+        if isinstance(event, events.StepDone) and event.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
     handgrad.train(text, out=one, engine="xla", **size)

@@ -13,6 +13,7 @@ DRAW_LOSS = drawing.draw_loss
 
 TEXT = "".join(f"{i} times {j} is {i * j}.\n" for i in range(1, 20) for j in range(1, 20))
 SMALL = {
+    "preset": "nano",
     "steps": 12, "batch_size": 4, "eval_every": 4, "eval_batches": 2, "warmup_steps": 2, "context_length": 16,
     "n_layers": 2, "n_heads": 2, "d_model": 16, "dropout": 0.1,
 }  # fmt: skip

@@ -26,7 +26,7 @@ from handgrad.engines import fits
 from handgrad.errors import UserError
 from handgrad.formats import atomic
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
-from handgrad.training import curves, loop, run
+from handgrad.training import curves, events, loop, run
 from handgrad.training.metrics import METRICS
 
 FILES = (CONFIG, TOKENIZER, BEST, LAST, run.TOKENS, METRICS)
@@ -76,9 +76,9 @@ def resume(folder: Path) -> None:
     """Two steps at most; an evaluation and the curve where the run's end comes before."""
     steps = 0
 
-    def report(event: loop.Event) -> None:
+    def report(event: events.Event) -> None:
         nonlocal steps
-        steps += isinstance(event, loop.StepDone)
+        steps += isinstance(event, events.StepDone)
         if steps == 2:
             raise EnoughError
 
@@ -109,12 +109,12 @@ def make_run(folder: Path) -> Path:
     """A tiny run after three of its four steps."""
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
 
-    def report(event: loop.Event) -> None:
-        if isinstance(event, loop.StepDone) and event.step == 3:
+    def report(event: events.Event) -> None:
+        if isinstance(event, events.StepDone) and event.step == 3:
             signal.raise_signal(signal.SIGINT)
 
     with contextlib.suppress(KeyboardInterrupt):
-        handgrad.train(folder / "text.txt", out=folder / "run", report=report, **TINY)
+        handgrad.train(folder / "text.txt", out=folder / "run", report=report, preset="nano", **TINY)
     return folder / "run"
 
 

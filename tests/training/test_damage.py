@@ -454,7 +454,7 @@ def test_a_folder_of_runs_that_may_not_be_searched_is_said(forbidden, monkeypatc
     (forbidden / "book.txt").write_text("to be or not to be\n" * 50)
     (forbidden / "runs").mkdir(mode=0)
     monkeypatch.chdir(forbidden)
-    with as_nobody(), pytest.raises(UserError, match=r"Cannot look at runs.nano-1: Permission denied"):
+    with as_nobody(), pytest.raises(UserError, match=r"Cannot look at runs.quick-1: Permission denied"):
         handgrad.train("book.txt", engine="reference")
     (forbidden / "runs").chmod(0o755)
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from handgrad.cli.training_display import display
+from handgrad.cli.training_display import display, preparing
 from handgrad.data import corpus
 from handgrad.engines import xla
 from handgrad.engines.processes import ALONE, Processes
@@ -16,7 +15,10 @@ from handgrad.errors import UserError
 from handgrad.model.config import PRESETS
 from handgrad.tokenizer import KINDS
 from handgrad.training import run
-from handgrad.training.loop import Event
+from handgrad.training.clock import Clock
+from handgrad.training.dial import Machine
+from handgrad.training.events import Event
+from handgrad.training.prepare import Asked, prepare
 
 if TYPE_CHECKING:
     from handgrad.engines.xla.processes import Joined
@@ -34,12 +36,22 @@ def train(
             help='Text files or folders; "-" is standard input. None: Python\'s own language reference.',
         ),
     ] = None,
-    preset: Annotated[str, typer.Option(help=f"Architecture and recipe: {', '.join(PRESETS)}.")] = "nano",
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Choose what makes the most of this time on this machine. Default: 1."),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show that choice, and train nothing.")] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option(help=f"Architecture and recipe: {', '.join(PRESETS)}. Then without choice."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's new folder. Default: runs/PRESET-N.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 1337,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    tokenizer: Annotated[str, typer.Option(help=f"{', '.join(KINDS)}.")] = "characters",
+    tokenizer: Annotated[
+        str | None, typer.Option(help=f"{', '.join(KINDS)}. Default: characters, or bpe for long texts.")
+    ] = None,
     vocab_size: Annotated[int, typer.Option(help="Tokens of the bpe tokenizer.")] = 1024,
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The largest of the schedule.")] = None,
@@ -83,28 +95,33 @@ def train(
     Example: handgrad train book.txt --steps 2000 --out runs/book
     """
     named = {
-        "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "eval_every": eval_every,
-        "context_length": context_length, "n_layers": n_layers, "n_heads": n_heads, "d_model": d_model,
-        "dropout": dropout,
+        "minutes": minutes, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
+        "eval_every": eval_every, "context_length": context_length, "n_layers": n_layers,
+        "n_heads": n_heads, "d_model": d_model, "dropout": dropout,
     }  # fmt: skip
     options = {name: value for name, value in named.items() if value is not None} | _settings(setting or [])
     processes: Processes = ALONE
     if distributed:
         joined = _joined(None if resume else engine, coordinator, n_processes, process)
         processes, mesh = joined, mesh or joined.mesh
+    asked = Asked(preset, seed, tokenizer, vocab_size, Machine(engine, precision, mesh), options)
+    if distributed and not resume and asked.configured().recipe.minutes is not None:
+        raise UserError(
+            "Several processes train for a number of steps, not of minutes: each would measure another "
+            "speed. Name --steps, or a --preset with its own."
+        )
 
     def created() -> str:
         texts = corpus.open_corpus(text or [])
-        asked: dict[str, Any] = {
-            "preset_name": preset, "seed": seed, "tokenizer": tokenizer, "vocab_size": vocab_size,
-            "engine": engine, "precision": precision, "options": options,
-        }  # fmt: skip
-        if distributed and out and run.begun(out, texts, **asked):
+        if distributed and out and run.begun(out, texts, asked):
             return str(out)  # a scheduler starts the same command again
-        with Console(stderr=True).status("reading the text"):
-            made = run.create(texts, out=out, mesh=mesh, **asked)
-        return str(made)
+        with preparing(as_json) as report:
+            return str(run.create(texts, asked, out, report))
 
+    if plan:
+        with preparing(as_json) as report:
+            prepare(corpus.open_corpus(text or []), asked, Clock(report))
+        return
     folder = _resumed(out, context) if resume else Path(processes.agreed(created))
     shown = display(folder, as_json, mesh) if processes.leads else contextlib.nullcontext(_silent)
     with shown as report:

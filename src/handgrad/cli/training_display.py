@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from handgrad import engines
 from handgrad.model.count import count
 from handgrad.training import curves, run
-from handgrad.training.loop import Compiling, Evaluated, Event, StepDone
+from handgrad.training.dial import Plan
+from handgrad.training.events import Compiling, Evaluated, Event, Planned, Preparing, StepDone
 from handgrad.training.run import About
 
 SMOOTHING = 0.9
@@ -38,6 +40,33 @@ def display(folder: Path, as_json: bool, mesh: str | None = None) -> Iterator[Ca
     final = run.about(folder)
     if final.is_finished:
         _print_end(console, folder, final)
+
+
+@contextlib.contextmanager
+def preparing(as_json: bool) -> Iterator[Callable[[Event], None]]:
+    """Shows what is done before training begins, and what was chosen for given minutes."""
+    console = Console(highlight=False)
+    with Console(stderr=True).status("getting ready") as status:
+
+        def report(event: Event) -> None:
+            if isinstance(event, Preparing):
+                status.update(event.doing)
+            elif isinstance(event, Compiling):
+                status.update(f"compiling, once for this machine: {event.n} {event.kernel}")
+            elif isinstance(event, Planned) and as_json:
+                choices = {reason.what: reason.choice for reason in event.plan.reasons}
+                print(json.dumps({"event": "plan", **choices}), flush=True)
+            elif isinstance(event, Planned):
+                console.print(_plan_table(event.plan))
+
+        yield report
+
+
+def _plan_table(plan: Plan) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for reason in plan.reasons:
+        table.add_row(reason.what, f"[bold]{escape(reason.choice)}[/]", f"[dim]{escape(reason.why)}[/]")
+    return table
 
 
 def _head(about: About) -> dict[str, int]:
@@ -110,7 +139,7 @@ def _live(console: Console, about: About) -> Iterator[Callable[[Event], None]]:
                     f"loss {smooth['loss']:.3f}  validation {validation}  {smooth['speed']:,.0f} tokens/s"
                 )
                 progress.update(task, completed=event.step, total=event.expected_steps, status=status)
-            else:
+            elif isinstance(event, Evaluated):
                 validation = f"{event.validation_loss:.3f}"
                 console.print(str(event), markup=False)
                 console.print(Padding(Text(_excerpt(event.sample), style="cyan"), (0, 0, 1, 4)))

@@ -22,6 +22,7 @@ from handgrad.generation.request import Request
 from handgrad.tokenizer import Tokenizer
 from handgrad.training import checkpoint, diagnose, evaluate, interrupt, metrics
 from handgrad.training.checkpoint import Progress
+from handgrad.training.events import Evaluated, Event, StepDone
 from handgrad.training.metrics import EvaluationRow, StepRow
 from handgrad.training.pace import Pace
 from handgrad.training.recipe import Recipe
@@ -36,51 +37,6 @@ GO_ON, SAVE, STOP = range(3)
 
 BATCH, DROPOUT, SAMPLE = range(3)
 """What random numbers are drawn for."""
-
-
-class StepDone(NamedTuple):
-    """A training step is done."""
-
-    step: int
-    expected_steps: int
-    """How many there will be."""
-    loss: float
-    tokens_per_second: float
-
-
-class Evaluated(NamedTuple):
-    """The model is evaluated and saved."""
-
-    step: int
-    train_loss: float | None
-    """The mean over the steps since the last evaluation; None before the first step."""
-    validation_loss: float
-    """In nats a token."""
-    bits_per_byte: float
-    is_best: bool
-    is_final: bool
-    """The whole validation text was read, in windows that do not overlap."""
-    seconds: float
-    sample: str
-    """What the model writes now."""
-
-    def __str__(self) -> str:
-        train = f"train {self.train_loss:.3f}  " if self.train_loss is not None else ""
-        best = ("  best" if self.is_final else "  best so far") if self.is_best and self.step else ""
-        which = ", whole text" if self.is_final else ""
-        validation = f"validation {self.validation_loss:.3f} ({self.bits_per_byte:.3f} bits a byte{which})"
-        return f"step {self.step:,}  {train}{validation}{best}"
-
-
-class Compiling(NamedTuple):
-    """A kernel, or another function, is being compiled: kernels once for this machine."""
-
-    kernel: str
-    n: int
-    """Its number, from 1."""
-
-
-Event = Compiling | StepDone | Evaluated
 
 
 class Begun(NamedTuple):

@@ -130,6 +130,20 @@ RECIPES: dict[str, Recipe] = {
     "nano": Recipe(),
     # nanoGPT's config/train_shakespeare_char.py
     "baby": Recipe(steps=5000, batch_size=64, eval_batches=200),
+    "quick": Recipe(
+        steps=1000,
+        batch_size=32,
+        optimizer="muon",
+        learning_rate=1e-2,
+        matrix_learning_rate=1e-2,
+        beta2=0.95,
+        schedule="warmup_stable_decay",
+        warmup_steps=50,
+        final_share=0.0,
+        decay_share=0.7,
+        eval_every=125,
+        eval_batches=10,
+    ),
     # GPT-2's size on one computer: nanoGPT's settings for it, with batches a CPU can carry
     "gpt2": Recipe(
         steps=5000, batch_size=4, learning_rate=6e-4, beta2=0.95, warmup_steps=500, eval_batches=10

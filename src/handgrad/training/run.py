@@ -1,59 +1,54 @@
 """A training run: its folder is made, trained in, and resumed as if training had never stopped."""
 
 import contextlib
-import dataclasses
 import itertools
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from handgrad import engines
-from handgrad import tokenizer as tokenizers
 from handgrad.data import batches, corpus, files, token_file
 from handgrad.data.corpus import Corpus
 from handgrad.engines import fits
 from handgrad.engines.engine import State
 from handgrad.engines.processes import ALONE, Processes
-from handgrad.errors import UserError, require_known, require_whole
+from handgrad.errors import UserError, require_whole
 from handgrad.formats import atomic, lock, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST, RUNS
-from handgrad.model.config import ModelConfig, preset
 from handgrad.model.init import init
-from handgrad.training import checkpoint, curves, loop, metrics, run_config, validation_text
+from handgrad.training import checkpoint, curves, events, loop, metrics, run_config, validation_text
 from handgrad.training.checkpoint import Progress
+from handgrad.training.clock import Clock
+from handgrad.training.dial import Machine
 from handgrad.training.metrics import EvaluationRow
-from handgrad.training.recipe import RECIPES, Recipe
+from handgrad.training.prepare import Asked, prepare
 from handgrad.training.run_config import RunConfig
 
 TOKENS = "tokens.bin"
 
-MODEL_OPTIONS = {field.name for field in dataclasses.fields(ModelConfig)} - {"vocab_size"}
-RECIPE_OPTIONS = {field.name for field in dataclasses.fields(Recipe)}
 
-
-def print_evaluations(event: loop.Event) -> None:
+def print_evaluations(event: events.Event) -> None:
     """Report every evaluation in a line of text, and that something is being compiled."""
-    if isinstance(event, loop.Compiling) and event.n == 1:
+    if isinstance(event, events.Compiling) and event.n == 1:
         print("compiling ...", flush=True)
-    if isinstance(event, loop.Evaluated):
+    if isinstance(event, events.Evaluated):
         print(event, flush=True)
 
 
 def train(
     texts: str | Path | Sequence[str | Path] = (),
     *,
-    preset: str = "nano",
+    preset: str | None = None,
     out: str | Path | None = None,
     seed: int = 1337,
-    tokenizer: str = "characters",
+    tokenizer: str | None = None,
     vocab_size: int = 1024,
     engine: str = "cpu",
     precision: str = "auto",
     mesh: str | None = None,
-    report: Callable[[loop.Event], object] = print_evaluations,
+    report: Callable[[events.Event], object] = print_evaluations,
     **options: Any,
 ) -> Path:
     """Train a transformer on `texts`: files and folders; without any, on Python's own language reference.
@@ -67,18 +62,8 @@ def train(
     is written, and `KeyboardInterrupt` once a run that was interrupted is saved.
     """
     sources = [texts] if isinstance(texts, str | Path) else list(texts)
-    folder = create(
-        corpus.open_corpus(sources),
-        preset_name=preset,
-        out=out,
-        seed=seed,
-        tokenizer=tokenizer,
-        vocab_size=vocab_size,
-        engine=engine,
-        precision=precision,
-        mesh=mesh,
-        options=options,
-    )
+    asked = Asked(preset, seed, tokenizer, vocab_size, Machine(engine, precision, mesh), options)
+    folder = create(corpus.open_corpus(sources), asked, out, report)
     if not resume(folder, mesh=mesh, report=report):
         raise KeyboardInterrupt(f"stopped and saved; go on with handgrad.resume({str(folder)!r})")
     return folder
@@ -86,26 +71,16 @@ def train(
 
 def create(
     text: Corpus,
-    *,
-    preset_name: str,
-    out: str | Path | None,
-    seed: int,
-    tokenizer: str,
-    vocab_size: int,
-    engine: str = "cpu",
-    precision: str = "auto",
-    mesh: str | None = None,
-    options: dict[str, Any],
+    asked: Asked,
+    out: str | Path | None = None,
+    report: Callable[[events.Event], object] = lambda event: None,
 ) -> Path:
     """Make the folder of a new run, ready for its first step: all of it, or nothing."""
-    began = time.perf_counter()
-    model, recipe = _configured(preset_name, options)
-    engines.get(engine, mesh).require(precision)
-    seed = require_whole("seed", seed)
-    folder = _new_folder(out, preset_name)
-    made = tokenizers.train(tokenizer, text.pieces(), vocab_size=vocab_size)
-    model = model.replace(vocab_size=made.vocab_size)
-    fits.require_training(model, recipe.batch_size, engine, precision, mesh)
+    clock = Clock(report)
+    asked.configured()  # before anything is read
+    asked = asked._replace(seed=require_whole("seed", asked.seed))
+    folder = _new_folder(out, asked.preset_name)
+    model, recipe, made = prepare(text, asked, clock)
     with atomic.new_folder(folder) as partial:
         n_tokens = token_file.write(partial / TOKENS, text, made)
         tokens = token_file.read(partial / TOKENS, made.vocab_size, n_tokens)
@@ -113,52 +88,42 @@ def create(
         config = RunConfig(
             model=model,
             recipe=recipe,
-            preset=preset_name,
-            seed=seed,
-            engine=engine,
-            precision=precision,
+            preset=asked.preset_name,
+            seed=asked.seed,
+            engine=asked.machine.engine,
+            precision=asked.machine.precision,
             text=text.name,
             n_tokens=n_tokens,
             **validation_text.measure(train, validation, made)._asdict(),
         )
         model_folder.write_description(partial, config.to_json(), made)
-        progress = Progress(seconds=time.perf_counter() - began)
-        checkpoint.save(partial / LAST, State(init(model, seed)), progress)
+        progress = Progress(seconds=clock.seconds)
+        checkpoint.save(partial / LAST, State(init(model, asked.seed)), progress)
     return folder
 
 
-def begun(
-    folder: Path,
-    text: Corpus,
-    *,
-    preset_name: str,
-    seed: int,
-    tokenizer: str,
-    vocab_size: int,
-    engine: str,
-    precision: str,
-    options: dict[str, Any],
-) -> bool:
-    """Whether `folder` holds the run that these would make; `UserError` where it holds another."""
+def begun(folder: Path, text: Corpus, asked: Asked) -> bool:
+    """Whether `folder` holds the run that is asked for; `UserError` where it holds another."""
     if not files.exists(folder / CONFIG):
         return False
     there = run_config.read(folder)
     made = model_folder.read_tokenizer(folder, there.model, exactly=True)
-    model, recipe = _configured(preset_name, options)
-    most = vocab_size if tokenizer == "bpe" else made.vocab_size
+    model, recipe = asked.configured()
+    kind = asked.tokenizer or made.kind
+    most = asked.vocab_size if kind == "bpe" else made.vocab_size
     asked_and_there = {
         "model": (model.replace(vocab_size=made.vocab_size), there.model),
         "recipe": (recipe, there.recipe),
-        "preset": (preset_name, there.preset),
-        "seed": (seed, there.seed),
-        "tokenizer": (tokenizer, made.kind),
+        "preset": (asked.preset_name, there.preset),
+        "seed": (asked.seed, there.seed),
+        "tokenizer": (kind, made.kind),
         "vocabulary": (min(made.vocab_size, most), made.vocab_size),  # a short text has fewer than asked for
-        "engine": (engine, there.engine),
-        "precision": (precision, there.precision),
+        "engine": (asked.machine.engine, there.engine),
+        "precision": (asked.machine.precision, there.precision),
         "text": (text.name, there.text),
     }
-    for name, (asked, found) in asked_and_there.items():
-        if asked != found:
+    for name, (wanted, found) in asked_and_there.items():
+        if wanted != found:
             raise UserError(
                 f"{folder} holds another run: its {name} is not what this command asks for. Go on with it: "
                 f"--resume --out {folder}. Or choose another --out."
@@ -171,7 +136,7 @@ def resume(
     *,
     mesh: str | None = None,
     processes: Processes = ALONE,
-    report: Callable[[loop.Event], object] = print_evaluations,
+    report: Callable[[events.Event], object] = print_evaluations,
 ) -> bool:
     """Go on with the run in `folder` to its end. False if asked to stop (Ctrl-C) before: it is saved.
 
@@ -203,21 +168,15 @@ def _train(
     config: RunConfig,
     mesh: str | None,
     processes: Processes,
-    report: Callable[[loop.Event], object],
+    report: Callable[[events.Event], object],
 ) -> bool:
     """`resume` without the picture; the memory that training takes is free again when this returns."""
-    began, model, recipe = time.perf_counter(), config.model, config.recipe
+    clock, model, recipe = Clock(report), config.model, config.recipe
     fits.require_training(model, recipe.batch_size, config.engine, config.precision, mesh)
     model_folder.require_parameters(folder / LAST, model)
     tokenizer = model_folder.read_tokenizer(folder, model, exactly=True)
     tokens = token_file.read(folder / TOKENS, model.vocab_size, config.n_tokens)
     train, validation = batches.split(tokens, model.context_length)
-    compiled: list[str] = []
-
-    def compiling(kernel: str) -> None:
-        compiled.append(kernel)
-        report(loop.Compiling(kernel, len(compiled)))
-
     state, progress = checkpoint.read(folder / LAST, model, recipe.steps)
     training = engines.training(
         model,
@@ -227,7 +186,7 @@ def _train(
         precision=config.precision,
         mesh=mesh,
         batch_size=recipe.batch_size,
-        compiling=compiling,
+        compiling=clock.compiling,
     )
     del state  # copied
     return loop.Run(
@@ -242,7 +201,7 @@ def _train(
         progress=progress,
         report=report,
         processes=processes,
-        began=time.perf_counter() if compiled else began,
+        began=clock.began,
     ).go()
 
 
@@ -288,14 +247,6 @@ def about(folder: str | Path) -> About:
     config = run_config.read(folder)
     evaluations = [row for row in metrics.read(folder) if isinstance(row, EvaluationRow)]
     return About(config, checkpoint.read_progress(folder / LAST, config.recipe.steps), evaluations)
-
-
-def _configured(preset_name: str, options: dict[str, Any]) -> tuple[ModelConfig, Recipe]:
-    for name in options:
-        require_known("option", name, sorted(MODEL_OPTIONS | RECIPE_OPTIONS))
-    config = preset(preset_name).replace(**{k: v for k, v in options.items() if k in MODEL_OPTIONS})
-    recipe = RECIPES[preset_name].replace(**{k: v for k, v in options.items() if k in RECIPE_OPTIONS})
-    return config, recipe
 
 
 def _new_folder(out: str | Path | None, preset_name: str) -> Path:

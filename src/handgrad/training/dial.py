@@ -1,0 +1,216 @@
+"""Which model and recipe make the most of some minutes: the text's size and this machine's speed decide.
+
+The preset `quick` comes in sizes. A large model learns more from each token and sees fewer of them. What was
+measured (docs/training.md) says where the balance is: the largest model whose minutes give it
+`TOKENS_A_WEIGHT` tokens for each of its weights. A text that is read many times is learned by heart, so a
+model has at most `WEIGHTS_A_TOKEN` weights for each of the text's tokens, and drops the more activations the
+more often it reads.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from handgrad import engines
+from handgrad.data.corpus import Corpus
+from handgrad.engines.engine import State
+from handgrad.errors import UserError
+from handgrad.model.config import ModelConfig
+from handgrad.model.count import count
+from handgrad.model.init import init
+from handgrad.training.recipe import Recipe
+
+TOKENS_A_WEIGHT = 0.5
+WEIGHTS_A_TOKEN = 12.0
+DROPOUTS = ((2.0, 0.0), (6.0, 0.1), (20.0, 0.2), (float("inf"), 0.3))
+"""The share of activations to drop, for a text that is read so many times at most."""
+MOST_CHARACTERS, MOST_DIFFERENT = 4_000_000, 300
+"""Of a text whose tokens are characters."""
+TRAINING_SHARE = 0.93
+"""Of a run's seconds; the rest is for evaluations and checkpoints."""
+EVALUATIONS = 8
+"""In a run, its last one among them."""
+MEASURED_STEPS = 4
+"""Steps whose fastest says how long one takes."""
+
+SIZES: tuple[dict[str, int], ...] = (
+    {"d_model": 64, "n_layers": 4, "n_heads": 2, "context_length": 64, "batch_size": 64},
+    {"d_model": 128, "n_layers": 4, "n_heads": 4, "context_length": 128, "batch_size": 32},
+    {"d_model": 192, "n_layers": 4, "n_heads": 4, "context_length": 128, "batch_size": 32},
+    {"d_model": 256, "n_layers": 4, "n_heads": 4, "context_length": 128, "batch_size": 32},
+    {"d_model": 320, "n_layers": 5, "n_heads": 5, "context_length": 256, "batch_size": 16},
+    {"d_model": 384, "n_layers": 6, "n_heads": 6, "context_length": 256, "batch_size": 16},
+    {"d_model": 512, "n_layers": 6, "n_heads": 8, "context_length": 256, "batch_size": 32},
+    {"d_model": 512, "n_layers": 8, "n_heads": 8, "context_length": 256, "batch_size": 64},
+)
+"""What `quick` can be, from small to large."""
+
+
+class Candidate(NamedTuple):
+    """A model that could be trained, and how."""
+
+    model: ModelConfig
+    recipe: Recipe
+
+    @property
+    def weights(self) -> int:
+        return count(self.model).parameters
+
+    @property
+    def tokens_a_step(self) -> int:
+        return self.recipe.batch_size * self.model.context_length
+
+
+class Machine(NamedTuple):
+    """What trains."""
+
+    engine: str = "cpu"
+    precision: str = "auto"
+    mesh: str | None = None
+
+
+class Measured(NamedTuple):
+    """A candidate, and how many steps of it fit."""
+
+    candidate: Candidate
+    steps: int
+
+    @property
+    def tokens(self) -> int:
+        """That it would be trained on."""
+        return self.steps * self.candidate.tokens_a_step
+
+    @property
+    def is_worth_its_size(self) -> bool:
+        return self.tokens >= TOKENS_A_WEIGHT * self.candidate.weights
+
+
+class Reason(NamedTuple):
+    """One choice, and why."""
+
+    what: str
+    choice: str
+    why: str
+
+
+class Plan(NamedTuple):
+    """What was chosen for some minutes."""
+
+    chosen: Candidate
+    passes: float
+    """How many times the text will be read."""
+    measured: list[Measured]
+    """From small to large; none that is larger than the first not worth its size."""
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """The choices in words."""
+        (model, recipe), tokens = self.chosen, self.chosen.tokens_a_step
+        widths = ", ".join(str(it.candidate.model.d_model) for it in self.measured)
+        return [
+            Reason(
+                "model",
+                f"{model.d_model} wide, {model.n_layers} layers, {self.chosen.weights:,} weights",
+                f"of the widths measured ({widths}) the largest with time for "
+                f"{TOKENS_A_WEIGHT:g} tokens a weight"
+                if len(self.measured) > 1
+                else "as it was named",
+            ),
+            Reason("context", f"{model.context_length} tokens", "as the model was measured with"),
+            Reason("batch", f"{tokens:,} tokens", f"{recipe.batch_size} sequences a step"),
+            Reason(
+                "steps",
+                f"about {recipe.steps:,}",
+                f"the text is read {self.passes:.1f} times in {recipe.minutes:g} minutes",
+            ),
+            Reason("dropout", f"{model.dropout:g}", "more, the more often a text is read"),
+            Reason(
+                "learning rate",
+                f"{recipe.matrix_learning_rate:g} and {recipe.learning_rate:g}"
+                if recipe.optimizer == "muon"
+                else f"{recipe.learning_rate:g}",
+                "of Muon, for matrices, and of AdamW" if recipe.optimizer == "muon" else "of AdamW",
+            ),
+        ]
+
+
+def plan(
+    candidates: Sequence[Candidate],
+    n_tokens: int,
+    seconds: float,
+    step_seconds: Callable[[Candidate], float],
+    fixed: Collection[str] = (),
+) -> Plan:
+    """Of candidates from small to large, the largest that suits a training text of `n_tokens` and the time.
+
+    `step_seconds` measures a candidate. Dropout and the time between evaluations are chosen with it, unless
+    they are named in `fixed`.
+    """
+    fitting = [it for it in candidates if it.weights <= WEIGHTS_A_TOKEN * n_tokens] or candidates[:1]
+    measured: list[Measured] = []
+    for candidate in fitting:
+        steps = max(1, int(TRAINING_SHARE * seconds / step_seconds(candidate)))
+        measured.append(Measured(candidate, steps))
+        if not measured[-1].is_worth_its_size:
+            break
+    worthy = [it for it in measured if it.is_worth_its_size]
+    best = worthy[-1] if worthy else measured[0]
+    passes = best.tokens / n_tokens
+    model, recipe = best.candidate
+    if "dropout" not in fixed:
+        model = model.replace(dropout=dropout_for(passes))
+    recipe = recipe.replace(steps=best.steps)
+    if "eval_every" not in fixed:
+        recipe = recipe.replace(eval_every=-(-best.steps // EVALUATIONS))
+    return Plan(Candidate(model, recipe), passes, measured)
+
+
+def tokenizer_for(text: Corpus) -> str:
+    """Characters, but where the text is long, or has many different ones."""
+    n_characters, different = 0, set[str]()
+    for piece in text.pieces():
+        n_characters += len(piece)
+        different.update(piece)
+        if n_characters > MOST_CHARACTERS or len(different) > MOST_DIFFERENT:
+            return "bpe"
+    return "characters"
+
+
+def dropout_for(passes: float) -> float:
+    """The share of activations to drop where the text is read so many times."""
+    return next(share for most, share in DROPOUTS if passes <= most)
+
+
+def candidates(candidate: Candidate, options: Mapping[str, Any]) -> list[Candidate]:
+    """Its sizes, from small to large. What `options` name stays as it is; sizes that it does not fit are
+    left out."""
+    found: dict[Candidate, None] = {}
+    for size in SIZES:
+        changes = {name: n for name, n in size.items() if name not in options}
+        batch_size = changes.pop("batch_size", candidate.recipe.batch_size)
+        with contextlib.suppress(UserError):
+            model = candidate.model.replace(**changes)
+            found[Candidate(model, candidate.recipe.replace(batch_size=batch_size))] = None
+    return sorted(found or [candidate], key=lambda it: it.weights)
+
+
+def step_seconds(candidate: Candidate, machine: Machine, compiling: Callable[[str], object]) -> float:
+    """How long a step takes here, in seconds: the fastest of a few."""
+    model, recipe = candidate
+    training = engines.training(
+        model, State(init(model)), recipe.optimizer_settings,
+        name=machine.engine, precision=machine.precision, mesh=machine.mesh, batch_size=recipe.batch_size,
+        compiling=compiling,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    token_ids, targets = rng.integers(model.vocab_size, size=(2, recipe.batch_size, model.context_length))
+    return min(_seconds(lambda: training.step(token_ids, targets, 1e-6, rng)) for _ in range(MEASURED_STEPS))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
