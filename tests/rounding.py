@@ -99,6 +99,12 @@ def scaled(x: Any) -> np.ndarray:
     return numbers * scales
 
 
+def whole_numbers(x: Any) -> np.ndarray:
+    """A head's keys or values (..., K) as 8 bits hold them, with a scale for each position."""
+    unit = np.abs(x).max(-1, keepdims=True) / 127
+    return unit * np.rint(x / np.where(unit, unit, 1.0))
+
+
 def scaled_gradient(x: Any, dz: Any) -> np.ndarray:
     """x^T dz of at most a block of tokens: X's integers, and dZ times their scales, rounded by columns."""
     (q, s), dz = units(x.reshape(-1, x.shape[-1])), scaled(dz.reshape(-1, dz.shape[-1]))

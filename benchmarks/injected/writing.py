@@ -1,7 +1,7 @@
 """What goes wrong when the cpu engine writes in few bits, and by several threads."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
@@ -11,33 +11,72 @@ from handgrad.engines import cpu, cpu_writing, parallel
 from handgrad.kernels.writing import block_panels
 from handgrad.kernels.writing.blocks import SCALE_BYTES, Kind
 from injected import Change, Fault, replaced
-from injected.kernels import PROXIES
+from injected.kernels import PROXIES, Proxy, SlightlyLarge
 
 
 def faults(model: str) -> Iterator[Fault]:
     """Those of a model whose matrices are blocks."""
     for precision in ("bfloat16", "int8", "blocks"):
         for name, kind in PROXIES.items():
-            yield Fault(model, f"writing in {precision}: {name}", _only_in(precision, kind))
+            yield Fault(model, f"writing in {precision}: {name}", _only_where("precision", precision, kind))
     for bits in (4, 8):
         for name, change in PANELS.items():
             yield Fault(model, f"{name}, {bits} bits", _panels(bits, change))
     for name, change in ROWS.items():
         yield Fault(model, name, _rows(change))
     yield Fault(model, "threads do not wait for each other", _no_barrier)
+    for cache in ("bfloat16", "int8"):
+        for name, kind in PROXIES.items():
+            if kind is not SlightlyLarge:  # as much as such a cache may be off
+                yield Fault(model, f"a cache in {cache}: {name}", _only_where("cache", cache, kind))
+    for name, change in SCALES.items():
+        yield Fault(model, f"a cache in int8: {name}", _only_where("cache", "int8", _scales_changed(change)))
 
 
-def _only_in(precision: str, kind: Any) -> Any:
-    """The engine's texts go through `kind` where they are of this precision."""
+def _only_where(choice: str, value: str, kind: Any) -> Any:
+    """The engine's texts go through `kind` where this was chosen; other caches are "auto"."""
 
     def make(right: Change) -> Change:
         def decoding(*args: Any, **kwargs: Any) -> Any:
             found = right(*args, **kwargs)
-            return kind(found) if kwargs["precision"] == precision else found
+            return kind(found) if kwargs.get(choice, "auto") == value else found
 
         return decoding
 
     return replaced(cpu, "decoding", make)
+
+
+class _OtherScales(Proxy):
+    """After each reading the scales of all keys, or of all values, are other ones."""
+
+    def __init__(self, right: Any, change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]):
+        super().__init__(right)
+        self._change, cache, n = change, right._kept.cache, right._keys_and_values.size
+        n_heads = n // (cache.key_head + cache.value_head)
+        keys, values = np.split(right._keys_and_values, [n_heads * cache.key_head])
+        values = values[: n_heads * cache.value_head]
+        self._scales = [
+            part.reshape(n_heads, -1)[:, first:].view(np.float32)
+            for part, first in ((keys, cache.key_scales), (values, cache.value_scales))
+        ]
+
+    def read(self, pieces: Any, texts: Any = None, *, every: bool = False) -> np.ndarray:
+        logits = super().read(pieces, texts, every=every)
+        for scales, changed in zip(self._scales, self._change(*self._scales), strict=True):
+            scales[...] = changed.copy()
+        return logits
+
+
+SCALES: dict[str, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    "scales one position off": lambda keys, values: (np.roll(keys, 1, 1), np.roll(values, 1, 1)),
+    "keys' scales one position off": lambda keys, values: (np.roll(keys, 1, 1), values),
+    "values' scales one position off": lambda keys, values: (keys, np.roll(values, 1, 1)),
+    "keys and values have each other's scales": lambda keys, values: (values, keys),
+}
+
+
+def _scales_changed(change: Any) -> Any:
+    return lambda right: _OtherScales(right, change)
 
 
 def _other_scales(panels: np.ndarray, change: Change) -> np.ndarray:

@@ -475,17 +475,24 @@ def test_every_activation_is_known_to_what_writes(activation, rng):
 
 
 @pytest.mark.parametrize(
-    ("precision", "few"), [("float32", 0), ("bfloat16", 0), ("bfloat16", cpu_weights.SMALL), ("int8", 0)]
+    ("precision", "few", "cache"),
+    [
+        ("float32", 0, "auto"),
+        ("float32", 0, "int8"),
+        ("bfloat16", 0, "auto"),
+        ("bfloat16", cpu_weights.SMALL, "auto"),
+        ("int8", 0, "auto"),
+    ],
 )
 def test_a_text_has_the_same_bits_alone_and_among_others_at_once_and_in_pieces(
-    precision, few, rng, monkeypatch
+    precision, few, cache, rng, monkeypatch
 ):
     monkeypatch.setattr(cpu_weights, "SMALL", few)  # with 0, on tiles where there are any
     monkeypatch.setattr(cpu_writing, "BYTES_A_THREAD", 1)  # as many threads as are asked for
     config = small("llama").replace(context_length=90, d_model=96, d_ff=96)
     weights, token_ids = lively(config, rng), rng.integers(67, size=(3, 80))  # more than is read in one call
-    together = cpu.Decoding(config, weights, precision, n_texts=3, n_threads=2)
-    alone, slowly = (cpu.Decoding(config, weights, precision, n_threads=n) for n in (1, 3))
+    together = cpu.Decoding(config, weights, precision, n_texts=3, n_threads=2, cache=cache)
+    alone, slowly = (cpu.Decoding(config, weights, precision, n_threads=n, cache=cache) for n in (1, 3))
     logits = together.read(token_ids)
     np.testing.assert_array_equal(alone.read(token_ids[2:])[0], logits[2])
     pieces = [slowly.read(token_ids[2:, first : first + 9], every=True) for first in range(0, 80, 9)]

@@ -207,12 +207,17 @@ for at_end in (True, False):
         config = PRESETS[name].replace(**{"vocab_size": 33, "context_length": 9, "n_layers": 2, "n_heads": 2,
                                           "d_model": 44, "d_ff": 23, **changes})
         wide = config.replace(d_model=96, d_ff=64)
-        kinds = ("float32", few), ("bfloat16", few), ("bfloat16", 0), ("int8", 0)
-        for precision, cpu_weights.SMALL in kinds:
+        kinds = (
+            ("float32", few, "auto"), ("float32", few, "int8"), ("bfloat16", few, "auto"),
+            ("bfloat16", 0, "auto"), ("int8", 0, "auto"),
+        )
+        for precision, cpu_weights.SMALL, cache in kinds:
             config = wide if precision == "int8" else config
             results = []
             for guard.left in (0, 255):
-                decoding = cpu_writing.Decoding(config, init(config, 1), precision, n_texts=3, n_threads=1)
+                decoding = cpu_writing.Decoding(
+                    config, init(config, 1), precision, n_texts=3, n_threads=1, cache=cache
+                )
                 in_guards(decoding)
                 ids = np.arange(21).reshape(3, 7)
                 results.append([decoding.read(ids), decoding.read(ids[:, :1])])

@@ -50,6 +50,7 @@ IN_CI = {
     ("qwen2", "GGUF: a bias is written as zeros"): "files: GGUF, F32: weights",
     ("blocks", "writing in blocks: the cache is one position short"): "cpu, writing in blocks: one token",
     ("blocks", "all scales 1 % too large, 4 bits"): "cpu, writing in blocks: on average as large",
+    ("blocks", "a cache in int8: scales one position off"): "cpu, a cache in int8: one token",
     ("blocks", "rows of a batch in each other's caches"): "cpu, writing in float32: side by side",
     ("blocks", "threads do not wait for each other"): "cpu, writing in float32: a whole prompt",
 }
@@ -75,6 +76,8 @@ def test_a_quantized_model_is_verified_as_it_is_written_with_and_so_is_its_chat(
     writing = {check.group for check in found if "writing in" in check.group}
     kinds = ("float32", "bfloat16", "int8", "blocks")
     assert writing == {"formulas, writing in float64", *(f"cpu, writing in {kind}" for kind in kinds)}
+    caches = {check.group for check in found if "cache in" in check.group}
+    assert caches == {"cpu, a cache in bfloat16", "cpu, a cache in int8"}
     assert sum(check.group == "chat" for check in found) == 2
 
 

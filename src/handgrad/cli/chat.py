@@ -28,6 +28,10 @@ def chat(
     precision: Annotated[
         str, typer.Option(help="auto, float32, bfloat16; with cpu also int8, and blocks: as a GGUF has them.")
     ] = "auto",
+    cache: Annotated[
+        str,
+        typer.Option(help="auto, float32, bfloat16; with cpu also int8: what keys and values are kept in."),
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="In a pipe: one JSON object an answer.")] = False,
 ) -> None:
     """Talk to a model in the terminal; in a pipe, every line is a question.
@@ -42,6 +46,7 @@ def chat(
             system,
             engine=engine,
             precision=precision,
+            cache=cache,
             compiling=compiling,
         )
     if sys.stdin.isatty() and sys.stdout.isatty():

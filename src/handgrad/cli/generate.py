@@ -104,6 +104,9 @@ def generate(
     precision: Annotated[
         str, _computing(help="auto, float32, bfloat16; with cpu also int8, and blocks: as a GGUF has them.")
     ] = "auto",
+    cache: Annotated[
+        str, _computing(help="auto, float32, bfloat16; with cpu also int8: what keys and values are kept in.")
+    ] = "auto",
     draft: Annotated[
         str | None, _computing(help="Guess ahead, with the same text in the end: lookup, or a smaller model.")
     ] = None,
@@ -143,7 +146,7 @@ def generate(
     request = prompts.request(settings)
     with busy("loading the model"):
         model = sources.load(run)
-    where = {"engine": engine, "precision": precision}
+    where = {"engine": engine, "precision": precision, "cache": cache}
     if asked is not None:
         _many(model, asked, at_once, where)
     elif beams is not None:

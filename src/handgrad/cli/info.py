@@ -124,9 +124,10 @@ def _rows(what: Shown, cost: Count, memory: Memory | None) -> dict[str, str]:
         batch = what.recipe.batch_size
         where = "here" if what.mesh is None else f"on each device of {what.mesh}"
         rows["memory to train"] = f"{_megabytes(memory.total)} {where}, in batches of {batch}: {parts}"
+    caches = ", ".join(f"{size:,} in {kind}" for kind, size in cost.kv_cache_bytes_per_token.items())
     rows["writing"] = (
         f"{cost.forward_flops_per_token / 1e6:,.1f} MFLOP a token, {_megabytes(cost.weight_bytes, 1)} of "
-        f"weights in float32, {cost.kv_cache_bytes_per_token:,} bytes of KV cache a token"
+        f"weights in float32; bytes of KV cache a token: {caches}"
     )
     rows["model"] = _listed(dataclasses.asdict(what.model))
     if what.recipe is not None:

@@ -46,6 +46,10 @@ def serve(
     precision: Annotated[
         str, typer.Option(help="auto, float32, bfloat16; with cpu also int8, and blocks: as a GGUF has them.")
     ] = "auto",
+    cache: Annotated[
+        str,
+        typer.Option(help="auto, float32, bfloat16; with cpu also int8: what keys and values are kept in."),
+    ] = "auto",
 ) -> None:
     """Serve a model over HTTP: OpenAI's interface, and a page to chat on.
 
@@ -58,7 +62,7 @@ def serve(
         raise UserError(INSTALL) from error
     options = server.Options(
         slots=slots, context=context, waiting=waiting, seconds=seconds, stop_seconds=stop_seconds,
-        engine=engine, precision=precision,
+        engine=engine, precision=precision, cache=cache,
     )  # fmt: skip
     rules = Rules(hosts=frozenset(map(str.lower, allow_host or ())), api_key=api_key)
     with server.listen(host, port) as listening:

@@ -21,11 +21,12 @@ import numpy as np
 from handgrad import parameters as p
 from handgrad import tree
 from handgrad.counted import Counted
-from handgrad.engines import cpu_memory, cpu_muon, cpu_weights, micro_batches, parallel, reference
+from handgrad.engines import cpu_cache, cpu_memory, cpu_muon, cpu_weights, micro_batches, parallel, reference
 from handgrad.engines.cpu_writing import Decoding
 from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
 from handgrad.errors import require_known
-from handgrad.kernels import cache, machine, optimizer
+from handgrad.kernels import cache as compiled
+from handgrad.kernels import machine, optimizer
 from handgrad.kernels import precision as precisions
 from handgrad.kernels.arena import Arena, aligned, padded
 from handgrad.kernels.twins import Twins
@@ -79,6 +80,7 @@ def decoding(
     n_texts: int = 1,
     capacity: int | None = None,
     precision: str = "auto",
+    cache: str = "auto",
     blocks: Mapping[str, p.Blocks] | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Decoding:
@@ -89,13 +91,35 @@ def decoding(
     - int8: 8 bits and a scale for 32 numbers, of weights and of what they meet;
     - blocks: matrices as a quantized file holds them, what they meet as for int8;
     - auto: blocks where there are some, bfloat16 for large models where there are tiles, else float32.
+
+    Keys and values are kept in `cache`:
+
+    - float32, or rounded to bfloat16;
+    - int8: 8 bits, and a float32 scale for each key and each value of a head;
+    - auto: float32 beside weights in float32, else bfloat16.
     """
     require_known("precision", precision, cpu_weights.PRECISIONS)
-    decoding = Decoding(config, weights, precision, n_texts, capacity, blocks=blocks)
-    with cache.listening(compiling):
+    decoding = Decoding(config, weights, precision, n_texts, capacity, blocks=blocks, cache=cache)
+    with compiled.listening(compiling):
         decoding.read([np.zeros(1, np.int64)], [0])
     decoding.cut(0, 0)
     return decoding
+
+
+def cache_bytes(
+    config: ModelConfig,
+    weights: p.Transformer,
+    *,
+    n_texts: int = 1,
+    capacity: int | None = None,
+    precision: str = "auto",
+    cache: str = "auto",
+    blocks: Mapping[str, p.Blocks] | None = None,
+) -> int:
+    """The memory that keys and values of a decoding take: panels are filled up."""
+    precision = cpu_weights.chosen(config, precision, tree.size(weights), blocks)
+    kind = cpu_cache.kind_for(weights, precision, cache)
+    return cpu_cache.layout(config, n_texts, capacity or config.context_length, kind).n_bytes
 
 
 def compile_kernels(
@@ -113,7 +137,7 @@ def compile_kernels(
         n_kv_heads=config.kv_heads, d_head=None,
     )  # fmt: skip
     token_ids = np.zeros((1, 2), np.int64)
-    with cache.listening(report):
+    with compiled.listening(report):
         training = Training(small, State(shapes(small)), settings, precision=precision, n_workers=1)
         training.step(token_ids, token_ids, 0.0, np.random.default_rng(0))
         training.loss(token_ids, token_ids)

@@ -7,22 +7,12 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
-from handgrad.engines import cpu_weights, parallel
+from handgrad.engines import cpu_cache, cpu_weights, parallel
 from handgrad.engines import texts as in_progress
 from handgrad.engines.cpu_weights import Blocks
 from handgrad.kernels.arena import aligned, round_up
 from handgrad.kernels.writing import activation, attention_tiles, barrier, forward, kept, tiles, vectors
-from handgrad.kernels.writing.arrays import (
-    FLOAT32,
-    TILES,
-    Cache,
-    Kept,
-    Norms,
-    Room,
-    Rows,
-    Settings,
-    Small,
-)
+from handgrad.kernels.writing.arrays import TILES, Kept, Norms, Room, Rows, Settings, Small
 from handgrad.kernels.writing.blocks import BLOCK, NOTES
 from handgrad.kernels.writing.products import room_of_products
 from handgrad.kernels.writing.vectors import WIDTH
@@ -42,7 +32,7 @@ class Decoding:
     """Texts in progress, with the keys and values of their tokens so far: the KV cache.
 
     The weights are copied, packed as they are read, in `precision` (see `cpu_weights`). `cache` is what keys
-    and values are kept in; by default float32 beside float32 weights, else bfloat16.
+    and values are kept in (see `cpu_cache`).
     """
 
     def __init__(
@@ -65,9 +55,9 @@ class Decoding:
         self.packed = cpu_weights.pack(weights, self.precision, blocks)
         self.n_threads = n_threads or parallel.n_cores()
         self._place = barrier.meeting_place()
-        is_narrow = cache == "bfloat16" or (cache == "auto" and self.precision != "float32")
-        kind = cpu_weights.kind_of_halves(weights) if is_narrow else FLOAT32
-        self._keys_and_values, cache_panels = _empty_cache(config, n_texts, self.capacity, kind)
+        kind = cpu_cache.kind_for(weights, self.precision, cache)
+        sizes = cpu_cache.layout(config, n_texts, self.capacity, kind)
+        self._keys_and_values, cache_panels = cpu_cache.empty(sizes)
         self._kept = Kept(
             rows=Rows(*np.zeros((len(Rows._fields), MOST_ROWS), np.int64)),
             matrices=self.packed.matrices,
@@ -219,7 +209,7 @@ def _room(config: ModelConfig, n_workers: int, capacity: int, kind: int) -> Room
     operand = round_up(max(D, width, config.ff_width), tiles.SIDE)
 
     on_tiles = attention_tiles.MOST_ROWS if kind == TILES else 0
-    Q, unit = on_tiles or vectors.MOST_ROWS, _unit(kind)
+    Q, unit = on_tiles or vectors.MOST_ROWS, cpu_cache.unit(kind)
 
     def new(*shape: int, dtype: type = np.float32) -> np.ndarray:
         return aligned(int(np.prod(shape)), dtype).reshape(shape)
@@ -243,29 +233,6 @@ def _room(config: ModelConfig, n_workers: int, capacity: int, kind: int) -> Room
         weights=new(W, Q),
         queue=new(W, Q, 2, dtype=np.int64),
     )
-
-
-def _unit(kind: int) -> int:
-    """Positions and components that a KV cache's panels are filled up to."""
-    return tiles.SIDE if kind == TILES else WIDTH
-
-
-def _empty_cache(config: ModelConfig, n_texts: int, capacity: int, kind: int) -> tuple[np.ndarray, Cache]:
-    """The memory, and where in it everything is.
-
-    It is zero, which costs nothing until it is written: products read whole panels, and numbers that happened
-    to lie there, smaller than normal ones, would take twenty times as long.
-    """
-    unit, size = _unit(kind), 4 if kind == FLOAT32 else 2
-    S, K = round_up(capacity, unit), round_up(config.head_width, unit)
-    value_panel = S * unit * size
-    key_head = S * (K if kind == TILES else config.head_width) * size
-    value_head = K // unit * value_panel
-    n_heads = config.n_layers * n_texts * config.kv_heads
-    memory = aligned(n_heads * (key_head + value_head), np.uint8, new=np.zeros)
-    keys = memory.ctypes.data
-    places = Cache(keys, keys + n_heads * key_head, key_head, value_head, value_panel, n_texts, kind)
-    return memory, places
 
 
 def _norms(layers: list[Any]) -> Norms:

@@ -189,12 +189,26 @@ class Engine(Protocol):
         n_texts: int = 1,
         capacity: int | None = None,
         precision: str = "auto",
+        cache: str = "auto",
         blocks: Mapping[str, p.Blocks] | None = None,
         compiling: Callable[[str], object] = lambda kernel: None,
     ) -> Decoding:
         """`n_texts` empty texts, each with room for `capacity` tokens, by default the model's whole context.
 
-        `precision` is that of weights and products. `blocks` are matrices as a quantized file holds them, by
-        the dotted names of the weights, for engines that multiply with them as they are. `compiling` is told
-        the name of every kernel that has to be compiled.
+        `precision` is that of weights and products, `cache` what keys and values are kept in. `blocks` are
+        matrices as a quantized file holds them, by the dotted names of the weights, for engines that multiply
+        with them as they are. `compiling` is told the name of every kernel that has to be compiled.
         """
+
+    def cache_bytes(
+        self,
+        config: ModelConfig,
+        weights: p.Transformer,
+        *,
+        n_texts: int = 1,
+        capacity: int | None = None,
+        precision: str = "auto",
+        cache: str = "auto",
+        blocks: Mapping[str, p.Blocks] | None = None,
+    ) -> int:
+        """The memory that keys and values of such a decoding take at most: nothing is allocated."""

@@ -256,12 +256,29 @@ def decoding(
     n_texts: int = 1,
     capacity: int | None = None,
     precision: str = "auto",
+    cache: str = "auto",
     blocks: Mapping[str, p.Blocks] | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> "Decoding":
     """Empty texts, in the precision of the weights: blocks are not looked at, nothing is compiled."""
     require(precision)
+    in_progress.require_cache(cache, weights.embedding.dtype.name)
     return Decoding(config, weights, n_texts, capacity)
+
+
+def cache_bytes(
+    config: ModelConfig,
+    weights: p.Transformer,
+    *,
+    n_texts: int = 1,
+    capacity: int | None = None,
+    precision: str = "auto",
+    cache: str = "auto",
+    blocks: Mapping[str, p.Blocks] | None = None,
+) -> int:
+    """The memory that keys and values of a decoding take when its texts are full."""
+    in_progress.require_cache(cache, weights.embedding.dtype.name)
+    return in_progress.cache_bytes(config, n_texts, capacity, weights.embedding.dtype.itemsize)
 
 
 class Decoding:

@@ -5,9 +5,28 @@ from typing import Any
 
 import numpy as np
 
-from handgrad.errors import UserError, require_whole, shown
+from handgrad.errors import UserError, require_known, require_whole, shown
 from handgrad.model.config import ModelConfig
 from handgrad.model.inputs import require_token_ids
+
+CACHES = "auto", "float32", "bfloat16", "int8"
+"""What keys and values are kept in: of every engine "auto", of the cpu engine all."""
+
+
+def require_cache(cache: str, kept_in: str) -> None:
+    """Raise `UserError` unless `cache` is "auto" or the one kind that an engine has."""
+    require_known("cache", cache, CACHES)
+    if cache not in ("auto", kept_in):
+        raise UserError(
+            f"This engine keeps keys and values in {kept_in}, in which it computes; got a cache in {cache}. "
+            f"Take the cpu engine."
+        )
+
+
+def cache_bytes(config: ModelConfig, n_texts: int, capacity: int | None, n_bytes: int) -> int:
+    """What keys and values take where each number takes `n_bytes`."""
+    n_tokens = n_texts * (capacity or config.context_length)
+    return 2 * n_tokens * config.n_layers * config.kv_heads * config.head_width * n_bytes
 
 
 def require_room(config: ModelConfig, n_texts: int, capacity: int | None) -> tuple[int, int]:

@@ -5,7 +5,7 @@ the other engines they are the same to rounding.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,30 +60,28 @@ def opened(
     model: Model,
     engine: str,
     precision: str = "auto",
+    cache: str = "auto",
     n_texts: int = 1,
     n_tokens: int | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Decoding:
-    """Empty texts of a model, on the engine of that name; "auto" takes what suits model and precision.
+    """Empty texts of a model, on the engine of that name; "auto" takes what suits model, precision and cache.
 
     `n_tokens`: how many a text will have at most, by default the model's context. Raises `UserError` where
     the KV cache of all texts would not fit this machine's memory.
     """
     capacity = min(model.config.context_length, n_tokens or model.config.context_length)
-    n_bytes = n_texts * capacity * count(model.config).kv_cache_bytes_per_token
-    fits.require(n_bytes, f"The KV cache of {n_texts} texts of {capacity:,} tokens")
     if engine == AUTO:
         is_large = n_texts * count(model.config).parameters >= LARGE
-        engine = "cpu" if is_large or precision not in ("auto", "float32") else "reference"
-    return engines.get(engine).decoding(
-        model.config,
-        model.weights,
-        n_texts=n_texts,
-        capacity=capacity,
-        precision=precision,
-        blocks=model.blocks,
-        compiling=compiling,
-    )
+        is_plain = {precision, cache} <= {"auto", "float32"}
+        engine = "reference" if is_plain and not is_large else "cpu"
+    chosen, what = engines.get(engine), (model.config, model.weights)
+    how: dict[str, Any] = {
+        "n_texts": n_texts, "capacity": capacity, "precision": precision, "cache": cache,
+        "blocks": model.blocks,
+    }  # fmt: skip
+    fits.require(chosen.cache_bytes(*what, **how), f"The KV cache of {n_texts} texts of {capacity:,} tokens")
+    return chosen.decoding(*what, **how, compiling=compiling)
 
 
 def complete(
@@ -94,6 +92,7 @@ def complete(
     at_once: int = AT_ONCE,
     engine: str = AUTO,
     precision: str = "auto",
+    cache: str = "auto",
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Iterator[tuple[int, Completion]]:
     """Yield each prompt's number and its completion, as they are done: `at_once` texts are in progress.
@@ -107,7 +106,7 @@ def complete(
     waiting = [_writer(model, prompt, request, number, len(prompts)) for number, (prompt, request) in asked]
     n_texts = min(require_whole("at_once", at_once, least=1), max(1, len(waiting)))
     n_tokens = max((writer.n_prompt + writer.request.max_tokens for writer in waiting), default=1)
-    return _completed(opened(model, engine, precision, n_texts, n_tokens, compiling), waiting)
+    return _completed(opened(model, engine, precision, cache, n_texts, n_tokens, compiling), waiting)
 
 
 def _writer(

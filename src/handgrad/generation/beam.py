@@ -59,6 +59,7 @@ def beam_search(
     early_stopping: bool | str = False,
     engine: str = AUTO,
     precision: str = "auto",
+    cache: str = "auto",
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> list[Beam]:
     """The best continuations of `prompt`, at most `n_beams`, the best first.
@@ -72,7 +73,7 @@ def beam_search(
     max_tokens = min(require_whole("max_tokens", max_tokens, least=1), room)
     penalty, stopping = _require_penalty(length_penalty), _require_stopping(early_stopping)
     settings = Settings(_require_beams(n_beams), max_tokens, penalty, stopping, model.ends)
-    decoding = opened(model, engine, precision, n_beams, len(window) + max_tokens, compiling)
+    decoding = opened(model, engine, precision, cache, n_beams, len(window) + max_tokens, compiling)
     known = model.tokenizer.vocab_size if model.tokenizer else model.config.vocab_size
     return search(_Texts(decoding, window, known).follow, settings)
 

@@ -34,6 +34,7 @@ class Conversation:
         *,
         engine: str = "cpu",
         precision: str = "auto",
+        cache: str = "auto",
         compiling: Callable[[str], object] = lambda kernel: None,
     ):
         """`system` is an instruction that stands before all questions."""
@@ -45,8 +46,9 @@ class Conversation:
         self.finished: str | None = None
         """Why the last answer is over, as in `Piece`; None where it was broken off."""
         self._decoding = engines.get(engine).decoding(
-            model.config, model.weights, precision=precision, blocks=model.blocks, compiling=compiling
-        )
+            model.config, model.weights, precision=precision, cache=cache, blocks=model.blocks,
+            compiling=compiling,
+        )  # fmt: skip
         self._read: list[int] = []
         self._n_answers = 0
 

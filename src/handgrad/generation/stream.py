@@ -51,14 +51,16 @@ def stream(
     *,
     engine: str = AUTO,
     precision: str = "auto",
+    cache: str = "auto",
     draft: Model | str | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> Iterator[str]:
     """Yield the continuation of `prompt` as it is written; all else as in `begun`."""
     require_tokenizer(model)
     _, written = begun(
-        model, prompt, request, engine=engine, precision=precision, draft=draft, compiling=compiling
-    )
+        model, prompt, request, engine=engine, precision=precision, cache=cache, draft=draft,
+        compiling=compiling,
+    )  # fmt: skip
     return (piece.text for piece in written if piece.text)
 
 
@@ -69,18 +71,24 @@ def begun(
     *,
     engine: str = AUTO,
     precision: str = "auto",
+    cache: str = "auto",
     draft: Model | str | None = None,
     compiling: Callable[[str], object] = lambda kernel: None,
 ) -> tuple[Writer, Iterator[Piece]]:
     """A text that has begun: its writer, and what each token brings.
 
-    `draft` guesses ahead (see `speculation`): "lookup", or a smaller model with the same tokenizer.
-    `compiling` is told the name of every kernel that has to be compiled.
+    `cache` is what keys and values are kept in, as in `engines.cpu.decoding`. `draft` guesses ahead (see
+    `speculation`): "lookup", or a smaller model with the same tokenizer. `compiling` is told the name of
+    every kernel that has to be compiled.
     """
     writer = Writer(model, prompt, request)
     n_tokens = writer.n_prompt + request.max_tokens
-    guess = _guess(model, draft, lambda of: opened(of, engine, precision, 1, n_tokens, compiling))
-    decoding = opened(model, engine, precision, 1, n_tokens, compiling)
+
+    def opening(of: Model) -> Decoding:
+        return opened(of, engine, precision, cache, 1, n_tokens, compiling)
+
+    guess = _guess(model, draft, opening)
+    decoding = opening(model)
     if guess is None:
         return writer, pieces(decoding, writer)
     return writer, speculation.pieces(decoding, writer, guess)

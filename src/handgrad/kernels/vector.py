@@ -173,6 +173,17 @@ def store_half(typing_context: Any, address: Any, number: Any) -> Any:
 
 
 @intrinsic
+def store_byte(typing_context: Any, address: Any, number: Any) -> Any:
+    """Write 8 bits to an address."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        builder.store(args[1], at_address(builder, args[0], 0, ir.IntType(8)), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.uint8), emit
+
+
+@intrinsic
 def rounded(typing_context: Any, x: Any) -> Any:
     """The nearest whole number, as a float32."""
 

@@ -28,7 +28,8 @@ class Count:
     """float32 weights."""
     training_bytes: int
     """float32 weights, gradient, and Adam's two moments: what training keeps besides activations."""
-    kv_cache_bytes_per_token: int
+    kv_cache_bytes_per_token: dict[str, int]
+    """By what keys and values are kept in; with int8 there is a float32 scale for each of a head."""
 
 
 def matrix_shapes(config: ModelConfig) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -68,5 +69,8 @@ def count(config: ModelConfig) -> Count:
         training_flops_per_token=3 * forward_flops,
         weight_bytes=4 * parameters,
         training_bytes=16 * parameters,
-        kv_cache_bytes_per_token=2 * 4 * L * config.kv_heads * K,
+        kv_cache_bytes_per_token={
+            kind: 2 * L * config.kv_heads * n_bytes
+            for kind, n_bytes in {"float32": 4 * K, "bfloat16": 2 * K, "int8": K + 4}.items()
+        },
     )

@@ -43,6 +43,8 @@ class Options:
     """What answers in progress get when the server is stopped."""
     engine: str = "cpu"
     precision: str = "auto"
+    cache: str = "auto"
+    """What keys and values are kept in."""
 
     def __post_init__(self) -> None:
         for name, least in (("slots", 1), ("waiting", 0)):
@@ -54,10 +56,17 @@ class Options:
                 raise UserError(f"{name} must be above 0; got {getattr(self, name)}. Try 60.")
 
 
-def cache_bytes(model: Model, slots: int, capacity: int) -> int:
-    """The memory that keys and values of all texts take, at most: in float32."""
-    config = model.config
-    return 2 * 4 * slots * capacity * config.n_layers * config.kv_heads * config.head_width
+def cache_bytes(model: Model, options: Options, capacity: int) -> int:
+    """The memory that keys and values of all texts take, at most."""
+    return engines.get(options.engine).cache_bytes(
+        model.config,
+        model.weights,
+        n_texts=options.slots,
+        capacity=capacity,
+        precision=options.precision,
+        cache=options.cache,
+        blocks=model.blocks,
+    )
 
 
 def service(
@@ -67,7 +76,7 @@ def service(
     tokenizer = require_tokenizer(model)
     capacity = options.context or model.config.context_length
     fits.require(
-        cache_bytes(model, options.slots, capacity),
+        cache_bytes(model, options, capacity),
         f"Room for {options.slots} texts of {capacity:,} tokens",
         "Take fewer --slots, or a smaller --context.",
     )
@@ -77,6 +86,7 @@ def service(
         n_texts=options.slots,
         capacity=capacity,
         precision=options.precision,
+        cache=options.cache,
         blocks=model.blocks,
         compiling=compiling,
     )
@@ -175,7 +185,7 @@ def about(service: Service, options: Options, listening: socket.socket, rules: R
     """What is good to know before the first request: where, how much, and for whom."""
     host, port = listening.getsockname()[:2]
     shown = "localhost" if not is_open(host) or host in EVERYWHERE else f"[{host}]" if ":" in host else host
-    megabytes = cache_bytes(service.model, options.slots, service.capacity) / 1e6
+    megabytes = cache_bytes(service.model, options, service.capacity) / 1e6
     url = f"http://{shown}:{port}"
     yield f"A page to chat with {service.name}: {url}"
     yield f"OpenAI's interface: {url}/v1"

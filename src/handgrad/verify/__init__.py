@@ -7,7 +7,7 @@ comparison has a bound and the reason for it. What is compared:
   change nothing before; the loss is that of the logits;
 - `gradients`: the gradient = measured slopes, for all weights and for every part; no weight is without one;
 - `agreement`: an engine's logits, loss and gradient, and what it writes with, = the formulas, in each
-  precision that the machine has;
+  precision that the machine has and with every kind of KV cache;
 - `chat`: what is read of a conversation = what the model's template writes;
 - `files`: what is exported and read again = what was written.
 """
@@ -25,7 +25,7 @@ from handgrad.formats.model_folder import Model
 from handgrad.formats.sources import load
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
-from handgrad.verify.agreement import training_agrees, writing_is_right
+from handgrad.verify.agreement import caches_are_right, training_agrees, writing_is_right
 from handgrad.verify.chat import chat_agrees
 from handgrad.verify.check import Check as Check
 from handgrad.verify.files import files_agree
@@ -72,6 +72,7 @@ def checks(
         if trains_in(computes, precision):
             yield from training_agrees(subject, moves, computes, engine, precision, rng, report)
         yield from writing_is_right(subject, moves, computes, engine, precision, rng, report)
+    yield from caches_are_right(subject, moves, computes, engine, report)
     yield from chat_agrees(model, report)
     yield from files_agree(subject, report)
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from handgrad import tree
-from handgrad.engines.engine import Engine, OptimizerSettings, State, Training
+from handgrad.engines.engine import Decoding, Engine, OptimizerSettings, State, Training
+from handgrad.engines.texts import CACHES
 from handgrad.errors import UserError
 from handgrad.verify.check import Check
 from handgrad.verify.directions import length
@@ -78,25 +79,49 @@ def writing_is_right(
     report: Report,
 ) -> Iterator[Check]:
     """What the engine writes with = the formulas without a cache."""
-    config, texts, group = subject.config, subject.texts.read, f"{name}, writing in {precision}"
+    group = f"{name}, writing in {precision}"
     if precision == "blocks" and not subject.model.blocks:
         return
     report(group)
+    decoding = _decoding(subject, engine, precision, "auto", report)
+    if decoding is None:
+        return
+    limit = Limit(bound(precision, sensitivity.logits), reason(precision), same_bits=name == "cpu")
+    yield from writing_agrees(subject.texts.read, subject.uncached, decoding, group, limit, report)
+    yield from products_agree(subject, engine, precision, group, rng, report)
+
+
+def caches_are_right(
+    subject: Subject, sensitivity: Sensitivity, engine: Engine, name: str, report: Report
+) -> Iterator[Check]:
+    """Writing with weights in float32 = the formulas, whatever keys and values are kept in."""
+    for cache in CACHES[2:]:  # float32 is what "auto" takes
+        kind = f"a cache in {cache}"
+        group = f"{name}, {kind}"
+        report(group)
+        decoding = _decoding(subject, engine, "float32", cache, report)
+        if decoding is not None:
+            limit = Limit(bound(kind, sensitivity.logits), reason(kind), same_bits=name == "cpu")
+            yield from writing_agrees(subject.texts.read, subject.uncached, decoding, group, limit, report)
+
+
+def _decoding(
+    subject: Subject, engine: Engine, precision: str, cache: str, report: Report
+) -> Decoding | None:
+    """None where the engine does not write so."""
     try:
-        decoding = engine.decoding(
-            config,
+        return engine.decoding(
+            subject.config,
             subject.model.weights,
             n_texts=N_TEXTS,
-            capacity=texts.shape[1],
+            capacity=subject.texts.read.shape[1],
             precision=precision,
+            cache=cache,
             blocks=subject.model.blocks if precision == "blocks" else None,
             compiling=lambda kernel: report(f"compiling {kernel}"),
         )
-    except UserError:  # it does not write in this precision
-        return
-    limit = Limit(bound(precision, sensitivity.logits), reason(precision), same_bits=name == "cpu")
-    yield from writing_agrees(texts, subject.uncached, decoding, group, limit, report)
-    yield from products_agree(subject, engine, precision, group, rng, report)
+    except UserError:
+        return None
 
 
 def _loss_agrees(

@@ -9,9 +9,10 @@ JAX is imported when the engine is first used: it takes a second, and is an extr
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from handgrad import parameters as p
+from handgrad.engines import texts
 from handgrad.engines.engine import Decoding, Engine, Memory, OptimizerSettings, State
 from handgrad.engines.xla.mesh import ONE, Mesh, parse, require_divisible
 from handgrad.errors import UserError, require_known
@@ -107,19 +108,42 @@ class Xla(NamedTuple):
         n_texts: int = 1,
         capacity: int | None = None,
         precision: str = "auto",
+        cache: str = "auto",
         blocks: Mapping[str, p.Blocks] | None = None,
         compiling: Callable[[str], object] = lambda kernel: None,
     ) -> Decoding:
         """Empty texts, in `device.dtype(precision)`, on one device; blocks are not looked at."""
-        self.require(precision)
+        self._kept_in(precision, cache)
         from handgrad.engines.xla.writing import Decoding
 
         return Decoding(config, weights, precision, n_texts, capacity, compiling)
 
+    def cache_bytes(
+        self,
+        config: ModelConfig,
+        weights: p.Transformer,
+        *,
+        n_texts: int = 1,
+        capacity: int | None = None,
+        precision: str = "auto",
+        cache: str = "auto",
+        blocks: Mapping[str, p.Blocks] | None = None,
+    ) -> int:
+        """The memory that keys and values of a decoding take on the device."""
+        return texts.cache_bytes(config, n_texts, capacity, self._kept_in(precision, cache).itemsize)
+
+    def _kept_in(self, precision: str, cache: str) -> Any:
+        """The type of keys and values: that of products."""
+        self.require(precision)
+        from handgrad.engines.xla import device
+
+        texts.require_cache(cache, device.name_of(precision))
+        return device.dtype(precision)
+
 
 _one = Xla()
 require, describe, memory, available = _one.require, _one.describe, _one.memory, _one.available
-training, decoding = _one.training, _one.decoding
+training, decoding, cache_bytes = _one.training, _one.decoding, _one.cache_bytes
 
 
 def on(mesh: str) -> Engine:

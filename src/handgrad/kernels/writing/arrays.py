@@ -4,8 +4,9 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
-FLOAT32, BFLOAT16, TILES, Q8_0, Q4_0, Q4_1 = range(6)
-"""Kinds of matrices: bfloat16 is multiplied in vectors or, where there are tiles, on them; then blocks."""
+FLOAT32, BFLOAT16, TILES, Q8_0, Q4_0, Q4_1, INT8 = range(7)
+"""Kinds of matrices: bfloat16 is multiplied in vectors or, where there are tiles, on them; then blocks. INT8
+is one of KV caches only."""
 NONE = -1
 """The kind of a matrix that a model does not have, and the place of a bias that it does not have."""
 QUERY, KEY, VALUE, OUTPUT, GATE, UP, DOWN, PER_LAYER = range(8)
@@ -101,9 +102,12 @@ class Cache(NamedTuple):
     """From one head's keys to the next."""
     value_head: int
     value_panel: int
+    key_scales: int
+    """From one head's keys to their scales; of INT8."""
+    value_scales: int
     n_texts: int
     kind: int
-    """FLOAT32, BFLOAT16 or TILES, as of matrices."""
+    """FLOAT32, BFLOAT16, TILES or INT8."""
 
 
 class Rows(NamedTuple):

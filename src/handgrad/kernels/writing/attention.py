@@ -2,9 +2,9 @@ r"""Attention of a text's rows to the positions before them, from the KV cache.
 
 Each thread has some heads. Four queries at a time, of heads that share their keys, of rows that follow each
 other, or both, meet 64 positions side by side: scores are products of few rows with a panel of keys, and what
-is added up is one with a panel of values. (On tiles 32 queries meet 32 positions: `attention_tiles`.) A
-query's sums run over the positions in their order, whatever queries are beside it; to positions after its own
-it pays no attention, exactly zero.
+is added up is one with a panel of values. (On tiles 32 queries meet 32 positions: `attention_tiles`. Keys and
+values of 8 bits have scales: `attention_int8`.) A query's sums run over the positions in their order,
+whatever queries are beside it; to positions after its own it pays no attention, exactly zero.
 """
 
 import numpy as np
@@ -18,11 +18,12 @@ from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.norms import normalize
 from handgrad.kernels.rounding import to_bfloat16
 from handgrad.kernels.vector import prefetch, prefetch_to_write, store, store_half
+from handgrad.kernels.writing import attention_int8 as in_bytes
 from handgrad.kernels.writing import attention_tiles as on_tiles
-from handgrad.kernels.writing.arrays import BFLOAT16, TILES
+from handgrad.kernels.writing.arrays import BFLOAT16, INT8, TILES
 from handgrad.kernels.writing.products import TILE_CONFIG, share
 from handgrad.kernels.writing.rotation import turn
-from handgrad.kernels.writing.vectors import WIDTH, sums_bfloat16, sums_float32
+from handgrad.kernels.writing.vectors import WIDTH, sums_bfloat16, sums_float32, sums_int8
 
 NOT_SEEN = np.float32(-np.inf)
 """The score of a position after a query's own: its exponential is zero."""
@@ -57,12 +58,18 @@ def head_of(cache, layer, text, g, settings):
 
 
 @inner
+def size_of(cache):
+    """Bytes of a number, where it lies for vectors."""
+    return 1 if cache.kind == INT8 else 2 if cache.kind == BFLOAT16 else 4
+
+
+@inner
 def ask_for(cache, keys, values, position, K):
     """Ask for the lines that a position's key and value are written to: a cache seldom has them."""
     if cache.kind == TILES:
         on_tiles.ask_for(cache, keys, values, position, K)
         return
-    size = 2 if cache.kind == BFLOAT16 else 4
+    size = size_of(cache)
     to = keys + size * (position // WIDTH * K * WIDTH + position % WIDTH)
     for i in range(K):
         prefetch_to_write(to + size * WIDTH * i)
@@ -76,8 +83,11 @@ def remember(cache, keys, values, position, key, value, rounded):
     if cache.kind == TILES:
         on_tiles.remember(cache, keys, values, position, key, value, rounded)
         return
+    if cache.kind == INT8:
+        in_bytes.remember(cache, keys, values, position, key, value)
+        return
     K = key.size
-    size = 2 if cache.kind == BFLOAT16 else 4
+    size = size_of(cache)
     to = keys + size * (position // WIDTH * K * WIDTH + position % WIDTH)
     for i in range(K):
         into = values + i // WIDTH * cache.value_panel + size * (position * WIDTH + i % WIDTH)
@@ -90,29 +100,37 @@ def remember(cache, keys, values, position, key, value, rounded):
 
 
 @inner
+def sums(cache, at, K, left, to, n):
+    """The columns of a panel of keys or values at an address."""
+    if cache.kind == INT8:
+        sums_int8(at, K, left, to, n)
+    elif cache.kind == BFLOAT16:
+        sums_bfloat16(at, K, left, to, n)
+    else:
+        sums_float32(at, K, left, to, n)
+
+
+@inner
 def score(scores, queries, cache, keys, n_seen, n):
     """scores (n, n_seen filled up) = queries keys^T"""
     K = queries.shape[1]
-    panel = (2 if cache.kind == BFLOAT16 else 4) * K * WIDTH
-    left = Matrix(queries.ctypes.data, queries.strides[0])
+    panel, left = size_of(cache) * K * WIDTH, Matrix(queries.ctypes.data, queries.strides[0])
     for p in range(filled(n_seen) // WIDTH):
         to = Matrix(scores.ctypes.data + 4 * WIDTH * p, scores.strides[0])
-        if cache.kind == BFLOAT16:
-            sums_bfloat16(keys + p * panel, K, left, to, n)
-        else:
-            sums_float32(keys + p * panel, K, left, to, n)
+        sums(cache, keys + p * panel, K, left, to, n)
+    if cache.kind == INT8:
+        in_bytes.scale(scores, keys + cache.key_scales, filled(n_seen), n)
 
 
 @inner
 def add_up(heads, scores, cache, values, n_seen, n):
-    """heads (n, K filled up) = scores values"""
+    """heads (n, K filled up) = scores values; scores are overwritten."""
+    if cache.kind == INT8:
+        in_bytes.scale(scores, values + cache.value_scales, filled(n_seen), n)
     left = Matrix(scores.ctypes.data, scores.strides[0])
     for p in range(heads.shape[1] // WIDTH):
         to = Matrix(heads.ctypes.data + 4 * WIDTH * p, heads.strides[0])
-        if cache.kind == BFLOAT16:
-            sums_bfloat16(values + p * cache.value_panel, n_seen, left, to, n)
-        else:
-            sums_float32(values + p * cache.value_panel, n_seen, left, to, n)
+        sums(cache, values + p * cache.value_panel, n_seen, left, to, n)
 
 
 @inner
