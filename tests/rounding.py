@@ -99,10 +99,26 @@ def scaled(x: Any) -> np.ndarray:
     return numbers * scales
 
 
-def whole_numbers(x: Any) -> np.ndarray:
-    """A head's keys or values (..., K) as 8 bits hold them, with a scale for each position."""
+class WholeNumberAttention:
+    """With keys and values as 8 bits hold them, a scale for each; on tiles what they meet is rounded, too."""
+
+    def __init__(self, on_tiles: bool):
+        self._formula, self._rounded = attention.forward, rounded if on_tiles else np.asarray
+
+    def forward(self, q, k, v, **settings):
+        root, (whole, units) = q.shape[-1] ** 0.5, zip(*map(_whole_numbers, (k, v)), strict=True)
+        k, v = (x * unit for x, unit in zip(whole, units, strict=True))
+        y, saved = self._formula(root * self._rounded(q / root), k, v, **settings)
+        largest, unit = saved.probs.y.max(-1, keepdims=True), units[1].swapaxes(-1, -2)[:, :, None]
+        numerators = self._rounded(unit * self._rounded(saved.probs.y / largest))
+        summed = largest * (numerators @ whole[1][:, :, None])
+        return summed.reshape(y.shape).astype(y.dtype), saved
+
+
+def _whole_numbers(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    """And what one of them is worth."""
     unit = np.abs(x).max(-1, keepdims=True) / 127
-    return unit * np.rint(x / np.where(unit, unit, 1.0))
+    return np.rint(x / np.where(unit, unit, 1.0)), unit
 
 
 def scaled_gradient(x: Any, dz: Any) -> np.ndarray:

@@ -479,6 +479,7 @@ def test_every_activation_is_known_to_what_writes(activation, rng):
     [
         ("float32", 0, "auto"),
         ("float32", 0, "int8"),
+        ("float32", cpu_weights.SMALL, "int8"),
         ("bfloat16", 0, "auto"),
         ("bfloat16", cpu_weights.SMALL, "auto"),
         ("int8", 0, "auto"),

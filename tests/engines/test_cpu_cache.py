@@ -10,11 +10,13 @@ from handgrad.kernels.arena import ALIGNMENT, round_up
 from handgrad.kernels.writing.vectors import WIDTH
 from handgrad.model.transformer import Transformer
 from handgrad.ops import attention
+from tests import rounding
 from tests.engines.test_cpu import INSTALLED, lively, small
-from tests.rounding import whole_numbers
 
 T = 70
 """Tokens: more than a panel of positions."""
+KINDS = cpu_weights.SMALL, 0
+"""Up to how many weights there are no tiles: of small models none, or where there are any, all."""
 
 
 @pytest.fixture
@@ -27,22 +29,27 @@ def panels(decoding):
     """Of all heads of one text, a layer's after the other: whole numbers (heads, S, K) and scales (heads, S)
     of keys, and of values."""
     config, cache = decoding.config, decoding._kept.cache
-    S, K = round_up(decoding.capacity, WIDTH), config.head_width
-    n = config.n_layers * config.kv_heads
+    unit, n = cpu_cache.unit(cache.kind), config.n_layers * config.kv_heads
+    S, K = round_up(decoding.capacity, unit), config.head_width
     keys, values = np.split(decoding._keys_and_values, [n * cache.key_head])
     keys, values = keys.reshape(n, -1), values[: n * cache.value_head].reshape(n, -1)
-    k = keys[:, : cache.key_scales].view(np.int8).reshape(n, -1, K, WIDTH).swapaxes(2, 3)
-    v = values[:, : cache.value_scales].view(np.int8).reshape(n, -1, S, WIDTH).swapaxes(1, 2)
-    scales = (x[:, at : at + 4 * S].copy().view(np.float32) for x, at in
-              ((keys, cache.key_scales), (values, cache.value_scales)))  # fmt: skip
-    return zip((k.reshape(n, S, K), v.reshape(n, S, -1)[..., :K]), scales, strict=True)
+    k, v = keys[:, : cache.key_scales].view(np.int8), values[:, : cache.value_scales].view(np.int8)
+    if cpu_cache.is_on_tiles(cache.kind):  # in words of two
+        k = k.reshape(n, S // unit, -1, unit, 2).swapaxes(2, 3)
+        v = v.reshape(n, -1, S // 2, unit, 2).transpose(0, 2, 4, 1, 3)
+    else:
+        k, v = k.reshape(n, S // unit, K, unit).swapaxes(2, 3), v.reshape(n, -1, S, unit).swapaxes(1, 2)
+    for whole, memory, at in (k, keys, cache.key_scales), (v, values, cache.value_scales):
+        yield whole.reshape(n, S, -1)[..., :K], memory[:, at : at + 4 * S].copy().view(np.float32)
 
 
 def rms(x):
     return np.sqrt(np.mean(np.square(x)))
 
 
-def test_keys_and_values_of_8_bits_are_off_by_half_a_unit_of_their_head_and_position(model):
+@pytest.mark.parametrize("few", KINDS)
+def test_keys_and_values_of_8_bits_are_off_by_half_a_unit_of_their_head_and_position(few, model, monkeypatch):
+    monkeypatch.setattr(cpu_weights, "SMALL", few)
     config, weights, ids = model
     config = config.replace(n_layers=1)  # behind it, they differ by what came before, too
     weights = weights._replace(blocks=weights.blocks[:1])
@@ -58,24 +65,26 @@ def test_keys_and_values_of_8_bits_are_off_by_half_a_unit_of_their_head_and_posi
         assert np.all(error <= largest[..., None] * (0.5 / 127 + 1e-5))  # float32's own error
 
 
-def test_logits_are_those_of_the_formula_that_attends_to_whole_numbers(model, monkeypatch):
+@pytest.mark.parametrize("few", KINDS)
+def test_logits_are_those_of_the_formula_that_attends_to_whole_numbers(few, model, monkeypatch):
+    monkeypatch.setattr(cpu_weights, "SMALL", few)
     config, weights, ids = model
-    found = cpu_writing.Decoding(config, weights, cache="int8").read([ids], every=True)
+    decoding = cpu_writing.Decoding(config, weights, cache="int8")
+    found = decoding.read([ids], every=True)
     unrounded, _ = Transformer(config).forward(weights, ids[None])
-    formula = attention.forward
-    monkeypatch.setattr(
-        attention, "forward", lambda q, k, v, **how: formula(q, whole_numbers(k), whole_numbers(v), **how)
-    )
-    rounded, _ = Transformer(config).forward(weights, ids[None])
-    effect = rms(rounded - unrounded)
+    on_tiles = cpu_cache.is_on_tiles(decoding._kept.cache.kind)
+    formula = rounding.WholeNumberAttention(on_tiles)
+    monkeypatch.setattr(attention, "forward", formula.forward)
+    expected, _ = Transformer(config).forward(weights, ids[None])
+    effect = rms(expected - unrounded)
     assert 0 < effect < rms(unrounded) / 50
-    assert rms(found - rounded[0]) < effect / 10  # a number near a tie may be rounded the other way
+    assert rms(found - expected[0]) < effect / 5  # a number near a tie may be rounded the other way
 
 
-@pytest.mark.parametrize("few", [cpu_weights.SMALL, 0])
+@pytest.mark.parametrize("few", KINDS)
 @pytest.mark.parametrize("cache", cpu_cache.CACHES)
 def test_a_cache_takes_the_memory_that_was_said(cache, few, model, monkeypatch):
-    monkeypatch.setattr(cpu_weights, "SMALL", few)  # with 0, on tiles where there are any
+    monkeypatch.setattr(cpu_weights, "SMALL", few)
     config, weights, _ = model
     for precision in ("float32", "bfloat16"):
         how = {"n_texts": 3, "capacity": 66, "precision": precision, "cache": cache}
@@ -106,7 +115,9 @@ def test_a_cache_that_an_engine_does_not_have_is_refused(name, model):
                 entry(config, weights, cache="int8", precision="float32")
 
 
-def test_a_key_that_is_no_number_is_seen_until_it_is_cut(model):
+@pytest.mark.parametrize("few", KINDS)
+def test_a_key_that_is_no_number_is_seen_until_it_is_cut(few, model, monkeypatch):
+    monkeypatch.setattr(cpu_weights, "SMALL", few)
     config, weights, _ = model
     weights.embedding[7] = np.nan  # the head's, too: of the logits, one is none in any case
     decoding = cpu_writing.Decoding(config, weights, cache="int8")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from handgrad import tree
+from handgrad.engines import cpu, fits
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model
 from handgrad.generation import batch
@@ -54,6 +55,15 @@ def test_texts_that_do_not_fit_into_memory_are_refused_before_any_is_begun(model
     assert len(list(complete(longer, ["a"] * 2, Request(max_tokens=2)))) == 2  # there is room for these
 
 
+def test_keys_and_values_in_fewer_bits_fit_into_less_memory(model, monkeypatch):
+    needed = cpu.cache_bytes(model.config, model.weights, n_texts=4, cache="int8")
+    monkeypatch.setattr(fits, "available", lambda: needed)
+    asked = {"at_once": 4, "engine": "cpu"}
+    with pytest.raises(UserError, match="The KV cache of 4 texts of 12 tokens needs"):
+        complete(model, PROMPTS, Request(max_tokens=12), **asked)
+    assert len(list(complete(model, PROMPTS, Request(max_tokens=12), **asked, cache="int8"))) == len(PROMPTS)
+
+
 def test_prompts_are_looked_at_before_anything_is_written(model):
     with pytest.raises(UserError, match=r"Prompt 2 of 2: .*never seen 'x'"):
         complete(model, ["a", "x"], Request())
@@ -61,13 +71,20 @@ def test_prompts_are_looked_at_before_anything_is_written(model):
 
 
 @pytest.mark.parametrize(
-    ("precision", "engine"),
-    [("auto", "reference"), ("float32", "reference"), ("int8", "cpu"), ("blocks", "cpu")],
+    ("precision", "cache", "engine"),
+    [
+        ("auto", "auto", "reference"),
+        ("float32", "float32", "reference"),
+        ("int8", "auto", "cpu"),
+        ("blocks", "auto", "cpu"),
+        ("auto", "int8", "cpu"),
+    ],
 )
-def test_auto_takes_an_engine_that_has_the_precision(model, monkeypatch, precision, engine):
-    asked = []
-    monkeypatch.setattr(
-        batch.engines, "get", lambda name: asked.append(name) or SimpleNamespace(decoding=Mock())
-    )
-    batch.opened(model, "auto", precision)
+def test_auto_takes_an_engine_that_has_the_precision_and_the_cache(
+    model, monkeypatch, precision, cache, engine
+):
+    asked, right = [], SimpleNamespace(decoding=Mock(), cache_bytes=lambda *what, **how: 1)
+    monkeypatch.setattr(batch.engines, "get", lambda name: asked.append(name) or right)
+    batch.opened(model, "auto", precision, cache)
+    assert right.decoding.call_args.kwargs["cache"] == cache
     assert asked == [engine]

@@ -35,6 +35,7 @@ def room(n_workers):
     halves = np.zeros((n_workers, R_MOST, WIDEST), np.uint16)
     tile = np.zeros((n_workers, room_of_products(WIDEST)), np.float32)
     every |= {name: np.empty((0, 0), np.float32) for name in ("x", "y", "wide", "mixed", "weights")}
+    every["widened"] = np.empty((0, 0), np.uint16)
     every["queue"] = np.empty((0, 0, 0), np.int64)
     return Room(**every | {"whole": whole, "halves": halves, "tile": tile})
 
@@ -208,8 +209,8 @@ for at_end in (True, False):
                                           "d_model": 44, "d_ff": 23, **changes})
         wide = config.replace(d_model=96, d_ff=64)
         kinds = (
-            ("float32", few, "auto"), ("float32", few, "int8"), ("bfloat16", few, "auto"),
-            ("bfloat16", 0, "auto"), ("int8", 0, "auto"),
+            ("float32", few, "auto"), ("float32", few, "int8"), ("float32", 0, "int8"),
+            ("bfloat16", few, "auto"), ("bfloat16", 0, "auto"), ("int8", 0, "auto"),
         )
         for precision, cpu_weights.SMALL, cache in kinds:
             config = wide if precision == "int8" else config

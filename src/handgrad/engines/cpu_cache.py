@@ -10,10 +10,10 @@ from handgrad.engines.texts import CACHES
 from handgrad.errors import require_known
 from handgrad.kernels.arena import aligned, round_up
 from handgrad.kernels.writing import tiles, vectors
-from handgrad.kernels.writing.arrays import BFLOAT16, FLOAT32, INT8, TILES, Cache
+from handgrad.kernels.writing.arrays import BFLOAT16, BYTE_TILES, FLOAT32, INT8, TILES, Cache
 from handgrad.model.config import ModelConfig
 
-BYTES = {FLOAT32: 4, BFLOAT16: 2, TILES: 2, INT8: 1}
+BYTES = {FLOAT32: 4, BFLOAT16: 2, TILES: 2, INT8: 1, BYTE_TILES: 1}
 """Of a number."""
 SCALE_BYTES = 4
 
@@ -53,16 +53,21 @@ def kind_for(weights: p.Transformer, precision: str, cache: str) -> int:
     """The kind that `cache` asks for beside weights in `precision`: "auto" is float32 beside float32 weights,
     else bfloat16."""
     require_known("cache", cache, CACHES)
-    if cache == "int8":
-        return INT8
-    if cache == "bfloat16" or (cache == "auto" and precision != "float32"):
-        return cpu_weights.kind_of_halves(weights)
-    return FLOAT32
+    if cache == "float32" or (cache == "auto" and precision == "float32"):
+        return FLOAT32
+    halves = cpu_weights.kind_of_halves(weights)
+    if cache != "int8":
+        return halves
+    return BYTE_TILES if halves == TILES else INT8
+
+
+def is_on_tiles(kind: int) -> bool:
+    return kind in (TILES, BYTE_TILES)
 
 
 def unit(kind: int) -> int:
     """Positions and components that panels are filled up to."""
-    return tiles.SIDE if kind == TILES else vectors.WIDTH
+    return tiles.SIDE if is_on_tiles(kind) else vectors.WIDTH
 
 
 def layout(config: ModelConfig, n_texts: int, capacity: int, kind: int) -> Layout:
@@ -74,10 +79,10 @@ def layout(config: ModelConfig, n_texts: int, capacity: int, kind: int) -> Layou
         kind=kind,
         n_texts=n_texts,
         n_heads=config.n_layers * n_texts * config.kv_heads,
-        keys=S * (K if kind == TILES else config.head_width) * size,
+        keys=S * (K if is_on_tiles(kind) else config.head_width) * size,
         value_panel=S * unit(kind) * size,
         n_value_panels=K // unit(kind),
-        scales=S * SCALE_BYTES if kind == INT8 else 0,
+        scales=S * SCALE_BYTES if size == 1 else 0,
     )
 
 

@@ -11,8 +11,17 @@ from handgrad.engines import cpu_cache, cpu_weights, parallel
 from handgrad.engines import texts as in_progress
 from handgrad.engines.cpu_weights import Blocks
 from handgrad.kernels.arena import aligned, round_up
-from handgrad.kernels.writing import activation, attention_tiles, barrier, forward, kept, tiles, vectors
-from handgrad.kernels.writing.arrays import TILES, Kept, Norms, Room, Rows, Settings, Small
+from handgrad.kernels.writing import (
+    activation,
+    attention_byte_tiles,
+    attention_tiles,
+    barrier,
+    forward,
+    kept,
+    tiles,
+    vectors,
+)
+from handgrad.kernels.writing.arrays import BYTE_TILES, Kept, Norms, Room, Rows, Settings, Small
 from handgrad.kernels.writing.blocks import BLOCK, NOTES
 from handgrad.kernels.writing.products import room_of_products
 from handgrad.kernels.writing.vectors import WIDTH
@@ -208,7 +217,7 @@ def _room(config: ModelConfig, n_workers: int, capacity: int, kind: int) -> Room
     wide = round_up(max(settings.value_column + config.kv_heads * K, inside), WIDTH)
     operand = round_up(max(D, width, config.ff_width), tiles.SIDE)
 
-    on_tiles = attention_tiles.MOST_ROWS if kind == TILES else 0
+    on_tiles = attention_tiles.MOST_ROWS if cpu_cache.is_on_tiles(kind) else 0
     Q, unit = on_tiles or vectors.MOST_ROWS, cpu_cache.unit(kind)
 
     def new(*shape: int, dtype: type = np.float32) -> np.ndarray:
@@ -230,6 +239,9 @@ def _room(config: ModelConfig, n_workers: int, capacity: int, kind: int) -> Room
         scores=new(W, Q, round_up(capacity, unit)),
         rounded_queries=new(W, on_tiles, round_up(K, unit), dtype=np.uint16),
         numerators=new(W, on_tiles, round_up(capacity, unit), dtype=np.uint16),
+        widened=new(
+            W, attention_byte_tiles.room(round_up(K, unit)) if kind == BYTE_TILES else 0, dtype=np.uint16
+        ),
         weights=new(W, Q),
         queue=new(W, Q, 2, dtype=np.int64),
     )

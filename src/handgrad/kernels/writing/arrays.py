@@ -4,9 +4,9 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
-FLOAT32, BFLOAT16, TILES, Q8_0, Q4_0, Q4_1, INT8 = range(7)
-"""Kinds of matrices: bfloat16 is multiplied in vectors or, where there are tiles, on them; then blocks. INT8
-is one of KV caches only."""
+FLOAT32, BFLOAT16, TILES, Q8_0, Q4_0, Q4_1, INT8, BYTE_TILES = range(8)
+"""Kinds of matrices: bfloat16 is multiplied in vectors or, where there are tiles, on them; then blocks. The
+last two are of KV caches only: 8 bits, for vectors or tiles."""
 NONE = -1
 """The kind of a matrix that a model does not have, and the place of a bias that it does not have."""
 QUERY, KEY, VALUE, OUTPUT, GATE, UP, DOWN, PER_LAYER = range(8)
@@ -103,11 +103,11 @@ class Cache(NamedTuple):
     value_head: int
     value_panel: int
     key_scales: int
-    """From one head's keys to their scales; of INT8."""
+    """From one head's keys to their scales; of 8 bits."""
     value_scales: int
     n_texts: int
     kind: int
-    """FLOAT32, BFLOAT16, TILES or INT8."""
+    """FLOAT32, BFLOAT16, TILES, INT8 or BYTE_TILES."""
 
 
 class Rows(NamedTuple):
@@ -150,6 +150,8 @@ class Room(NamedTuple):
     """(W, Q, K filled up) uint16; on tiles"""
     numerators: Annotated[np.ndarray, np.uint16, 3]
     """(W, Q, S filled up) uint16: exponentials of scores, rounded; on tiles"""
+    widened: Annotated[np.ndarray, np.uint16, 2]
+    """(W, `attention_byte_tiles.room`)"""
     weights: Floats2
     """(W, Q): by what the heads are multiplied, one divided by the sum of exponentials."""
     queue: Annotated[np.ndarray, np.int64, 3]

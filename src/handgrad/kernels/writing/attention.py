@@ -18,9 +18,10 @@ from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.norms import normalize
 from handgrad.kernels.rounding import to_bfloat16
 from handgrad.kernels.vector import prefetch, prefetch_to_write, store, store_half
+from handgrad.kernels.writing import attention_byte_tiles as byte_tiles
 from handgrad.kernels.writing import attention_int8 as in_bytes
 from handgrad.kernels.writing import attention_tiles as on_tiles
-from handgrad.kernels.writing.arrays import BFLOAT16, INT8, TILES
+from handgrad.kernels.writing.arrays import BFLOAT16, BYTE_TILES, INT8, TILES
 from handgrad.kernels.writing.products import TILE_CONFIG, share
 from handgrad.kernels.writing.rotation import turn
 from handgrad.kernels.writing.vectors import WIDTH, sums_bfloat16, sums_float32, sums_int8
@@ -58,6 +59,11 @@ def head_of(cache, layer, text, g, settings):
 
 
 @inner
+def is_on_tiles(cache):
+    return cache.kind == TILES or cache.kind == BYTE_TILES
+
+
+@inner
 def size_of(cache):
     """Bytes of a number, where it lies for vectors."""
     return 1 if cache.kind == INT8 else 2 if cache.kind == BFLOAT16 else 4
@@ -68,6 +74,9 @@ def ask_for(cache, keys, values, position, K):
     """Ask for the lines that a position's key and value are written to: a cache seldom has them."""
     if cache.kind == TILES:
         on_tiles.ask_for(cache, keys, values, position, K)
+        return
+    if cache.kind == BYTE_TILES:
+        byte_tiles.ask_for(cache, keys, values, position, K)
         return
     size = size_of(cache)
     to = keys + size * (position // WIDTH * K * WIDTH + position % WIDTH)
@@ -82,6 +91,9 @@ def remember(cache, keys, values, position, key, value, rounded):
     """Write one position's key and value into the cache."""
     if cache.kind == TILES:
         on_tiles.remember(cache, keys, values, position, key, value, rounded)
+        return
+    if cache.kind == BYTE_TILES:
+        byte_tiles.remember(cache, keys, values, position, key, value)
         return
     if cache.kind == INT8:
         in_bytes.remember(cache, keys, values, position, key, value)
@@ -182,13 +194,19 @@ def answer_on_tiles(room, worker, cache, keys, values, queue, n, rows):
     """The same."""
     queries, scores, heads = room.rounded_queries[worker], room.scores[worker], room.heads[worker]
     numerators, n_seen = room.numerators[worker], rows.positions[queue[n - 1, 0]] + 1
+    widened, spare = room.widened[worker].ctypes.data, room.tile[worker, TILE_CONFIG:].ctypes.data
     on_tiles.round_queries(queries, room.queries[worker], n)
-    on_tiles.score(scores, queries, keys, n_seen, n)
+    if cache.kind == BYTE_TILES:
+        byte_tiles.score(scores, queries, cache, keys, n_seen, n, widened)
+    else:
+        on_tiles.score(scores, queries, keys, n_seen, n)
     for i in range(n):
         n_own = rows.positions[queue[i, 0]] + 1
         room.weights[worker, i] = on_tiles.soften(numerators[i], scores[i], n_own, n_seen)
-    spare = room.tile[worker, TILE_CONFIG:].ctypes.data
-    on_tiles.add_up(heads, numerators, cache, values, n_seen, n, spare)
+    if cache.kind == BYTE_TILES:
+        byte_tiles.add_up(heads, numerators, cache, values, n_seen, n, widened)
+    else:
+        on_tiles.add_up(heads, numerators, cache, values, n_seen, n, spare)
 
 
 @inner
@@ -198,7 +216,7 @@ def attend(room, worker, cache, layer, g, queue, n, rows, small, settings):
     for i in range(n):
         ask(room.queries[worker, i], queue[i, 0], queue[i, 1], layer, room, rows, small, settings)
     keys, values = head_of(cache, layer, rows.texts[queue[0, 0]], g, settings)
-    if cache.kind == TILES:
+    if is_on_tiles(cache):
         answer_on_tiles(room, worker, cache, keys, values, queue, n, rows)
     else:
         answer(room, worker, cache, keys, values, queue, n, rows)
@@ -278,7 +296,7 @@ def attention(room, team, cache, layer, rows, small, settings):
     """
     H = settings.n_heads
     first, last = share(n_texts_in(rows) * H, team)
-    if cache.kind == TILES:
+    if is_on_tiles(cache):
         configure(room.tile[team.worker, :TILE_CONFIG].view(np.uint8))
     begin = 0
     ask_for_text(room, cache, layer, begin, rows, settings)
@@ -289,5 +307,5 @@ def attention(room, team, cache, layer, rows, small, settings):
             heads = max(first, 0), min(last, H)
             attend_text(room, team.worker, cache, layer, (begin, end), heads, rows, small, settings)
         first, last, begin = first - H, last - H, end
-    if cache.kind == TILES:
+    if is_on_tiles(cache):
         finish()

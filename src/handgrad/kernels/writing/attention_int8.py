@@ -9,7 +9,7 @@ components: a score is $s_k \sum_i x_i q_i$. Values are summed over positions, s
 the numerators of probabilities before: $\sum_t (e_t s_t) q_t$. Queries, scores and sums are float32.
 
 Whole numbers lie in panels as other caches' numbers do (`arrays.Cache`), scales (S,) behind a head's keys,
-and behind its values.
+and behind its values. Where there are tiles: `attention_byte_tiles`.
 """
 
 from collections.abc import Sequence
@@ -47,18 +47,30 @@ def key_place(keys, position, K):
 
 
 @inner
+def scaled_numbers(to, x):
+    """Write the scale of a key or value to an address; the factor that makes its numbers whole."""
+    p = SHARE * per_one_of_row(x.ctypes.data, x.size)
+    store(to, scale_of(p))
+    return p
+
+
+@inner
+def whole_number(x, p):
+    """x p, rounded, in two's complement."""
+    return np.uint8(bits(x * p + ROUND))
+
+
+@inner
 def remember(cache, keys, values, position, key, value):
     """Write one position's key and value into the cache."""
     K, to = key.size, key_place(keys, position, key.size)
-    p = SHARE * per_one_of_row(key.ctypes.data, K)
-    store(keys + cache.key_scales + 4 * position, scale_of(p))
+    p = scaled_numbers(keys + cache.key_scales + 4 * position, key)
     for i in range(K):
-        store_byte(to + WIDTH * i, np.uint8(bits(key[i] * p + ROUND)))
-    p = SHARE * per_one_of_row(value.ctypes.data, K)
-    store(values + cache.value_scales + 4 * position, scale_of(p))
+        store_byte(to + WIDTH * i, whole_number(key[i], p))
+    p = scaled_numbers(values + cache.value_scales + 4 * position, value)
     for i in range(K):
         into = values + i // WIDTH * cache.value_panel + position * WIDTH + i % WIDTH
-        store_byte(into, np.uint8(bits(value[i] * p + ROUND)))
+        store_byte(into, whole_number(value[i], p))
 
 
 @intrinsic
