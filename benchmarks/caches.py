@@ -1,11 +1,13 @@
 """What keys and values are kept in: memory, error and speed of each kind of KV cache, as Markdown.
 
-    python benchmarks/caches.py MODEL TEXT.txt [--rounds 5] [--precision auto]
+    python benchmarks/caches.py MODEL TEXT.txt [--rounds 5] [--precision auto] [--threads N]
 
 The error is that of logits beside those with a cache in float32, float32 weights both times, over passages of
 the text; root mean squares are those of a token's logits less their mean. Perplexity is that of the passages'
 second halves. Speed is that of the model as it is written with (`--precision`): a prompt of 512 tokens, and
 single tokens after a long prompt, of one text and of 16 at once; every kind in turn, medians of the rounds.
+On a machine that does other things as well, one thread's figures are the steadier ones: threads wait for each
+other.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from handgrad import load
-from handgrad.engines import cpu
+from handgrad.engines import cpu, parallel
 from handgrad.formats.model_folder import Model
 
 KINDS = "float32", "bfloat16", "int8"
@@ -87,13 +89,13 @@ def repeat_first_text(decoding: cpu.Decoding) -> None:
 
 
 def speeds(
-    model: Model, token_ids: np.ndarray, precision: str, n_cached: int, rounds: int
+    model: Model, token_ids: np.ndarray, precision: str, n_cached: int, rounds: int, n_threads: int
 ) -> dict[str, list[str]]:
     """Tokens a second of each kind: a prompt, one text, many."""
     texts = {
-        kind: cpu.decoding(
-            model.config, model.weights, n_texts=TEXTS, capacity=n_cached + TOKENS, precision=precision,
-            blocks=model.blocks, cache=kind,
+        kind: cpu.Decoding(
+            model.config, model.weights, precision, TEXTS, n_cached + TOKENS,
+            blocks=model.blocks, cache=kind, n_threads=n_threads,
         )
         for kind in KINDS
     }  # fmt: skip
@@ -122,6 +124,7 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, default=parallel.n_cores())
     parser.add_argument("--no-errors", action="store_true")
     options = parser.parse_args()
     model = load(options.model)
@@ -130,7 +133,7 @@ def main() -> None:
     n_cached = model.config.context_length - TOKENS
     length = min(LENGTH, model.config.context_length)
     told = {} if options.no_errors else errors(model, ids[: PASSAGES * length].reshape(PASSAGES, length))
-    rates = speeds(model, ids, options.precision, n_cached, options.rounds)
+    rates = speeds(model, ids, options.precision, n_cached, options.rounds, options.threads)
     for kind in KINDS:
         n_bytes = cpu.cache_bytes(model.config, model.weights, cache=kind) // model.config.context_length
         print(f"| {kind} | {n_bytes:,} | {' | '.join([*told.get(kind, []), *rates[kind]])} |", flush=True)

@@ -116,6 +116,17 @@ def test_generate_as_json_separates_prompt_and_completion(handgrad_, trained):
     assert "log_probabilities" not in row
 
 
+def test_generate_keeps_keys_and_values_as_it_is_told(handgrad_, trained):
+    code, out, _ = handgrad_("generate", trained, "3", "--max-tokens", "5", "--cache", "int8")
+    assert (code, out[0], len(out)) == (0, "3", 7)
+    asked = "generate", trained, "3", "--engine", "reference", "--cache", "int8"
+    code, out, err = handgrad_(*asked)
+    assert (code, out) == (2, "")
+    assert "in float32, in which it computes; got a cache in int8. Take the cpu engine." in " ".join(
+        err.split()
+    )
+
+
 def test_generate_tells_what_tokens_cost_and_what_else_there_was(handgrad_, trained):
     options = ("--max-tokens", "3", "--temperature", "0", "--json", "--log-probabilities", "2")
     row = json.loads(handgrad_("generate", trained, "3", *options)[1])

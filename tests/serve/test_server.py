@@ -68,6 +68,18 @@ def test_a_port_that_is_taken_is_said():
         server.listen("127.0.0.1", 70_000)
 
 
+def test_it_says_how_much_memory_its_cache_takes(idle):
+    told = {}
+    with server.listen("127.0.0.1", 0) as listening:
+        for cache in ("float32", "bfloat16", "int8"):
+            options = server.Options(slots=2000, cache=cache)
+            (line,) = (s for s in server.about(idle, options, listening, Rules()) if "Keys and values" in s)
+            told[cache] = line.split()[6]
+            said = server.cache_bytes(idle.model, options, idle.capacity)
+            assert told[cache] == f"{said / 1e6:,.1f}"
+    assert len(set(told.values())) == 3
+
+
 def test_texts_that_do_not_fit_into_memory_are_refused_by_their_number(model):
     with pytest.raises(UserError, match=r"1000000000 texts of 64 tokens needs .* GB .*Take fewer --slots"):
         server.service(model, "tiny", server.Options(slots=1_000_000_000))
