@@ -22,7 +22,7 @@ from handgrad.engines import cpu, parallel
 from handgrad.formats.model_folder import Model
 
 KINDS = "float32", "bfloat16", "int8"
-PASSAGES, LENGTH = 6, 1024
+PASSAGES, LENGTH = 3, 1024
 PROMPT, TEXTS, TOKENS = 512, 16, 16
 
 
