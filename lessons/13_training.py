@@ -223,13 +223,14 @@ else:
 # small ones hardly move the weights. *Muon* (Jordan et al., "Muon: an optimizer for hidden layers", 2024)
 # makes all of them one. It steps along $UV^\top$:
 #
-# $$M \leftarrow \beta M + G,\qquad W \leftarrow (1-\eta\lambda)\,W - \eta\,s\,\mathrm{orth}(G + \beta M),\qquad
-# \mathrm{orth}(U\,\mathrm{diag}(\sigma)\,V^\top) = UV^\top$$
+# $$M \leftarrow \beta M + G,\qquad W \leftarrow (1-\eta\lambda)\,W - \eta\,s\,\mathrm{orth}(G + \beta M)$$
 #
-# with momentum that looks one step ahead, and $s = 0.2\sqrt{\max(m, n)}$ for a matrix of $m$ by $n$. Why this
-# $s$? The squares of all elements of $UV^\top$ sum to $\min(m, n)$, the number of its singular values. There
-# are $mn$ elements, so their root mean square is $\sqrt{\min(m,n)/(mn)} = 1/\sqrt{\max(m,n)}$. Times $s$ it is
-# 0.2 whatever the shape, about what it is in steps of AdamW.
+# $$\mathrm{orth}(U\,\mathrm{diag}(\sigma)\,V^\top) = UV^\top,\qquad s = 0.2\sqrt{\max(m, n)}$$
+#
+# for a matrix of $m$ by $n$, with momentum that looks one step ahead. Why this $s$? The squares of all
+# elements of $UV^\top$ sum to the number of its singular values, $\min(m, n)$. There are $mn$ elements, so
+# their root mean square is $\sqrt{\min(m,n)/(mn)} = 1/\sqrt{\max(m,n)}$. Times $s$ it is 0.2 whatever the
+# shape, about what it is in steps of AdamW.
 #
 # To decompose every gradient would take longer than to compute it. Products are enough. Since
 # $U^\top U = V^\top V = 1$,
@@ -237,11 +238,12 @@ else:
 # $$X X^\top X = U\,\mathrm{diag}(\sigma^3)\,V^\top,\qquad\text{and so}\qquad
 # aX + b\,XX^\top X + c\,(XX^\top)^2X = U\,\mathrm{diag}(a\sigma + b\sigma^3 + c\sigma^5)\,V^\top.$$
 #
-# We only need numbers $a, b, c$ for which $p(\sigma) = a\sigma + b\sigma^3 + c\sigma^5$ brings what is between 0
-# and 1 nearer to 1, and apply $p$ several times. On paper, with $a = 15/8$, $b = -10/8$, $c = 3/8$: $p(1) = 1$,
-# and a half goes to $0.9375 - 0.1563 + 0.0117 = 0.7930$, then to 0.9811, then to 1.0000. But small numbers only
-# become 15/8 times as large each time. The library's five polynomials differ: the first ones lift small
-# numbers by four to eight times, at the price of throwing large ones about, and the last ones gather all.
+# We only need numbers $a, b, c$ for which $p(\sigma) = a\sigma + b\sigma^3 + c\sigma^5$ brings what is
+# between 0 and 1 nearer to 1, and apply $p$ several times. On paper, with $a = 15/8$, $b = -10/8$, $c = 3/8$:
+# $p(1) = 1$, and a half goes to $0.9375 - 0.1563 + 0.0117 = 0.7930$, then to 0.9811, then to 1.0000. But
+# small numbers only become 15/8 times as large each time. The library's five polynomials differ. The first
+# ones lift small numbers by four to eight times, at the price of throwing large ones about. The last ones
+# gather all of them.
 
 # %%
 spread = np.geomspace(1.0, 0.01, 6)
