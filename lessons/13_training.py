@@ -261,7 +261,7 @@ print("from handgrad's:    ", f"{np.abs(x - muon.orthogonalized(u * spread @ v.T
 # %% [markdown]
 # Near one is enough: that the directions count alike is what helps. Muon is for the matrices inside the
 # blocks. Rows of an embedding belong to one token each, and norms and biases are no matrices: AdamW moves
-# these. `handgrad train --set optimizer=muon` trains so.
+# these. `handgrad train --optimizer muon` trains so.
 #
 # ## Two precautions
 #

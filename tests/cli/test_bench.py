@@ -9,6 +9,7 @@ import pytest
 from handgrad import cli
 from handgrad.benchmark import against, profile, worker, workload
 from handgrad.engines import fits
+from handgrad.engines.engine import OptimizerSettings
 from handgrad.errors import UserError
 from handgrad.kernels import machine, peaks
 from handgrad.model.config import PRESETS, ModelConfig
@@ -93,6 +94,20 @@ def test_products_of_fewer_bits_are_counted_as_if_they_were_float32(precision, m
     rows = profile.profile(config, batch_size=BATCH, precision=precision, n_steps=2).rows
     weights = sum(row.operations for row in rows if row.kernel.startswith("products"))
     assert weights == 6 * BATCH * config.context_length * count(config).matrix_parameters
+
+
+def test_muons_kernels_have_rows_of_their_own():
+    """The products of one orthogonalization: five of X^T X, five of S S, five of X p(S), of each matrix."""
+    settings = OptimizerSettings(optimizer="muon")
+    rows = profile.profile(TINY, batch_size=BATCH, precision="float32", settings=settings, n_steps=2).rows
+    muons = {row.kernel: row for row in rows if row.kernel.endswith("(Muon)")}
+    calls = [muons[f"products.{name} (Muon)"].calls for name in ("add_gradient", "affine")]
+    assert calls == [6 * TINY.n_layers * 10, 6 * TINY.n_layers * 5]
+    assert {"optimizer.look_ahead (Muon)", "optimizer.move (Muon)"} < muons.keys()
+    own = sum(
+        row.operations for row in rows if row.kernel.startswith("products") and row not in muons.values()
+    )
+    assert own == 6 * BATCH * TINY.context_length * count(TINY).matrix_parameters
 
 
 def test_a_share_is_that_of_the_peak_of_its_own_products():

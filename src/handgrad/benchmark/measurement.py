@@ -3,11 +3,12 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handgrad.benchmark import ours, worker
 from handgrad.benchmark.profile import Profile, profile
 from handgrad.engines import cpu, parallel
+from handgrad.engines.engine import OptimizerSettings
 from handgrad.kernels import machine
 from handgrad.kernels import precision as precisions
 from handgrad.model.config import ModelConfig
@@ -55,6 +56,7 @@ def measure(
     *,
     batch_size: int,
     precision: str = "auto",
+    settings: OptimizerSettings = cpu.DEFAULTS,
     n_steps: int = LEAST_STEPS,
     report: Callable[[str], object] = lambda what: None,
 ) -> Measurement:
@@ -64,11 +66,12 @@ def measure(
     """
     precisions.kernels_for(precision)
     peaks = machine_peaks(lambda what: report(f"measuring {what}"))
-    cpu.compile_kernels(config, precision, lambda name: report(f"compiling {name}"))
+    cpu.compile_kernels(config, precision, lambda name: report(f"compiling {name}"), settings)
     report("timing kernels in one thread")
-    kernels = profile(config, batch_size=batch_size, precision=precision, n_steps=n_steps)
+    training: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "settings": settings}
+    kernels = profile(config, **training, n_steps=n_steps)
     report("timing steps on all cores")
-    step = ours.stepper(config, batch_size=batch_size, precision=precision)
+    step = ours.stepper(config, **training)
     step()
     tokens = batch_size * config.context_length
     return Measurement(

@@ -13,13 +13,18 @@ from handgrad.model.init import init
 
 
 def stepper(
-    config: ModelConfig, *, batch_size: int, precision: str = "auto", n_workers: int | None = None
+    config: ModelConfig,
+    *,
+    batch_size: int,
+    precision: str = "auto",
+    n_workers: int | None = None,
+    settings: OptimizerSettings = cpu.DEFAULTS,
 ) -> Callable[[], object]:
     """A function that makes one training step at each call, on the next batch of the workload."""
     training = cpu.Training(
         config,
         State(init(config, workload.SEED)),
-        OptimizerSettings(),
+        settings,
         precision=precision,
         n_workers=n_workers,
         batch_size=batch_size,

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from handgrad.benchmark import ours
-from handgrad.engines import parallel
+from handgrad.engines import cpu, cpu_muon, parallel
+from handgrad.engines.engine import OptimizerSettings
 from handgrad.kernels import jit, products_int16
 from handgrad.model.config import ModelConfig
 
@@ -37,6 +38,11 @@ class Call(NamedTuple):
     kernel: Callable[..., Any]
     arguments: tuple[Any, ...]
     seconds: float
+    is_muons: bool = False
+
+    @property
+    def name(self) -> str:
+        return name_of(self.kernel) + (" (Muon)" if self.is_muons else "")
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,16 @@ class Profile:
     """The slowest first; the last is what is left, `BETWEEN`."""
 
 
-def profile(config: ModelConfig, *, batch_size: int, precision: str = "auto", n_steps: int = 5) -> Profile:
+def profile(
+    config: ModelConfig,
+    *,
+    batch_size: int,
+    precision: str = "auto",
+    settings: OptimizerSettings = cpu.DEFAULTS,
+    n_steps: int = 5,
+) -> Profile:
     """The mean of `n_steps` steps in one thread, after one that does not count."""
-    step = ours.stepper(config, batch_size=batch_size, precision=precision, n_workers=1)
+    step = ours.stepper(config, batch_size=batch_size, precision=precision, n_workers=1, settings=settings)
     calls: list[Call] = []
     with one_thread():
         step()
@@ -93,10 +106,17 @@ def profile(config: ModelConfig, *, batch_size: int, precision: str = "auto", n_
 @contextlib.contextmanager
 def timed(calls: list[Call]) -> Iterator[None]:
     """Within, every call of a kernel from Python is added to `calls`. Kernels have to be compiled before."""
-    found = list(kernels())
+    update = cpu_muon.update
+
+    def update_by_muon(*arguments: Any) -> None:
+        n_before = len(calls)
+        update(*arguments)
+        calls[n_before:] = [call._replace(is_muons=True) for call in calls[n_before:]]
+
+    found = [*kernels(), (cpu_muon, "update", update)]
     try:
         for module, name, kernel in found:
-            setattr(module, name, _timed(kernel, calls))
+            setattr(module, name, _timed(kernel, calls) if jit.is_kernel(kernel) else update_by_muon)
         yield
     finally:
         for module, name, kernel in found:
@@ -137,7 +157,7 @@ def _timed(kernel: Any, calls: list[Call]) -> Callable[..., Any]:
 def _rows(calls: Sequence[Call], seconds: float, n_steps: int) -> Iterator[Row]:
     by_kernel: dict[str, list[Call]] = {}
     for call in calls:
-        by_kernel.setdefault(name_of(call.kernel), []).append(call)
+        by_kernel.setdefault(call.name, []).append(call)
     rows = [_row(name, mine, seconds, n_steps) for name, mine in by_kernel.items()]
     yield from sorted(rows, key=lambda row: -row.seconds)
     left = seconds - sum(call.seconds for call in calls)

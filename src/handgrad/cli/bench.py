@@ -3,14 +3,15 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 from rich.console import Console
 
 from handgrad.cli import bench_tables
 from handgrad.engines import fits
-from handgrad.errors import require_whole
+from handgrad.engines.engine import OPTIMIZERS, Optimizer, OptimizerSettings
+from handgrad.errors import require_known, require_whole
 from handgrad.model.config import PRESETS
 from handgrad.training.recipe import RECIPES
 
@@ -26,6 +27,9 @@ def bench(
         str,
         typer.Option(help="float32, bfloat16 (AMX), int16 (AVX2), or auto. A peer: all it has."),
     ] = "auto",
+    optimizer: Annotated[
+        str, typer.Option(help=f"{', '.join(OPTIMIZERS)}. Against a peer: adamw.")
+    ] = "adamw",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps to time; against a peer, steps of a turn.")
     ] = None,
@@ -52,11 +56,15 @@ def bench(
     }
     if steps is not None:
         require_whole("steps", steps, least=1)
+    require_known("optimizer", optimizer, OPTIMIZERS if against is None else ["adamw"])
+    settings = OptimizerSettings(optimizer=cast(Optimizer, optimizer))
     fits.require_training(config, options["batch_size"], "cpu", precision)
     console = Console(highlight=False, markup=False)
     about = {"preset": preset, "machine": measurement.describe_machine(), "model": dataclasses.asdict(config)}
     if against is None:
-        measured = _watched(lambda report: measurement.measure(config, **options, report=report))
+        measured = _watched(
+            lambda report: measurement.measure(config, **options, settings=settings, report=report)
+        )
         if as_json:
             print(json.dumps({**about, **bench_tables.measurement_json(measured)}))
         else:

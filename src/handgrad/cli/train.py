@@ -55,6 +55,9 @@ def train(
     vocab_size: Annotated[int, typer.Option(help="Tokens of the bpe tokenizer.")] = 1024,
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The largest of the schedule.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="adamw; or muon, for the matrices of the blocks.")
+    ] = None,
     context_length: Annotated[int | None, typer.Option(help="The most tokens attended to.")] = None,
     n_layers: Annotated[int | None, typer.Option(help="Layers.")] = None,
     n_heads: Annotated[int | None, typer.Option(help="Attention heads a layer.")] = None,
@@ -97,7 +100,7 @@ def train(
     named = {
         "minutes": minutes, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
         "eval_every": eval_every, "context_length": context_length, "n_layers": n_layers,
-        "n_heads": n_heads, "d_model": d_model, "dropout": dropout,
+        "n_heads": n_heads, "d_model": d_model, "dropout": dropout, "optimizer": optimizer,
     }  # fmt: skip
     options = {name: value for name, value in named.items() if value is not None} | _settings(setting or [])
     processes: Processes = ALONE
