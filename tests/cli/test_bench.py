@@ -14,6 +14,7 @@ from handgrad.errors import UserError
 from handgrad.kernels import machine, peaks
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import count
+from handgrad.optim import muon
 
 TINY = ModelConfig(
     vocab_size=11, context_length=8, n_layers=2, n_heads=2, d_model=16, bias=False, dropout=0.1
@@ -97,12 +98,13 @@ def test_products_of_fewer_bits_are_counted_as_if_they_were_float32(precision, m
 
 
 def test_muons_kernels_have_rows_of_their_own():
-    """The products of one orthogonalization: five of X^T X, five of S S, five of X p(S), of each matrix."""
+    """X^T X, S S and X p(S) of each polynomial and each matrix."""
     settings = OptimizerSettings(optimizer="muon")
     rows = profile.profile(TINY, batch_size=BATCH, precision="float32", settings=settings, n_steps=2).rows
     muons = {row.kernel: row for row in rows if row.kernel.endswith("(Muon)")}
     calls = [muons[f"products.{name} (Muon)"].calls for name in ("add_gradient", "affine")]
-    assert calls == [6 * TINY.n_layers * 10, 6 * TINY.n_layers * 5]
+    n_products = 6 * TINY.n_layers * len(muon.BEST)
+    assert calls == [2 * n_products, n_products]
     assert {"optimizer.look_ahead (Muon)", "optimizer.move (Muon)"} < muons.keys()
     own = sum(
         row.operations for row in rows if row.kernel.startswith("products") and row not in muons.values()

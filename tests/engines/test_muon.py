@@ -112,10 +112,26 @@ def test_the_engines_products_make_a_matrix_orthogonal(precision, shape, rng, mo
         x = (u * np.geomspace(1, 0.05, min(shape)) @ vt).astype(np.float32)
         workspace.arena.reset()
         found = cpu_muon.orthogonalized(x, float(np.linalg.norm(x)), workspace)
-        expected = muon.orthogonalized(x.astype(np.float64))
         found = found if found.shape == shape else found.T
-        off = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-        assert off < (1e-4 if precision == "float32" else 0.05)  # as far as BEST itself is from one, at most
+        assert np.linalg.norm(found - u @ vt, 2) < 0.25  # BEST itself: 0.23
+        if precision == "float32":
+            np.testing.assert_allclose(found, muon.orthogonalized(x.astype(np.float64)), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (7, 70), (600, 5), (33, 800)])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_product_with_itself_is_computed_by_half_and_is_whole(precision, shape, rng, monkeypatch):
+    emulate_what_is_missing(monkeypatch)
+    workspace = Workspace(Arena(0), aligned(0), kernels_for(precision))
+    x = rng.normal(size=shape).astype(np.float32)
+    products, a = workspace.kernels.products, workspace.operand(x)
+    scratch = workspace.need(products.scratch_size(shape[1]))
+    square, as_of_two = np.full((2, shape[1], shape[1]), np.nan, np.float32)
+    products.add_gradient(square, a, a, False, scratch)
+    products.add_gradient(as_of_two, a, a.copy(), False, scratch)
+    np.testing.assert_array_equal(square, square.T)
+    np.testing.assert_array_equal(np.triu(square), np.triu(as_of_two))
+    np.testing.assert_allclose(square, x.T @ x, rtol=0, atol=0.02 * np.abs(square).max())
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -9,7 +9,7 @@ from handgrad.optim import muon
 
 seeds = st.integers(0, 2**32 - 1)
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 12))
-LOWEST = {"BEST": 0.001, "JORDAN": 0.002}
+LOWEST = {"BEST": muon.LOWEST, "JORDAN": 0.002}
 """Of the singular values that the polynomials bring near one."""
 
 
@@ -28,7 +28,7 @@ def of_numbers(polynomials, x):
     return x
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("BEST", 0.86, 1.14), ("JORDAN", 0.68, 1.21)])
+@pytest.mark.parametrize(("name", "low", "high"), [("BEST", 0.77, 1.23), ("JORDAN", 0.68, 1.21)])
 def test_singular_values_end_as_near_to_one_as_is_said(name, low, high):
     ends = of_numbers(getattr(muon, name), np.linspace(LOWEST[name], 1.0, 100_001))
     assert low < ends.min() < low + 0.01
@@ -43,7 +43,7 @@ def test_a_step_has_the_gradients_directions_and_all_singular_values_near_one(na
     found = muon.orthogonalized(x, getattr(muon, name))
     sigma = np.linalg.svd(found, compute_uv=False)
     assert np.linalg.norm(found - expected, 2) == pytest.approx(np.abs(sigma - 1).max(), abs=1e-9)
-    assert np.abs(sigma - 1).max() < (0.14 if name == "BEST" else 0.32)
+    assert np.abs(sigma - 1).max() < (0.23 if name == "BEST" else 0.32)
 
 
 @given(seeds, shapes)

@@ -188,9 +188,25 @@ def affine(out, a, panels, bias, add, scratch):
     multiply_from(c, beginning(c, bias, add, spare), rows, b, (M, N, K), spare.edge)
 
 
+@inner
+def is_symmetric(x, dy, add):
+    """Whether x^T dy is: x is dy. Then only what is on the diagonal and above it is computed."""
+    return not add and x.ctypes.data == dy.ctypes.data
+
+
+@inner
+def mirror(square):
+    """What is below the diagonal becomes what is above it, in strips as wide as a vector."""
+    for first in range(0, square.shape[0], LANES):
+        for i in range(first + 1, square.shape[0]):
+            for j in range(first, min(first + LANES, i)):
+                square[i, j] = square[j, i]
+
+
 @kernel
 def add_gradient(dweight, x, dy, add, scratch):
     """dweight (K, N) += x (M, K)^T @ dy (M, N); without `add`, from zero."""
+    symmetric = is_symmetric(x, dy, add)
     if not add:
         dweight[:] = 0
     M, K = x.shape
@@ -208,11 +224,15 @@ def add_gradient(dweight, x, dy, add, scratch):
             pack_rows(a.at, a.panel, Matrix(x.ctypes.data + FLOAT * (m * K + k), FLOAT * K), n_rows, width)
             for n in range(0, N, MICRO_COLUMNS):
                 n_columns = min(MICRO_COLUMNS, N - n)
-                b = Right(packed_dy, 0, 0)  # one panel: none follows
-                dy_block = Matrix(dy.ctypes.data + FLOAT * (m * N + n), FLOAT * N)
-                pack_panels(b.at, n_rows * STEP, dy_block, n_rows, n_columns)
-                c = Matrix(dweight.ctypes.data + FLOAT * (k * N + n), FLOAT * N)
-                add_product(c, a, b, (width, n_columns, n_rows), spare)
+                n_sums = min(width, n + n_columns - k) if symmetric else width
+                if n_sums > 0:
+                    b = Right(packed_dy, 0, 0)  # one panel: none follows
+                    dy_block = Matrix(dy.ctypes.data + FLOAT * (m * N + n), FLOAT * N)
+                    pack_panels(b.at, n_rows * STEP, dy_block, n_rows, n_columns)
+                    c = Matrix(dweight.ctypes.data + FLOAT * (k * N + n), FLOAT * N)
+                    add_product(c, a, b, (n_sums, n_columns, n_rows), spare)
+    if symmetric:
+        mirror(dweight)
 
 
 @kernel

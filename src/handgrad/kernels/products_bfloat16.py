@@ -34,6 +34,7 @@ from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES
 from handgrad.kernels.microkernel import Matrix
 from handgrad.kernels.panels_bfloat16 import WORD, pack, packed_shape, slice_rows
+from handgrad.kernels.products import is_symmetric, mirror
 from handgrad.kernels.vector import bits, from_bits, load, prefetch, store
 from handgrad.kernels.vector_moves import merge_rows, transpose_pairs
 
@@ -216,6 +217,7 @@ def add_over_edge(c, start, a, b, n_words, n_rows, n_columns, spare):
 def add_gradient(dweight, x, dy, add, scratch):
     """dweight (K, N) += X^T @ dY for the operands of x (M, K) and dy (M, N); without `add`, from zero."""
     M, (K, N) = x.shape[0], dweight.shape
+    symmetric = is_symmetric(x, dy, add)
     configure(scratch[:CONFIG].view(np.uint8))
     spare = edges(scratch).block
     down = spare + WORD * BLOCK
@@ -246,7 +248,7 @@ def add_gradient(dweight, x, dy, add, scratch):
                     for first in range(0, n_words, BLOCKS.sum_words):
                         n_steps = min(BLOCKS.sum_words, n_words - first)
                         a = down + panel * (k - k_first) + LINE * first
-                        for n in range(n_first, n_last, SIDE):
+                        for n in range(max(n_first, k) if symmetric else n_first, n_last, SIDE):
                             b = right + panel * (n - n_first) + LINE * first
                             c = Matrix(dweight.ctypes.data + 4 * (k * N + n), 4 * N)
                             start = c if add or m_first + first > 0 else NOTHING
@@ -256,6 +258,8 @@ def add_gradient(dweight, x, dy, add, scratch):
                                 n_columns = min(SIDE, N - n)
                                 add_over_edge(c, start, a, b, n_steps, n_rows, n_columns, spare)
     finish()
+    if symmetric:
+        mirror(dweight)
 
 
 @kernel

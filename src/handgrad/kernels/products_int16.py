@@ -25,7 +25,7 @@ from handgrad.kernels.arena import round_up
 from handgrad.kernels.jit import inner, kernel
 from handgrad.kernels.machine import LANES, MICRO_COLUMNS, MICRO_ROWS
 from handgrad.kernels.microkernel import Matrix
-from handgrad.kernels.products import FLOAT
+from handgrad.kernels.products import FLOAT, is_symmetric, mirror
 from handgrad.kernels.quantize_columns import SCALED
 from handgrad.kernels.scaled import BLOCK, HALF_WORD, head, n_blocks, operand_shape, slice_rows
 from handgrad.kernels.scaled_panels import depth, n_scales, pack_block, pack_transposed, packed_shape
@@ -110,6 +110,7 @@ def _pair_columns(target, at, stride, n_tokens, n_columns, zeros):
 @kernel
 def add_gradient(dweight, x, dy, add, scratch):
     """dweight (K, N) += X^T @ dY for the operands of X (M, K) and dY (M, N); without `add`, from zero."""
+    symmetric = is_symmetric(x, dy, add)
     if not add:
         dweight[:] = 0
     K, N = dweight.shape
@@ -139,12 +140,17 @@ def add_gradient(dweight, x, dy, add, scratch):
                     for i in range(n_tokens):
                         x_scale = load(x[m + i].ctypes.data + WORD * (k // x_block))
                         factors[i] = x_scale * load(dy[m + i].ctypes.data + WORD * (n // dy_block))
-                dy_at = dy_numbers + m * dy_stride + HALF_WORD * n
-                _per_one_of_columns(scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
-                _round_columns(packed_dy, scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
-                c = Matrix(dweight.ctypes.data + FLOAT * (k * N + n), FLOAT * N)
-                size = Size(n_rows, min(MICRO_COLUMNS, N - n), n_pairs, n_pairs)
-                _walk_columns(c, onto(c), left, Right(packed_dy, 0, scales), size, spare.edge)
+                n_columns = min(MICRO_COLUMNS, N - n)
+                n_sums = min(n_rows, n + n_columns - k) if symmetric else n_rows
+                if n_sums > 0:
+                    dy_at = dy_numbers + m * dy_stride + HALF_WORD * n
+                    _per_one_of_columns(scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
+                    _round_columns(packed_dy, scales, dy_at, dy_stride, n_tokens, factors.ctypes.data)
+                    c = Matrix(dweight.ctypes.data + FLOAT * (k * N + n), FLOAT * N)
+                    size = Size(n_sums, n_columns, n_pairs, n_pairs)
+                    _walk_columns(c, onto(c), left, Right(packed_dy, 0, scales), size, spare.edge)
+    if symmetric:
+        mirror(dweight)
 
 
 @kernel
