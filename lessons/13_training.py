@@ -241,7 +241,7 @@ else:
 # We only need numbers $a, b, c$ for which $p(\sigma) = a\sigma + b\sigma^3 + c\sigma^5$ brings what is
 # between 0 and 1 nearer to 1, and apply $p$ several times. On paper, with $a = 15/8$, $b = -10/8$, $c = 3/8$:
 # $p(1) = 1$, and a half goes to $0.9375 - 0.1563 + 0.0117 = 0.7930$, then to 0.9811, then to 1.0000. But
-# small numbers only become 15/8 times as large each time. The library's five polynomials differ. The first
+# small numbers only become 15/8 times as large each time. The library's four polynomials differ. The first
 # ones lift small numbers by four to eight times, at the price of throwing large ones about. The last ones
 # gather all of them.
 

@@ -187,6 +187,12 @@ def test_a_missing_peer_is_explained(bench, monkeypatch):
     assert "pip install torch" in err
 
 
+def test_beside_a_peer_there_is_no_muon(bench):
+    code, _, err = bench("--against", "torch", "--optimizer", "muon")
+    assert code == 2
+    assert "both train with adamw. Leave out --optimizer muon." in err
+
+
 def test_only_models_that_the_peer_has_are_compared():
     with pytest.raises(UserError, match="nano, baby, gpt2"):
         against.require("torch", "llama")

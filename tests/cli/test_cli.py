@@ -381,6 +381,12 @@ def test_check_says_where_a_gradient_is_wrong_and_exits_with_one(handgrad_, monk
         (["train", "--set", "steps=true"], "steps must be a whole number from 1, below 2^63; got True"),
         (["train", "--set", "norm=null"], "There is no norm None"),
         (["train", "--set", "schedule=3"], "There is no schedule 3"),
+        (
+            ["train", "--optimizer", "muo"],
+            "There is no optimizer 'muo'; choose one of adamw, muon. Did you mean",
+        ),
+        (["train", "--set", "matrix_learning_rate=0"], "matrix_learning_rate must be above zero"),
+        (["train", "--set", "decay_share=0"], "decay_share must be above 0, and at most 1; got 0"),
         (["generate", "nowhere", "a"], "There is no run or model in nowhere"),
         (["generate", "nowhere.gguf", "a"], "There is no file nowhere.gguf. Check the path."),
         (["generate", "nowhere", "--prompts", "no.txt"], "There is no file no.txt. Check the path."),

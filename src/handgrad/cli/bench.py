@@ -11,7 +11,7 @@ from rich.console import Console
 from handgrad.cli import bench_tables
 from handgrad.engines import fits
 from handgrad.engines.engine import OPTIMIZERS, Optimizer, OptimizerSettings
-from handgrad.errors import require_known, require_whole
+from handgrad.errors import UserError, require_known, require_whole
 from handgrad.model.config import PRESETS
 from handgrad.training.recipe import RECIPES
 
@@ -56,7 +56,9 @@ def bench(
     }
     if steps is not None:
         require_whole("steps", steps, least=1)
-    require_known("optimizer", optimizer, OPTIMIZERS if against is None else ["adamw"])
+    require_known("optimizer", optimizer, OPTIMIZERS)
+    if against is not None and optimizer != "adamw":
+        raise UserError(f"Beside {against} both train with adamw. Leave out --optimizer {optimizer}.")
     settings = OptimizerSettings(optimizer=cast(Optimizer, optimizer))
     fits.require_training(config, options["batch_size"], "cpu", precision)
     console = Console(highlight=False, markup=False)

@@ -59,7 +59,7 @@ class Recipe:
     """The share of the steps, after the warm-up, over which warmup_stable_decay falls."""
     optimizer: Optimizer = "adamw"
     """What changes the weights. With muon, Muon changes the blocks' matrices, and AdamW all others."""
-    matrix_learning_rate: float = 5e-3
+    matrix_learning_rate: float = 1e-2
     """Muon's largest learning rate; it follows the same schedule."""
     momentum: float = 0.95
     """Muon's: the share of its velocity that a step keeps."""
