@@ -1,0 +1,144 @@
+"""What is chosen for some minutes follows from the text's size and the speed that was measured."""
+
+import itertools
+import json
+
+import pytest
+
+import handgrad
+from handgrad.data.corpus import Corpus
+from handgrad.errors import UserError
+from handgrad.model.config import PRESETS
+from handgrad.model.count import count
+from handgrad.training import dial, run
+from handgrad.training.clock import Clock
+from handgrad.training.dial import Candidate
+from handgrad.training.events import Planned
+from handgrad.training.prepare import Asked, n_tokens, prepare
+from handgrad.training.recipe import RECIPES
+
+QUICK = Candidate(PRESETS["quick"], RECIPES["quick"].replace(minutes=1.0))
+SIZES = dial.candidates(QUICK, {})
+LONG = 10**9
+
+
+def machine(flops):
+    """How long a step takes on a machine that makes so many operations a second."""
+    return lambda it: count(it.model).training_flops_per_token * it.tokens_a_step / flops
+
+
+def chosen(seconds, n_tokens=LONG, flops=3e11):
+    return dial.plan(SIZES, n_tokens, seconds, machine(flops))
+
+
+def test_sizes_grow_and_each_is_there_once():
+    weights = [it.weights for it in SIZES]
+    assert weights == sorted(set(weights))
+    assert len(SIZES) == len(dial.SIZES)
+
+
+def test_more_time_or_a_faster_machine_never_makes_a_model_smaller_or_its_training_shorter():
+    plans = [chosen(60.0 * minutes) for minutes in (0.2, 1, 3, 10, 30, 120)]
+    for less, more in itertools.pairwise(plans):
+        assert less.chosen.weights <= more.chosen.weights
+        assert less.passes <= more.passes
+    assert chosen(60.0, flops=1e11).chosen.weights <= chosen(60.0, flops=1e12).chosen.weights
+
+
+def test_what_is_chosen_has_time_for_its_tokens_and_the_next_size_has_not():
+    plan = chosen(600.0)
+    *_, last = plan.measured
+    assert plan.chosen.recipe.steps * plan.chosen.tokens_a_step >= dial.TOKENS_A_WEIGHT * plan.chosen.weights
+    assert last.candidate.weights > plan.chosen.weights
+    assert not last.is_worth_its_size
+
+
+def test_steps_fill_the_time_but_for_evaluations():
+    plan = chosen(600.0)
+    taken = plan.chosen.recipe.steps * machine(3e11)(plan.chosen)
+    assert 0.9 * 600 < taken <= 600
+
+
+def test_a_short_text_gets_a_small_model_and_more_dropout():
+    short, long = (chosen(600.0, n_tokens) for n_tokens in (20_000, LONG))
+    assert short.chosen.weights <= dial.WEIGHTS_A_TOKEN * 20_000 < long.chosen.weights
+    assert short.chosen.model.dropout > long.chosen.model.dropout == 0.0
+
+
+def test_time_for_no_model_is_spent_on_the_smallest():
+    assert chosen(0.01).chosen.weights == SIZES[0].weights
+    assert chosen(0.01).chosen.recipe.steps == 1
+
+
+def test_options_stay_as_they_are_named():
+    asked = Asked(options={"minutes": 1.0, "d_model": 96, "batch_size": 5, "activation": "silu"})
+    for model, recipe in dial.candidates(asked.configured(), asked.options):
+        assert (model.d_model, recipe.batch_size, model.activation) == (96, 5, "silu")
+    fixed = dial.plan(SIZES, 20_000, 600.0, machine(3e11), ("dropout", "eval_every"))
+    assert fixed.chosen.model.dropout == QUICK.model.dropout
+    assert fixed.chosen.recipe.eval_every == QUICK.recipe.eval_every
+
+
+def test_a_named_preset_is_not_chosen_but_only_timed(text_file):
+    model, recipe, _ = prepared(text_file, preset="nano", options={"minutes": 0.02, "d_model": 16})
+    assert model == PRESETS["nano"].replace(d_model=16, vocab_size=model.vocab_size)
+    assert recipe.replace(steps=1, eval_every=1) == RECIPES["nano"].replace(
+        minutes=0.02, steps=1, eval_every=1
+    )
+
+
+def prepared(text_file, events=None, **asked):
+    text = Corpus("text", files=(text_file,))
+    return prepare(text, Asked(**asked), Clock((events if events is not None else []).append))
+
+
+def test_a_plan_says_what_was_chosen_and_why(text_file):
+    events = []
+    model, recipe, _ = prepared(text_file, events, options={"minutes": 0.02})
+    (plan,) = (event.plan for event in events if isinstance(event, Planned))
+    said = {reason.what: reason for reason in plan.reasons}
+    assert list(said) == ["model", "context", "batch", "steps", "dropout", "learning rate"]
+    assert said["model"].choice.startswith(f"{model.d_model} wide, {model.n_layers} layers")
+    assert f"{recipe.steps:,}" in said["steps"].choice
+    assert all(reason.why for reason in plan.reasons)
+
+
+def test_without_steps_or_minutes_a_run_takes_a_minute_and_a_preset_its_own_steps():
+    assert Asked().configured().recipe.minutes == 1.0
+    assert Asked(options={"steps": 5}).configured().recipe.minutes is None
+    assert Asked(preset="nano").configured().recipe == RECIPES["nano"]
+    with pytest.raises(UserError, match="Name one of them"):
+        Asked(options={"steps": 5, "minutes": 1.0}).configured()
+
+
+def test_long_texts_and_those_with_many_characters_are_read_in_pieces_of_words():
+    letters = "".join(map(chr, range(0x4E00, 0x4E00 + 400)))
+    assert dial.tokenizer_for(Corpus("short", text="a few letters\n")) == "characters"
+    assert dial.tokenizer_for(Corpus("chinese", text=letters)) == "bpe"
+    assert dial.tokenizer_for(Corpus("long", text="abc\n" * (dial.MOST_CHARACTERS // 4 + 1))) == "bpe"
+
+
+def test_tokens_are_counted_without_encoding_all_of_a_text():
+    text = Corpus("text", text="ab" * 1_000_000)
+    assert n_tokens(text, handgrad.tokenizer.train("characters", text.pieces())) == 2_000_000
+
+
+def test_kernels_that_are_compiled_begin_the_clock_anew():
+    events = []
+    clock = Clock(events.append)
+    before = clock.began
+    assert clock.began == before
+    clock.compiling("one")
+    clock.compiling("two")
+    assert clock.began > before
+    assert [(event.kernel, event.n) for event in events] == [("one", 1), ("two", 2)]
+    assert clock.seconds >= 0.0
+
+
+def test_a_run_without_options_is_planned_trained_and_kept(text_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(dial, "SIZES", dial.SIZES[:1])
+    folder = handgrad.train(text_file, out=tmp_path / "run", minutes=0.03)
+    about = run.about(folder)
+    assert about.is_finished
+    assert about.config.preset == "quick"
+    assert json.loads((folder / "config.json").read_text())["recipe"]["minutes"] == 0.03
