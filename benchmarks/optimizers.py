@@ -30,7 +30,9 @@ MODERN = {
     "position": "rope", "norm": "rms_norm", "qk_norm": True, "activation": "relu_squared", "tied": False,
 }  # fmt: skip
 ADAMW = {"optimizer": "adamw", "learning_rate": 4e-3, "steps": 320}
-MUON = {"optimizer": "muon", "learning_rate": 4e-3, "matrix_learning_rate": 2e-2, "steps": 300}
+MUON = {
+    "optimizer": "muon", "learning_rate": 4e-3, "matrix_learning_rate": 2e-2, "momentum": 0.8, "steps": 300,
+}  # fmt: skip
 RUNS = {"AdamW": ADAMW, "Muon": MUON, "AdamW, `MODERN`": ADAMW | MODERN, "Muon, `MODERN`": MUON | MODERN}
 
 

@@ -16,7 +16,7 @@ from handgrad.benchmark import profile
 from handgrad.counted import Counted
 from handgrad.data import batches
 from handgrad.engines import cpu, cpu_memory, cpu_weights, cpu_writing, micro_batches, reference
-from handgrad.engines.engine import OptimizerSettings, State
+from handgrad.engines.engine import OPTIMIZERS, OptimizerSettings, State
 from handgrad.errors import UserError
 from handgrad.kernels import machine, products
 from handgrad.kernels import precision as precisions
@@ -610,9 +610,10 @@ def test_a_batch_larger_than_said_makes_room_once(rng):
     assert len(sizes) == 1
 
 
-def test_nothing_is_allocated_in_a_step(rng):
-    config = small("baby").replace(d_model=384)
-    training = cpu.Training(config, State(init(config)), OptimizerSettings(), n_workers=2, batch_size=6)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_nothing_is_allocated_in_a_step(optimizer, rng):
+    config, settings = small("baby").replace(d_model=384), OptimizerSettings(optimizer=optimizer)
+    training = cpu.Training(config, State(init(config)), settings, n_workers=2, batch_size=6)
     batch = [np.ascontiguousarray(part) for part in batch_of(config, rng, 6)]
     for i in range(2):
         training.step(*batch, 1e-3, np.random.default_rng(i))

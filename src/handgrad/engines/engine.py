@@ -27,7 +27,7 @@ class OptimizerSettings:
     """muon: for the matrices of the blocks, and AdamW for all else."""
     beta1: float = 0.9
     beta2: float = 0.99
-    momentum: float = 0.95
+    momentum: float = 0.9
     """Muon's."""
     matrix_rate: float = 1.0
     """Muon's learning rate, as a multiple of AdamW's, which a step is told."""

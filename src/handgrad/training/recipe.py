@@ -61,7 +61,7 @@ class Recipe:
     """What changes the weights. With muon, Muon changes the blocks' matrices, and AdamW all others."""
     matrix_learning_rate: float = 1e-2
     """Muon's largest learning rate; it follows the same schedule."""
-    momentum: float = 0.95
+    momentum: float = 0.9
     """Muon's: the share of its velocity that a step keeps."""
     beta1: float = 0.9
     """AdamW's decay of the running mean of gradients."""
