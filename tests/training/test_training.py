@@ -19,7 +19,7 @@ from handgrad.errors import UserError
 from handgrad.formats import atomic, tensors
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
 from handgrad.training import loop, metrics, pace, run
-from handgrad.training.events import Evaluated, StepDone
+from handgrad.training.events import Advised, Evaluated, StepDone
 from handgrad.training.metrics import StepRow
 from handgrad.training.prepare import Asked
 from handgrad.training.recipe import COUNTS, RECIPES, RULES, Recipe
@@ -107,6 +107,16 @@ def test_a_loss_in_bits_a_byte_is_in_rows_events_and_what_is_known(text_file, tm
     assert bits == [event.bits_per_byte for event in events if isinstance(event, Evaluated)]
     assert about.best_bits_per_byte == min(bits)
     assert f"({bits[-1]:.3f} bits a byte, whole text)" in str(events[-1])
+
+
+def test_what_goes_wrong_is_reported_once_and_known_afterwards(text_file, tmp_path, small):
+    text_file.write_text(text_file.read_text() * 2)
+    events = []
+    folder = handgrad.train(text_file, out=tmp_path / "run", report=events.append, **small)
+    (advice,) = (event for event in events if isinstance(event, Advised))
+    finding = run.about(folder).finding
+    assert (advice.step, advice.kind, advice.sentence) == (0, "repeated text", finding.sentence)
+    assert str(advice) == f"step 0  {finding.sentence}"
 
 
 def test_a_stop_asked_for_in_the_middle_of_a_turn_is_saved_too(text_file, tmp_path, small, monkeypatch):

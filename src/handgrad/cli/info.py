@@ -109,6 +109,7 @@ def _as_json(what: Shown) -> dict[str, Any]:
         "steps_done": what.run.steps_done,
         "best_validation_loss": what.run.best_validation_loss,
         "best_bits_per_byte": what.run.best_bits_per_byte,
+        "finding": what.run.finding and what.run.finding._asdict(),
         "validation_curve": [row._asdict() for row in what.run.evaluations],
     }
 
@@ -141,13 +142,14 @@ def _progress(run: About) -> dict[str, str]:
         ", ".join(f"{name} {measured(loss):.2f}" for name, loss in config.baselines.items())
         for measured in (float, config.bits_per_byte)
     ]
-    return {
+    rows = {
         "text": f"{config.text}, {config.n_tokens:,} tokens; to validate: "
         f"{config.validation_tokens:,} tokens, {config.validation_bytes:,} bytes",
         "trained": f"{run.steps_done:,} of {run.expected_steps:,} steps, seed {config.seed}",
         "validation loss": "not evaluated yet" if best is None else f"{_both(config, best)} (best)",
         "baselines": f"{baselines[0]} nats a token\n{baselines[1]} bits a byte",
     }
+    return rows | ({} if run.finding is None else {"advice": run.finding.sentence})
 
 
 def _both(config: RunConfig, loss: float) -> str:

@@ -16,7 +16,7 @@ from handgrad import engines
 from handgrad.model.count import count
 from handgrad.training import curves, run
 from handgrad.training.dial import Plan
-from handgrad.training.events import Compiling, Evaluated, Event, Planned, Preparing, StepDone
+from handgrad.training.events import Advised, Compiling, Evaluated, Event, Planned, Preparing, StepDone
 from handgrad.training.run import About
 
 SMOOTHING = 0.9
@@ -105,8 +105,9 @@ def _length(about: About) -> str:
 
 
 def _print_json(event: Event) -> None:
-    if isinstance(event, Evaluated):
-        print(json.dumps({"event": "evaluation", **event._asdict()}), flush=True)
+    names = {Evaluated: "evaluation", Advised: "advice"}
+    if isinstance(event, Evaluated | Advised):
+        print(json.dumps({"event": names[type(event)], **event._asdict()}), flush=True)
 
 
 def _live(console: Console, about: About) -> Iterator[Callable[[Event], None]]:
@@ -139,6 +140,8 @@ def _live(console: Console, about: About) -> Iterator[Callable[[Event], None]]:
                     f"loss {smooth['loss']:.3f}  validation {validation}  {smooth['speed']:,.0f} tokens/s"
                 )
                 progress.update(task, completed=event.step, total=event.expected_steps, status=status)
+            elif isinstance(event, Advised):
+                console.print(f"{event}\n", style="yellow", markup=False)
             elif isinstance(event, Evaluated):
                 validation = f"{event.validation_loss:.3f}"
                 console.print(str(event), markup=False)
@@ -166,3 +169,5 @@ def _print_end(console: Console, folder: Path, about: About) -> None:
         soft_wrap=True,
         markup=False,
     )
+    if about.finding:
+        console.print(about.finding.sentence, style="yellow", markup=False, soft_wrap=not console.is_terminal)

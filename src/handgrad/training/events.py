@@ -59,4 +59,15 @@ class Preparing(NamedTuple):
     doing: str
 
 
-Event = Preparing | Compiling | Planned | StepDone | Evaluated
+class Advised(NamedTuple):
+    """Something seems to go wrong: see `doctor`. Each kind of it is reported once."""
+
+    step: int
+    kind: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"step {self.step:,}  {self.sentence}"
+
+
+Event = Preparing | Compiling | Planned | StepDone | Evaluated | Advised

@@ -20,15 +20,19 @@ from handgrad.formats.model_folder import BEST, LAST, Model
 from handgrad.generation import stream
 from handgrad.generation.request import Request
 from handgrad.tokenizer import Tokenizer
-from handgrad.training import checkpoint, diagnose, evaluate, interrupt, metrics
+from handgrad.training import checkpoint, diagnose, doctor, evaluate, interrupt, metrics
 from handgrad.training.checkpoint import Progress
-from handgrad.training.events import Evaluated, Event, StepDone
+from handgrad.training.events import Advised, Evaluated, Event, StepDone
 from handgrad.training.metrics import EvaluationRow, StepRow
 from handgrad.training.pace import Pace
 from handgrad.training.recipe import Recipe
+from handgrad.training.run_config import RunConfig
 
 SAVE_SECONDS = 300.0
 """The most time between two checkpoints where evaluations are further apart."""
+
+EXAMINE_SECONDS = 10.0
+"""The most time between two looks at what may go wrong."""
 
 SAMPLE_TOKENS = 160
 
@@ -51,17 +55,14 @@ class Begun(NamedTuple):
 
 @dataclass
 class Run:
-    """A run that is training: its folder, model, texts, recipe and progress."""
+    """A run that is training: its folder, configuration, model, texts and progress."""
 
     folder: Path
-    recipe: Recipe
-    seed: int
+    config: RunConfig
     training: Training
     tokenizer: Tokenizer
     train: np.ndarray
     validation: np.ndarray
-    bits_per_byte: Callable[[float], float]
-    """A validation loss, in nats a token, as bits a byte."""
     progress: Progress
     report: Callable[[Event], object]
     processes: Processes = ALONE
@@ -69,6 +70,12 @@ class Run:
     """When the time of this part of the run began to count."""
     _begun: deque[Begun] = field(default_factory=deque)
     _clock: float = 0.0  # when the last step was finished
+    _examined_at: float = 0.0
+    _advised: set[str] = field(default_factory=set)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.config.recipe
 
     def __post_init__(self) -> None:
         self.began -= self.progress.seconds
@@ -103,6 +110,8 @@ class Run:
         evaluates = self._begin()
         self._finish(log, self.training.steps_ahead)
         self._pace.renew(self._windows)
+        if self.progress.seconds - self._examined_at > EXAMINE_SECONDS:
+            self._examine(log)
         return evaluates
 
     def _begin(self) -> bool:
@@ -137,7 +146,7 @@ class Run:
 
     def _rng(self, purpose: int) -> np.random.Generator:
         """Random numbers for this step: they follow from seed and step, so there is no state to keep."""
-        return np.random.default_rng((self.seed, self.progress.step, purpose))
+        return np.random.default_rng((self.config.seed, self.progress.step, purpose))
 
     def _evaluate(self, log: metrics.Writer) -> None:
         self._finish(log)
@@ -156,7 +165,7 @@ class Run:
             progress.best_loss = loss
             if self.processes.leads:
                 checkpoint.save_weights(self.folder / BEST, state.weights, progress)
-        train_loss, bits = log.loss_since_evaluation(), self.bits_per_byte(loss)
+        train_loss, bits = log.loss_since_evaluation(), self.config.bits_per_byte(loss)
         sample = self._sample(state.weights) if self.processes.leads else ""
         so_far = progress.tokens, progress.seconds
         log.write(EvaluationRow(progress.step, loss, bits, train_loss, *so_far, sample))
@@ -164,6 +173,15 @@ class Run:
         step, seconds = progress.step, progress.seconds
         self._pace.evaluated(n_windows, evaluated - started, time.perf_counter() - evaluated)
         self.report(Evaluated(step, train_loss, loss, bits, is_best, is_final, seconds, sample))
+        self._examine(log)
+
+    def _examine(self, log: metrics.Writer) -> None:
+        """Report what seems to go wrong, if that is new."""
+        self._examined_at = self.progress.seconds
+        finding = doctor.examine(log.rows, self.config)
+        if finding and finding.kind not in self._advised:
+            self._advised.add(finding.kind)
+            self.report(Advised(self.progress.step, *finding))
 
     def _sample(self, weights: p.Transformer) -> str:
         """What the model writes after a line break or, knowing none, after the first validation token."""

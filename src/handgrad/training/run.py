@@ -18,10 +18,11 @@ from handgrad.errors import UserError, require_whole
 from handgrad.formats import atomic, lock, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST, RUNS
 from handgrad.model.init import init
-from handgrad.training import checkpoint, curves, events, loop, metrics, run_config, validation_text
+from handgrad.training import checkpoint, curves, doctor, events, loop, metrics, run_config, validation_text
 from handgrad.training.checkpoint import Progress
 from handgrad.training.clock import Clock
 from handgrad.training.dial import Machine
+from handgrad.training.doctor import Finding
 from handgrad.training.metrics import EvaluationRow
 from handgrad.training.prepare import Asked, prepare
 from handgrad.training.run_config import RunConfig
@@ -30,10 +31,10 @@ TOKENS = "tokens.bin"
 
 
 def print_evaluations(event: events.Event) -> None:
-    """Report every evaluation in a line of text, and that something is being compiled."""
+    """Report every evaluation and what goes wrong in a line of text, and that something is being compiled."""
     if isinstance(event, events.Compiling) and event.n == 1:
         print("compiling ...", flush=True)
-    if isinstance(event, events.Evaluated):
+    if isinstance(event, events.Evaluated | events.Advised):
         print(event, flush=True)
 
 
@@ -191,13 +192,11 @@ def _train(
     del state  # copied
     return loop.Run(
         folder=folder,
-        recipe=recipe,
-        seed=config.seed,
+        config=config,
         training=training,
         tokenizer=tokenizer,
         train=train,
         validation=validation,
-        bits_per_byte=config.bits_per_byte,
         progress=progress,
         report=report,
         processes=processes,
@@ -213,6 +212,8 @@ class About:
     progress: Progress
     evaluations: list[EvaluationRow]
     """As far as metrics.jsonl tells of them."""
+    finding: Finding | None
+    """What seems to go wrong."""
 
     @property
     def steps_done(self) -> int:
@@ -245,8 +246,9 @@ def about(folder: str | Path) -> About:
     """What is known of the run in `folder`; `UserError` where there is none, or where it is damaged."""
     folder = Path(folder)
     config = run_config.read(folder)
-    evaluations = [row for row in metrics.read(folder) if isinstance(row, EvaluationRow)]
-    return About(config, checkpoint.read_progress(folder / LAST, config.recipe.steps), evaluations)
+    progress, rows = checkpoint.read_progress(folder / LAST, config.recipe.steps), metrics.read(folder)
+    evaluations = [row for row in rows if isinstance(row, EvaluationRow)]
+    return About(config, progress, evaluations, doctor.examine(rows, config))
 
 
 def _new_folder(out: str | Path | None, preset_name: str) -> Path:

@@ -1,0 +1,148 @@
+"""What goes wrong in a run is said in a sentence, and nothing is said of a healthy one."""
+
+import re
+
+import numpy as np
+import pytest
+
+from handgrad.model.config import preset
+from handgrad.training import doctor
+from handgrad.training.metrics import EvaluationRow, StepRow
+from handgrad.training.recipe import RECIPES
+from handgrad.training.run_config import RunConfig
+
+BASELINES = {"uniform": 4.0, "unigram": 3.3, "bigram": 2.5, "trigram": 2.0, "xz": 1.8}
+STEPS = 400
+A_STEP = 768
+
+
+def config(n_tokens=1_000_000, repeated=0.0, **recipe):
+    return RunConfig(
+        model=preset("nano").replace(vocab_size=65),
+        recipe=RECIPES["nano"].replace(**({"steps": STEPS} | recipe)),
+        preset="nano",
+        seed=0,
+        engine="cpu",
+        precision="auto",
+        text="text",
+        n_tokens=n_tokens,
+        validation_tokens=n_tokens // 10,
+        validation_bytes=n_tokens // 10,
+        repeated=repeated,
+        baselines=BASELINES,
+    )
+
+
+def rows(training, validation, config, noise=0.05):
+    """A run whose losses are functions of the step; evaluated every 50 steps."""
+    rng, found, recent = np.random.default_rng(0), [], []
+    for step in range(STEPS + 1):
+        if step:
+            loss = training(step) + noise * rng.normal()
+            recent.append(loss)
+            rate = config.recipe.learning_rate_at(step - 1)
+            found.append(StepRow(step, loss, rate, 1.0, step * A_STEP, step * 0.05))
+        if step % 50 == 0:
+            train = float(np.mean(recent)) if recent else None
+            found.append(EvaluationRow(step, validation(step), 1.0, train, step * A_STEP, step * 0.05, ""))
+            recent = []
+    return found
+
+
+def falls_to(end):
+    """From a blind guess, quickly at first, to `end`."""
+    return lambda step: end + (4.0 - end) * np.exp(-step / 60)
+
+
+def kind(training, validation, config):
+    finding = doctor.examine(rows(training, validation, config), config)
+    return finding and finding.kind
+
+
+def test_a_run_that_learns_is_healthy_at_every_step():
+    healthy = config()
+    whole = rows(falls_to(1.9), falls_to(2.0), healthy)
+    assert [doctor.examine(whole[:n], healthy) for n in range(len(whole) + 1)] == [None] * (len(whole) + 1)
+
+
+def test_a_run_without_a_row_is_healthy():
+    assert doctor.examine([], config()) is None
+
+
+def test_a_validation_loss_that_rises_while_the_training_loss_falls_is_overfitting():
+    def risen(step):
+        return falls_to(2.0)(step) + max(0, step - 250) * 0.002
+
+    assert kind(falls_to(1.2), risen, config()) == "overfitting"
+    assert kind(risen, risen, config()) == "diverging"  # not from reading again: both rise
+
+
+def test_a_gap_is_the_models_size_where_it_has_many_parameters_and_few_tokens_read_often():
+    small_text = config(n_tokens=20_000)
+    assert kind(falls_to(1.5), falls_to(2.0), small_text) == "model too large"
+    assert kind(falls_to(1.9), falls_to(2.0), small_text) is None
+    assert kind(falls_to(1.5), falls_to(2.0), config()) is None
+
+
+def test_a_loss_that_grows_is_a_learning_rate_too_high():
+    def grows(step):
+        return falls_to(2.2)(step) + max(0, step - 200) * 0.01
+
+    assert kind(grows, grows, config()) == "diverging"
+
+
+def test_a_spike_that_is_over_is_forgotten_once_the_loss_is_low_again():
+    def spike(step):
+        return falls_to(1.9)(step) + 2.0 * (150 <= step < 180)
+
+    whole, healthy = rows(spike, falls_to(2.0), config()), config()
+    assert doctor.examine(whole[:182], healthy).kind == "diverging"
+    assert doctor.examine(whole, healthy) is None
+
+
+def test_long_steps_that_lead_nowhere_are_a_learning_rate_too_high():
+    assert kind(falls_to(2.9), falls_to(2.9), config(learning_rate=0.02)) == "learning rate too high"
+    assert kind(falls_to(2.9), falls_to(2.9), config(learning_rate=0.003)) is None  # another reason
+    assert kind(falls_to(2.3), falls_to(2.3), config(learning_rate=0.02)) is None
+
+
+def test_steps_too_short_to_lead_anywhere_are_a_learning_rate_too_low():
+    def slowly(step):
+        return 4.0 - 0.002 * step
+
+    assert kind(slowly, slowly, config(learning_rate=1e-5)) == "learning rate too low"
+    assert kind(slowly, slowly, config(learning_rate=1e-3)) is None
+    assert kind(falls_to(2.3), falls_to(2.3), config(learning_rate=1e-5)) is None  # what works is not blamed
+
+
+def test_a_learning_rate_is_not_judged_before_it_has_warmed_up():
+    slow = config(learning_rate=1e-5)
+    whole = rows(lambda step: 4.0, lambda step: 4.0, slow)
+    judged = [row.step for n, row in enumerate(whole, 1) if doctor.examine(whole[:n], slow)]
+    assert judged[0] == STEPS // 10 + doctor.STEPS
+
+
+def test_a_text_that_repeats_itself_is_said_before_the_first_step():
+    assert doctor.examine([], config(repeated=0.5)).kind == "repeated text"
+    assert doctor.examine([], config(repeated=0.1)) is None
+
+
+@pytest.mark.parametrize(
+    ("losses", "about", "words"),
+    [
+        ((1.2, 2.0), {"n_tokens": 20_000}, r"804,096 parameters have read its 18,000 tokens 17 times"),
+        (
+            (2.9, 2.9),
+            {"learning_rate": 0.02},
+            r"rate 0\.02 is too high.*tell, 2\.50; try --learning-rate 0\.001",
+        ),
+        ((3.0, 3.0), {"learning_rate": 1e-5}, r"moved weights by 4\.5% of their size at most"),
+        ((1.9, 2.0), {"repeated": 0.5}, r"50% of the validation text stands word for word"),
+    ],
+)
+def test_a_sentence_has_the_facts_and_a_remedy(losses, about, words):
+    about = config(**about)
+    finding = doctor.examine(rows(*map(falls_to, losses), about), about)
+    assert "\n" not in finding.sentence
+    assert finding.sentence.endswith(".")
+    assert re.search(words, finding.sentence), finding.sentence
