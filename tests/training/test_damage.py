@@ -130,6 +130,7 @@ def set_field(path, keys, value):
         ("n_tokens", 0, "n_tokens must be a whole number from 1"),
         ("n_tokens", 10**20, "n_tokens must be a whole number"),
         ("validation_tokens", 0, "validation_tokens must be a whole number from 1"),
+        ("validation_tokens", 10**9, "validation_tokens must be below n_tokens"),
         ("validation_bytes", "9", "validation_bytes must be a whole number from 1"),
         ("repeated", 1.5, "repeated must be a number from 0 to 1"),
         ("baselines", [1.0], "baselines must be a JSON object"),
@@ -144,7 +145,8 @@ def test_a_configuration_is_checked_field_by_field(tiny_run, open_run, field, va
 
 
 @pytest.mark.parametrize(
-    "field", ["model", "model.d_model", "recipe.batch_size", "seed", "baselines", "text"]
+    "field",
+    ["model", "model.d_model", "recipe.batch_size", "seed", "baselines", "baselines.bigram", "text"],
 )
 def test_what_a_configuration_lacks_is_named(tiny_run, field):
     data = json.loads((tiny_run / CONFIG).read_text())

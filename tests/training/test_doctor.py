@@ -29,7 +29,7 @@ def config(n_tokens=1_000_000, repeated=0.0, **recipe):
         validation_tokens=n_tokens // 10,
         validation_bytes=n_tokens // 10,
         repeated=repeated,
-        baselines=BASELINES,
+        baselines=dict(BASELINES),
     )
 
 
@@ -120,6 +120,12 @@ def test_a_learning_rate_is_not_judged_before_it_has_warmed_up():
     whole = rows(lambda step: 4.0, lambda step: 4.0, slow)
     judged = [row.step for n, row in enumerate(whole, 1) if doctor.examine(whole[:n], slow)]
     assert judged[0] == STEPS // 10 + doctor.STEPS
+
+
+def test_a_text_of_one_token_has_nothing_to_go_wrong():
+    nothing = config()
+    nothing.baselines.update(dict.fromkeys(BASELINES, 0.0))
+    assert doctor.examine(rows(lambda step: 0.0, lambda step: 0.0, nothing, noise=0.0), nothing) is None
 
 
 def test_a_text_that_repeats_itself_is_said_before_the_first_step():

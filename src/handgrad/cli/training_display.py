@@ -94,7 +94,10 @@ def _print_head(console: Console, folder: Path, about: About, mesh: str | None) 
     baselines = ", ".join(
         f"{name} {loss:.2f} ({config.bits_per_byte(loss):.2f})" for name, loss in config.baselines.items()
     )
-    console.print(f"[dim]Losses are in nats a token (bits a byte). To beat: {baselines}.[/]\n")
+    console.print(
+        f"[dim]Losses are in nats a token (bits a byte). To beat: {baselines}.[/]\n",
+        soft_wrap=not console.is_terminal,
+    )
 
 
 def _length(about: About) -> str:

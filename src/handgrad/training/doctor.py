@@ -74,7 +74,8 @@ class Course(NamedTuple):
 
     @property
     def span(self) -> float:
-        return self.config.baselines["uniform"] - self.config.baselines["bigram"]
+        uniform, bigram = (self.config.baselines[name] for name in ("uniform", "bigram"))
+        return max(uniform - bigram, STILL * uniform)
 
     @property
     def reached(self) -> float:
@@ -127,7 +128,7 @@ def _grows(run: Course) -> str | None:
     rises = means - np.minimum.accumulate(means) - NOISE * windows.std(axis=1) / math.sqrt(run.window)
     worst = int(rises.argmax())
     is_over = worst < n - 1 and run.reached < run.config.baselines["bigram"]
-    if rises[worst] < STILL * run.span or is_over:
+    if rises[worst] <= STILL * run.span or is_over:
         return None
     return (
         f"The learning rate {run.config.recipe.learning_rate:g} is too high: the training loss has grown "

@@ -13,6 +13,9 @@ from handgrad.model.config import ModelConfig
 from handgrad.training import baselines, validation_text
 from handgrad.training.recipe import Recipe
 
+LARGEST_LOSS = 1e6
+"""More than any text's, in nats a token."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -55,7 +58,12 @@ def from_table(config: Table) -> RunConfig:
     """The run that config.json describes; `UserError` where it is none."""
     model = model_folder.model_config(config)
     recipe = config.table("recipe").make(Recipe)
-    losses = config.table("baselines")
+    losses, n_tokens = config.table("baselines"), config.whole("n_tokens", least=1)
+    validation_tokens = config.whole("validation_tokens", least=1)
+    if validation_tokens >= n_tokens:
+        raise config.error(
+            f"validation_tokens must be below n_tokens, {n_tokens:,}; got {validation_tokens:,}."
+        )
     return RunConfig(
         model=model,
         recipe=recipe,
@@ -64,11 +72,9 @@ def from_table(config: Table) -> RunConfig:
         engine=config.text("engine", tuple(engines.ENGINES)),
         precision=config.text("precision", PRECISIONS),
         text=config.text("text"),
-        n_tokens=config.whole("n_tokens", least=1),
-        validation_tokens=config.whole("validation_tokens", least=1),
+        n_tokens=n_tokens,
+        validation_tokens=validation_tokens,
         validation_bytes=config.whole("validation_bytes", least=1),
         repeated=config.number("repeated", 0.0, 1.0),
-        baselines={
-            name: losses.number(name, most=100.0) for name in baselines.NAMES if name in losses.fields
-        },
+        baselines={name: losses.number(name, most=LARGEST_LOSS) for name in baselines.NAMES},
     )
