@@ -482,8 +482,12 @@ exercise.function(steps_until, walked, (0.9, 0.5), (0.9, 0.9), (0.99, 0.9), (0.9
 # %% [markdown]
 # ### Exercise 2: the writer that knows frequencies
 #
-# Write the unigram baseline: count the training tokens, add one to the count of each of the $V$ tokens, make
-# probabilities of them, and return the mean of $-\ln p$ over the validation tokens.
+# Write the unigram baseline. Of $N$ training tokens $t$ are different, and token $w$ occurs $c(w)$ times; the
+# share $t$ is left to the uniform writer (Witten & Bell), so that
+#
+# $$p(w) = \frac{c(w) + t/V}{N + t}$$
+#
+# Return the mean of $-\ln p$ over the validation tokens.
 
 
 # %% tags=["exercise"]
@@ -503,16 +507,19 @@ exercise.function(unigram, theirs, small, (train, validation, tokenizer.vocab_si
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
 #
-# With one added to each count, the counts sum to $N + V$. Token 3 of the small text has never been seen and
-# still gets a probability, $1/9$; without the addition its loss would be infinite.
+# Summed over all $V$ tokens the numerators give $N + t$, so that these are probabilities. Token 3 of the
+# small text has never been seen and still gets one, $\frac{3/4}{5 + 3} = \frac{3}{32}$; without the uniform
+# writer's share its loss would be infinite.
 #
 # </details>
 
 
 # %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
 def unigram(train, validation, vocab_size):
-    counts = np.bincount(train, minlength=vocab_size) + 1
-    return np.mean(-np.log(counts[validation] / counts.sum()))
+    counts = np.bincount(train, minlength=vocab_size)
+    t = np.count_nonzero(counts)
+    p = (counts + t / vocab_size) / (len(train) + t)
+    return np.mean(-np.log(p[validation]))
 
 
 exercise.function(unigram, theirs, small, (train, validation, tokenizer.vocab_size))
