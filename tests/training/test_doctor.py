@@ -119,7 +119,18 @@ def test_a_learning_rate_is_not_judged_before_it_has_warmed_up():
     slow = config(learning_rate=1e-5)
     whole = rows(lambda step: 4.0, lambda step: 4.0, slow)
     judged = [row.step for n, row in enumerate(whole, 1) if doctor.examine(whole[:n], slow)]
-    assert judged[0] == STEPS // 10 + doctor.STEPS
+    nearly_warm = STEPS // 10 * doctor.WARM
+    assert judged[0] == pytest.approx(nearly_warm + doctor.STEPS, abs=3)
+
+
+def test_of_muons_learning_rates_only_the_loss_can_tell():
+    muon = {"optimizer": "muon", "matrix_learning_rate": 0.08}
+    for rate in (1e-5, 0.02):
+        assert kind(falls_to(2.9), falls_to(2.9), config(learning_rate=rate, **muon)) is None
+    about = config(**muon)
+    finding = doctor.examine(rows(*[lambda step: 2.2 + 0.01 * step] * 2, about), about)
+    assert finding.sentence.startswith("Muon's learning rate 0.08 is too high")
+    assert finding.sentence.endswith("try --set matrix_learning_rate=0.02.")
 
 
 def test_a_text_of_one_token_has_nothing_to_go_wrong():

@@ -3,7 +3,8 @@ r"""What goes wrong in a run, in one sentence: a pure function of its rows and i
 Its thresholds are few. Losses are measured on the scale of the text: its *span* is what pairs of tokens tell,
 the uniform loss minus the bigram loss. Learning rates are measured in first weights: AdamW moves a weight by
 about the learning rate a step, so that the sum of the learning rates so far is how far any weight can have
-moved, and the deviation of first matrices, $0.02\sqrt{768/d_{model}}$, is how far it is to go.
+moved, and the deviation of first matrices, $0.02\sqrt{768/d_{model}}$, is how far it is to go. Muon moves
+matrices otherwise: of its learning rates only the loss can tell.
 
 `benchmarks/doctor.py` shows on runs, healthy and sick ones, that it is silent and that it speaks.
 """
@@ -22,6 +23,8 @@ from handgrad.training.run_config import RunConfig
 
 REPEATED = 0.25
 """The share of the validation text, found in the training text, from which its loss measures memory."""
+WARM = 0.9
+"""The share of the largest learning rate at which the warm-up is over."""
 STEPS = 100
 """Steps after the warm-up before a learning rate is judged."""
 LEAST_WINDOW = 20
@@ -88,9 +91,23 @@ class Course(NamedTuple):
         return init.DEVIATION * math.sqrt(init.WIDTH / self.config.model.d_model)
 
     @property
+    def is_muons(self) -> bool:
+        return self.config.recipe.optimizer == "muon"
+
+    @property
     def is_warm(self) -> bool:
+        """So many steps were made since the learning rate was nearly at its largest."""
+        largest = self.config.recipe.learning_rate
+        warm_at = next((i for i, row in enumerate(self.steps) if row.learning_rate >= WARM * largest), None)
+        return warm_at is not None and len(self.steps) - warm_at > STEPS
+
+    @property
+    def learning_rate(self) -> str:
+        """The largest of the schedule, as a user knows it."""
         recipe = self.config.recipe
-        return len(self.losses) >= min(recipe.warmup_steps, recipe.steps // 10) + STEPS
+        if self.is_muons:
+            return f"Muon's learning rate {recipe.matrix_learning_rate:g}"
+        return f"The learning rate {recipe.learning_rate:g}"
 
     @property
     def times_read(self) -> float:
@@ -104,6 +121,8 @@ class Course(NamedTuple):
     @property
     def advice(self) -> str:
         """A learning rate to try: one digit."""
+        if self.is_muons:
+            return f"try --set matrix_learning_rate={self.config.recipe.matrix_learning_rate / 4:.1g}"
         return f"try --learning-rate {float(f'{GOOD_STEP * self.deviation:.0e}'):g}"
 
 
@@ -131,24 +150,22 @@ def _grows(run: Course) -> str | None:
     if rises[worst] <= STILL * run.span or is_over:
         return None
     return (
-        f"The learning rate {run.config.recipe.learning_rate:g} is too high: the training loss has grown "
-        f"from {means[:worst].min():.2f} to {means[worst]:.2f}; {run.advice}."
+        f"{run.learning_rate} is too high: the training loss has grown from "
+        f"{means[:worst].min():.2f} to {means[worst]:.2f}; {run.advice}."
     )
 
 
 def _stands_still(run: Course) -> str | None:
     """No better than pairs of tokens, hardly better than after half as many steps, and with long steps."""
-    rate = max((row.learning_rate for row in run.steps), default=0.0)
-    if not run.is_warm or run.reached <= run.config.baselines["bigram"]:
-        return None
-    if rate < LARGE_STEP * run.deviation:
+    is_long = run.config.recipe.learning_rate >= LARGE_STEP * run.deviation
+    if run.is_muons or not is_long or not run.is_warm or run.reached <= run.config.baselines["bigram"]:
         return None
     half = len(run.losses) // 2
     before = float(run.losses[half - run.window // 2 : half + run.window // 2].mean())
     if before - run.recent > STILL * run.span:
         return None
     return (
-        f"The learning rate {rate:g} is too high: the loss hardly falls any more, and at {run.reached:.2f} "
+        f"{run.learning_rate} is too high: the loss hardly falls any more, and at {run.reached:.2f} "
         f"is still above what pairs of tokens tell, {run.config.baselines['bigram']:.2f}; {run.advice}."
     )
 
@@ -156,10 +173,10 @@ def _stands_still(run: Course) -> str | None:
 def _has_hardly_moved(run: Course) -> str | None:
     """No better than pairs of tokens, and the weights cannot be far from where they began."""
     moved = sum(row.learning_rate for row in run.steps) / run.deviation
-    if not run.is_warm or run.reached <= run.config.baselines["bigram"] or moved >= LITTLE:
+    if run.is_muons or moved >= LITTLE or not run.is_warm or run.reached <= run.config.baselines["bigram"]:
         return None
     return (
-        f"The learning rate {run.config.recipe.learning_rate:g} is too low: {len(run.losses):,} steps moved "
+        f"{run.learning_rate} is too low: {len(run.losses):,} steps moved "
         f"weights by {100 * moved:.2g}% of their size at most, and the loss, {run.reached:.2f}, is above "
         f"what pairs of tokens tell, {run.config.baselines['bigram']:.2f}; {run.advice}."
     )
