@@ -16,9 +16,9 @@ STEPS = 400
 A_STEP = 768
 
 
-def config(n_tokens=1_000_000, repeated=0.0, **recipe):
+def config(n_tokens=1_000_000, repeated=0.0, d_model=128, **recipe):
     return RunConfig(
-        model=preset("nano").replace(vocab_size=65),
+        model=preset("nano").replace(vocab_size=65, d_model=d_model),
         recipe=RECIPES["nano"].replace(**({"steps": STEPS} | recipe)),
         preset="nano",
         seed=0,
@@ -54,8 +54,8 @@ def falls_to(end):
     return lambda step: end + (4.0 - end) * np.exp(-step / 60)
 
 
-def kind(training, validation, config):
-    finding = doctor.examine(rows(training, validation, config), config)
+def kind(training, validation, config, noise=0.05):
+    finding = doctor.examine(rows(training, validation, config, noise), config)
     return finding and finding.kind
 
 
@@ -75,6 +75,8 @@ def test_a_validation_loss_that_rises_while_the_training_loss_falls_is_overfitti
 
     assert kind(falls_to(1.2), risen, config()) == "overfitting"
     assert kind(risen, risen, config()) == "diverging"  # not from reading again: both rise
+    assert kind(lambda step: 1.2 + 0.0003 * step, risen, config()) is None  # another reason
+    assert kind(falls_to(2.45), risen, config()) is None  # nothing is remembered: no gap
 
 
 def test_a_gap_is_the_models_size_where_it_has_many_parameters_and_few_tokens_read_often():
@@ -82,6 +84,8 @@ def test_a_gap_is_the_models_size_where_it_has_many_parameters_and_few_tokens_re
     assert kind(falls_to(1.5), falls_to(2.0), small_text) == "model too large"
     assert kind(falls_to(1.9), falls_to(2.0), small_text) is None
     assert kind(falls_to(1.5), falls_to(2.0), config()) is None
+    assert kind(falls_to(1.5), falls_to(2.0), config(n_tokens=65_000)) is None  # not large enough
+    assert kind(falls_to(1.5), falls_to(2.0), config(n_tokens=100_000, d_model=256)) is None  # read thrice
 
 
 def test_a_loss_that_grows_is_a_learning_rate_too_high():
@@ -89,6 +93,7 @@ def test_a_loss_that_grows_is_a_learning_rate_too_high():
         return falls_to(2.2)(step) + max(0, step - 200) * 0.01
 
     assert kind(grows, grows, config()) == "diverging"
+    assert kind(falls_to(2.6), falls_to(2.6), config(), noise=1.0) is None  # batches differ
 
 
 def test_a_spike_that_is_over_is_forgotten_once_the_loss_is_low_again():
@@ -96,13 +101,15 @@ def test_a_spike_that_is_over_is_forgotten_once_the_loss_is_low_again():
         return falls_to(1.9)(step) + 2.0 * (150 <= step < 180)
 
     whole, healthy = rows(spike, falls_to(2.0), config()), config()
-    assert doctor.examine(whole[:182], healthy).kind == "diverging"
+    assert doctor.examine(whole[:185], healthy).kind == "diverging"
     assert doctor.examine(whole, healthy) is None
 
 
 def test_long_steps_that_lead_nowhere_are_a_learning_rate_too_high():
     assert kind(falls_to(2.9), falls_to(2.9), config(learning_rate=0.02)) == "learning rate too high"
     assert kind(falls_to(2.9), falls_to(2.9), config(learning_rate=0.003)) is None  # another reason
+    still_falls = config(learning_rate=0.02)
+    assert kind(*[lambda step: 4.0 - 0.003 * step] * 2, still_falls) is None
     assert kind(falls_to(2.3), falls_to(2.3), config(learning_rate=0.02)) is None
 
 
@@ -115,8 +122,9 @@ def test_steps_too_short_to_lead_anywhere_are_a_learning_rate_too_low():
     assert kind(falls_to(2.3), falls_to(2.3), config(learning_rate=1e-5)) is None  # what works is not blamed
 
 
-def test_a_learning_rate_is_not_judged_before_it_has_warmed_up():
-    slow = config(learning_rate=1e-5)
+@pytest.mark.parametrize("rate", [1e-5, 0.02])
+def test_a_learning_rate_is_not_judged_before_it_has_warmed_up(rate):
+    slow = config(learning_rate=rate)
     whole = rows(lambda step: 4.0, lambda step: 4.0, slow)
     judged = [row.step for n, row in enumerate(whole, 1) if doctor.examine(whole[:n], slow)]
     nearly_warm = STEPS // 10 * doctor.WARM

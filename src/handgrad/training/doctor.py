@@ -76,6 +76,11 @@ class Course(NamedTuple):
         return float(self.losses[-self.window :].mean())
 
     @property
+    def noise(self) -> float:
+        """The deviation of a batch's loss: 1.05 medians of the differences between neighbours, if normal."""
+        return 1.05 * float(np.median(np.abs(np.diff(self.losses))))
+
+    @property
     def span(self) -> float:
         uniform, bigram = (self.config.baselines[name] for name in ("uniform", "bigram"))
         return max(uniform - bigram, STILL * uniform)
@@ -142,9 +147,8 @@ def _grows(run: Course) -> str | None:
     n = len(run.losses) // run.window
     if n < 2:
         return None
-    windows = run.losses[-n * run.window :].reshape(n, run.window)
-    means = windows.mean(axis=1)
-    rises = means - np.minimum.accumulate(means) - NOISE * windows.std(axis=1) / math.sqrt(run.window)
+    means = run.losses[-n * run.window :].reshape(n, run.window).mean(axis=1)
+    rises = means - np.minimum.accumulate(means) - NOISE * run.noise / math.sqrt(run.window)
     worst = int(rises.argmax())
     is_over = worst < n - 1 and run.reached < run.config.baselines["bigram"]
     if rises[worst] <= STILL * run.span or is_over:
