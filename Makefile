@@ -8,9 +8,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo lessons test check docs format clean
 
-demo: .venv/installed  ## install, train about a minute on the embedded text, let it write
+demo: .venv/installed  ## install, train a minute on the embedded text, let it write
 	@run=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
-	$(BIN)/handgrad train --preset nano --steps 1200 --eval-every 300 --out $$run && \
+	$(BIN)/handgrad train --minutes 1 --out $$run && \
 	echo && $(BIN)/handgrad generate $$run "The " --max-tokens 400
 
 lessons: .venv/installed-lessons  ## open the lessons in Jupyter, as notebooks of your own in my-lessons/

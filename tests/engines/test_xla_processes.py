@@ -106,5 +106,5 @@ def test_windows_of_other_processes_are_not_read(rng):
 
 def test_a_single_process_agrees_with_itself():
     assert ALONE.leads
-    assert ALONE.agreed(lambda: "runs/nano-1") == "runs/nano-1"
+    assert ALONE.agreed(lambda: "runs/quick-1") == "runs/quick-1"
     assert ALONE.largest(2) == 2

@@ -29,7 +29,7 @@ def test_a_path_is_no_public_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hub, "fetch", lambda name: pytest.fail(f"{name} was asked for"))
     (tmp_path / "models").mkdir()
-    nowhere = ("models/none", "runs/nano-1", "none", "a/b/c", "../a", "~/a", tmp_path / "a")
+    nowhere = ("models/none", "runs/quick-1", "none", "a/b/c", "../a", "~/a", tmp_path / "a")
     for path in (*nowhere, "a/b@", "@a/b", "models/none@v1", "models/a@b/c"):
         with pytest.raises(UserError, match="no run or model"):
             sources.load(path)

@@ -98,7 +98,7 @@ def test_without_its_extra_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.delattr("handgrad.serve.server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UserError, match=r'pip install "handgrad\[serve\]"'):
-        cli.serve.serve("runs/nano-1")
+        cli.serve.serve("runs/quick-1")
 
 
 def test_a_signal_ends_it_after_the_answer_in_progress(model, tmp_path):

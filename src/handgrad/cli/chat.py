@@ -36,7 +36,7 @@ def chat(
 ) -> None:
     """Talk to a model in the terminal; in a pipe, every line is a question.
 
-    Example: handgrad chat runs/nano-1 --system "Be brief."
+    Example: handgrad chat runs/quick-1 --system "Be brief."
     """
     request = Request.of(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     with busy("loading the model") as compiling:

@@ -127,7 +127,7 @@ def generate(
 ) -> None:
     """Continue PROMPT with a model, or every prompt of a file.
 
-    Example: handgrad generate runs/nano-1 "ROMEO:" --temperature 0.7
+    Example: handgrad generate runs/quick-1 "ROMEO:" --temperature 0.7
     """
     settings = {
         "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,

@@ -51,7 +51,7 @@ def info(
 ) -> None:
     """Show what a run, a model or a preset is: architecture, recipe, cost, and how far it is trained.
 
-    Example: handgrad info runs/nano-1
+    Example: handgrad info runs/quick-1
     """
     what = _found(run)
     if mesh is not None:

@@ -19,6 +19,6 @@ def plot(
 ) -> None:
     """Draw the training and validation losses of runs over each other.
 
-    Example: handgrad plot runs/nano-1 runs/nano-2 --by seconds
+    Example: handgrad plot runs/quick-1 runs/quick-2 --by seconds
     """
     typer.echo(curves.plot(runs, by=by, out=out))

@@ -53,7 +53,7 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: OpenAI's interface, and a page to chat on.
 
-    Example: handgrad serve runs/nano-1 --port 8080
+    Example: handgrad serve runs/quick-1 --port 8080
     """
     try:
         from handgrad.serve import server

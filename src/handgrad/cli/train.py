@@ -158,7 +158,7 @@ def _resumed(out: Path | None, context: typer.Context) -> Path:
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
     if out is None:
-        raise UserError("--resume goes on with a run, so it needs its folder: --resume --out runs/nano-1.")
+        raise UserError("--resume goes on with a run, so it needs its folder: --resume --out runs/quick-1.")
     if given - {"resume", "out", "as_json", *WHERE}:
         raise UserError(
             "--resume goes on exactly as the run began, so it takes no text and no other option than --out, "

@@ -35,7 +35,7 @@ def verify(
     gradients and measured slopes, exported files and the model. The formulas
     themselves are proved by handgrad check.
 
-    Example: handgrad verify runs/nano-1
+    Example: handgrad verify runs/quick-1
     """
     console = Console(highlight=False)
     with busy("loading the model"):

@@ -116,7 +116,7 @@ def read_config(folder: Path) -> Table:
     if not files.exists(path):
         raise UserError(
             f"There is no run or model in {folder}: it has no {CONFIG}. A run is the folder that training "
-            f"wrote, as runs/nano-1; runs are in: {_runs_nearby(folder)}."
+            f"wrote, as runs/quick-1; runs are in: {_runs_nearby(folder)}."
         )
     return Table.parse(files.read_text(path, LONGEST_CONFIG), str(path))
 

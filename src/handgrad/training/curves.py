@@ -36,7 +36,7 @@ def plot(
         raise UserError(f"A picture's name ends with .png or .svg; got {out}. Try {out.with_suffix('.png')}.")
     folders = [runs] if isinstance(runs, str | Path) else list(runs)
     if not folders:
-        raise UserError("A picture compares runs; got none. Name their folders, as runs/nano-1.")
+        raise UserError("A picture compares runs; got none. Name their folders, as runs/quick-1.")
     found = {str(folder): _rows(Path(folder)) for folder in folders}
     with _drawable("Unset MPLBACKEND."):
         from handgrad.plots import curves
@@ -61,7 +61,7 @@ def _rows(folder: Path) -> list[Row]:
     if not rows:
         raise UserError(
             f"There are no losses to draw in {folder}: it has no {metrics.METRICS}, or an empty one. Name "
-            f"the folder of a run, as runs/nano-1."
+            f"the folder of a run, as runs/quick-1."
         )
     return rows
 
