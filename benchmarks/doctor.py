@@ -65,7 +65,7 @@ def _sick() -> dict[str, Case]:
         "15 kB": Case("15 kB", OVERFIT, ("overfitting",)),
         "15 kB, learning rate 0.002": Case("15 kB", {"learning_rate": 2e-3, **OVERFIT}, ("overfitting",)),
         "30 kB": Case("30 kB", {"learning_rate": 2e-3, **OVERFIT}, ("overfitting",)),
-        "40 kB, 256 wide": Case("40 kB", {"d_model": 256, "n_layers": 6, **SHORT}, ("model too large",)),
+        "40 kB, 256 wide": Case("40 kB", {"d_model": 256, "n_layers": 6, **LONG}, ("model too large",)),
         "15 kB, 192 wide": Case("15 kB", {"d_model": 192, **SHORT}, ("model too large",)),
         "25 kB, twenty times": Case("25 kB, twenty times", SHORT, ("repeated text",)),
         "shakespeare, twice": Case("shakespeare, twice", SHORT, ("repeated text",)),
@@ -122,10 +122,10 @@ def verdict(case: Case, found: list[tuple[str, int, float]]) -> str:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description="What the doctor says of healthy and of sick runs.")
-    options.add_argument("text", type=Path, help="tiny shakespeare")
-    options.add_argument("--out", type=Path, default=Path("doctor-runs"), help="the folder of the runs")
-    given = options.parse_args()
+    arguments = argparse.ArgumentParser(description="What the doctor says of healthy and of sick runs.")
+    arguments.add_argument("text", type=Path, help="tiny shakespeare")
+    arguments.add_argument("--out", type=Path, default=Path("doctor-runs"), help="the folder of the runs")
+    given = arguments.parse_args()
     given.out.mkdir(exist_ok=True)
     sources = {}
     for name, text in texts(given.text.read_text(encoding="utf-8")).items():
@@ -137,7 +137,8 @@ def main() -> None:
         folder = given.out / name
         if not folder.exists():
             print(name, file=sys.stderr)
-            handgrad.train(sources[case.text], out=folder, report=lambda event: None, **case.options)
+            options = {"preset": "nano", **case.options}
+            handgrad.train(sources[case.text], out=folder, report=lambda event: None, **options)
         found = list(said(folder))
         right += verdict(case, found) == "right"
         print(line(name, case, found), flush=True)
