@@ -66,8 +66,8 @@ def test_a_short_text_gets_a_small_model_and_more_dropout():
 
 
 def test_time_for_no_model_is_spent_on_the_smallest():
-    assert chosen(0.01).chosen.weights == SIZES[0].weights
-    assert chosen(0.01).chosen.recipe.steps == 1
+    assert chosen(1e-4).chosen.weights == SIZES[0].weights
+    assert chosen(1e-4).chosen.recipe.steps == 1
 
 
 def test_options_stay_as_they_are_named():

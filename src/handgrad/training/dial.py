@@ -23,7 +23,7 @@ from handgrad.model.count import count
 from handgrad.model.init import init
 from handgrad.training.recipe import Recipe
 
-TOKENS_A_WEIGHT = 0.5
+TOKENS_A_WEIGHT = 2.0
 WEIGHTS_A_TOKEN = 12.0
 DROPOUTS = ((2.0, 0.0), (6.0, 0.1), (20.0, 0.2), (float("inf"), 0.3))
 """The share of activations to drop, for a text that is read so many times at most."""
@@ -36,15 +36,20 @@ EVALUATIONS = 8
 MEASURED_STEPS = 4
 """Steps whose fastest says how long one takes."""
 
-SIZES: tuple[dict[str, int], ...] = (
-    {"d_model": 64, "n_layers": 4, "n_heads": 2, "context_length": 64, "batch_size": 64},
-    {"d_model": 128, "n_layers": 4, "n_heads": 4, "context_length": 128, "batch_size": 32},
-    {"d_model": 192, "n_layers": 4, "n_heads": 4, "context_length": 128, "batch_size": 32},
-    {"d_model": 256, "n_layers": 4, "n_heads": 4, "context_length": 128, "batch_size": 32},
-    {"d_model": 320, "n_layers": 5, "n_heads": 5, "context_length": 256, "batch_size": 16},
-    {"d_model": 384, "n_layers": 6, "n_heads": 6, "context_length": 256, "batch_size": 16},
-    {"d_model": 512, "n_layers": 6, "n_heads": 8, "context_length": 256, "batch_size": 32},
-    {"d_model": 512, "n_layers": 8, "n_heads": 8, "context_length": 256, "batch_size": 64},
+SIZES: tuple[dict[str, int], ...] = tuple(
+    {"d_model": 32 * n_heads, "n_heads": n_heads, "n_layers": n_layers, "context_length": context}
+    for n_heads, n_layers, context in (
+        (1, 3, 64),
+        (2, 4, 128),
+        (3, 4, 128),
+        (4, 4, 128),
+        (6, 4, 128),
+        (8, 4, 128),
+        (10, 5, 256),
+        (12, 6, 256),
+        (16, 6, 256),
+        (16, 8, 256),
+    )
 )
 """What `quick` can be, from small to large."""
 
@@ -190,10 +195,8 @@ def candidates(candidate: Candidate, options: Mapping[str, Any]) -> list[Candida
     found: dict[Candidate, None] = {}
     for size in SIZES:
         changes = {name: n for name, n in size.items() if name not in options}
-        batch_size = changes.pop("batch_size", candidate.recipe.batch_size)
         with contextlib.suppress(UserError):
-            model = candidate.model.replace(**changes)
-            found[Candidate(model, candidate.recipe.replace(batch_size=batch_size))] = None
+            found[Candidate(candidate.model.replace(**changes), candidate.recipe)] = None
     return sorted(found or [candidate], key=lambda it: it.weights)
 
 

@@ -12,8 +12,7 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad.data import batches
-from handgrad.engines import reference
-from handgrad.engines.engine import State, Step, Training
+from handgrad.engines.engine import Engine, State, Step, Training
 from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import BEST, LAST, Model
@@ -65,6 +64,8 @@ class Run:
     validation: np.ndarray
     progress: Progress
     report: Callable[[Event], object]
+    writing: Engine
+    """What writes a sample at each evaluation."""
     processes: Processes = ALONE
     began: float = field(default_factory=time.perf_counter)
     """When the time of this part of the run began to count."""
@@ -185,7 +186,7 @@ class Run:
 
     def _sample(self, weights: p.Transformer) -> str:
         """What the model writes after a line break or, knowing none, after the first validation token."""
-        decoding = reference.decoding(self.training.config, weights)
+        decoding = self.writing.decoding(self.training.config, weights)
         try:
             start = self.tokenizer.encode("\n")
         except UserError:

@@ -132,17 +132,18 @@ RECIPES: dict[str, Recipe] = {
     "baby": Recipe(steps=5000, batch_size=64, eval_batches=200),
     "quick": Recipe(
         steps=1000,
-        batch_size=32,
+        batch_size=16,
         optimizer="muon",
         learning_rate=1e-2,
         matrix_learning_rate=1e-2,
+        momentum=0.8,
         beta2=0.95,
         schedule="warmup_stable_decay",
         warmup_steps=50,
         final_share=0.0,
-        decay_share=0.7,
+        decay_share=0.67,
         eval_every=125,
-        eval_batches=10,
+        eval_batches=20,
     ),
     # GPT-2's size on one computer: nanoGPT's settings for it, with batches a CPU can carry
     "gpt2": Recipe(

@@ -12,11 +12,12 @@ from handgrad import engines
 from handgrad.data import batches, corpus, files, token_file
 from handgrad.data.corpus import Corpus
 from handgrad.engines import fits
-from handgrad.engines.engine import State
+from handgrad.engines.engine import Engine, State
 from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError, require_whole
 from handgrad.formats import atomic, lock, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST, RUNS
+from handgrad.model.count import count
 from handgrad.model.init import init
 from handgrad.training import checkpoint, curves, doctor, events, loop, metrics, run_config, validation_text
 from handgrad.training.checkpoint import Progress
@@ -28,6 +29,8 @@ from handgrad.training.prepare import Asked, prepare
 from handgrad.training.run_config import RunConfig
 
 TOKENS = "tokens.bin"
+SMALL = 32 << 20
+"""Bytes of weights, of which a copy is little beside what training takes."""
 
 
 def print_evaluations(event: events.Event) -> None:
@@ -189,6 +192,8 @@ def _train(
         batch_size=recipe.batch_size,
         compiling=clock.compiling,
     )
+    writing = _writing(config)
+    writing.decoding(model, state.weights, compiling=clock.compiling)
     del state  # copied
     return loop.Run(
         folder=folder,
@@ -199,9 +204,16 @@ def _train(
         validation=validation,
         progress=progress,
         report=report,
+        writing=writing,
         processes=processes,
         began=clock.began,
     ).go()
+
+
+def _writing(config: RunConfig) -> Engine:
+    """What writes while a run trains: kernels, where the copy of the weights that they want takes little."""
+    is_small = count(config.model).weight_bytes <= SMALL
+    return engines.get("cpu" if config.engine == "cpu" and is_small else "reference")
 
 
 @dataclass(frozen=True)
