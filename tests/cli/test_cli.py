@@ -21,6 +21,7 @@ from handgrad.model.cases import names
 from handgrad.model.config import PRESETS
 from handgrad.model.count import count
 from handgrad.model.init import init
+from handgrad.training import run
 
 TEXT = "".join(f"{i} times {j} is {i * j}.\n" for i in range(1, 20) for j in range(1, 20))
 SMALL = [
@@ -516,3 +517,15 @@ def test_a_folder_may_have_brackets_in_its_name(handgrad_, text_file, tmp_path):
     code, out, _ = handgrad_("train", text_file, "--out", tmp_path / "[bold]run[/]", *SMALL)
     assert code == 0
     assert f"handgrad generate {tmp_path / '[bold]run[/]'}" in out
+
+
+def test_fine_tuning_says_the_loss_before_and_after(handgrad_, trained, tmp_path):
+    code, out, _ = handgrad_(
+        "train", trained.parent / "text.txt", "--from", trained, "--steps", 2, "--engine", "reference",
+        "--out", tmp_path / "tuned",
+    )  # fmt: skip
+    assert code == 0
+    assert f"begun from {trained}" in out
+    about = run.about(tmp_path / "tuned")
+    before, after = about.losses_before_and_after
+    assert f"Whole validation text: {before:.3f} before, {after:.3f} after." in out

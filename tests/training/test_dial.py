@@ -80,7 +80,7 @@ def test_options_stay_as_they_are_named():
 
 
 def test_a_named_preset_is_not_chosen_but_only_timed(text_file):
-    model, recipe, _ = prepared(text_file, preset="nano", options={"minutes": 0.02, "d_model": 16})
+    model, recipe, *_ = prepared(text_file, preset="nano", options={"minutes": 0.02, "d_model": 16})
     assert model == PRESETS["nano"].replace(d_model=16, vocab_size=model.vocab_size)
     assert recipe.replace(steps=1, eval_every=1) == RECIPES["nano"].replace(
         minutes=0.02, steps=1, eval_every=1
@@ -94,7 +94,7 @@ def prepared(text_file, events=None, **asked):
 
 def test_a_plan_says_what_was_chosen_and_why(text_file):
     events = []
-    model, recipe, _ = prepared(text_file, events, options={"minutes": 0.02})
+    model, recipe, *_ = prepared(text_file, events, options={"minutes": 0.02})
     (plan,) = (event.plan for event in events if isinstance(event, Planned))
     said = {reason.what: reason for reason in plan.reasons}
     assert list(said) == ["model", "context", "batch", "steps", "dropout", "learning rate"]

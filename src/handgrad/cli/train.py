@@ -36,6 +36,12 @@ def train(
             help='Text files or folders; "-" is standard input. None: Python\'s own language reference.',
         ),
     ] = None,
+    begin_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="Go on from a run or a model: its weights, its tokenizer."
+        ),
+    ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(help="Choose what makes the most of this time on this machine. Default: 1."),
@@ -107,7 +113,7 @@ def train(
     if distributed:
         joined = _joined(None if resume else engine, coordinator, n_processes, process)
         processes, mesh = joined, mesh or joined.mesh
-    asked = Asked(preset, seed, tokenizer, vocab_size, Machine(engine, precision, mesh), options)
+    asked = Asked(preset, seed, tokenizer, vocab_size, Machine(engine, precision, mesh), options, begin_from)
     if distributed and not resume and asked.configured().recipe.minutes is not None:
         raise UserError(
             "Several processes train for a number of steps, not of minutes: each would measure another "

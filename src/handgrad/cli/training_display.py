@@ -73,7 +73,7 @@ def _head(about: About) -> dict[str, int]:
     config = about.config
     return {
         "parameters": count(config.model).parameters,
-        "tokens_per_step": config.recipe.batch_size * config.model.context_length,
+        "tokens_per_step": config.recipe.batch_size * config.trained.context_length,
     }
 
 
@@ -85,6 +85,7 @@ def _print_head(console: Console, folder: Path, about: About, mesh: str | None) 
         f"{model.d_model} wide, context {model.context_length}",
         f"{text}  {config.n_tokens:,} tokens, {model.vocab_size} different",
         f"{where}  {_length(about)} of {head['tokens_per_step']:,} tokens",
+        *([f"begun from [bold]{escape(config.begun_from)}[/]"] if config.begun_from else []),
         f"[bold]{config.engine}[/] engine  {engines.get(config.engine, mesh).describe(config.precision)}",
         sep="\n",
         soft_wrap=not console.is_terminal,
@@ -164,8 +165,12 @@ def _print_end(console: Console, folder: Path, about: About) -> None:
     if best is None:
         return
     loss = f"{best:.3f} nats a token, {about.config.bits_per_byte(best):.3f} bits a byte"
+    tuned = ""
+    if losses := about.losses_before_and_after:
+        before, after = losses
+        tuned = f" Whole validation text: {before:.3f} before, {after:.3f} after."
     console.print(
-        f"\nTrained in {seconds:,.0f} s; best validation loss {loss}.",
+        f"\nTrained in {seconds:,.0f} s; best validation loss {loss}.{tuned}",
         f"Curve: {folder / curves.LOSS}",
         f'Let it write: handgrad generate {folder} "The "',
         sep="\n",

@@ -34,6 +34,8 @@ MOMENTS = ("adam.mean", "adam.square")
 
 WRITING, RECIPE = "writing", "recipe"
 """Where config.json says how texts start and end; where that of a run says how it is trained."""
+BEGUN_FROM = "begun_from"
+"""Where that of a run says which model it began from, if any."""
 
 RUNS = Path("runs")
 """Where training puts its runs, unless told otherwise."""
@@ -71,10 +73,10 @@ def load(folder: str | Path, checkpoint: str | None = None) -> Model:
     path = folder / (checkpoint or _best(folder))
     fits.require(count(config).weight_bytes, f"The model in {folder}")
     require_parameters(path, config)
-    trained_here = RECIPE in table.fields  # then the model was made for its tokenizer
+    made_here = RECIPE in table.fields and not table.fields.get(BEGUN_FROM)  # and then for its tokenizer
     tokenizer = None
     if files.exists(folder / TOKENIZER):
-        tokenizer = read_tokenizer(folder, config, exactly=trained_here)
+        tokenizer = read_tokenizer(folder, config, exactly=made_here)
     weights = blank(config)
     tensors.read_into(tensors.by_name(weights), path, also=MOMENTS)
     has_blocks = path.name == MODEL and files.exists(folder / BLOCKS)
@@ -94,7 +96,7 @@ def save(model: Model, folder: str | Path) -> Path:
         with np.errstate(over="ignore"):  # infinite then, and refused
             tensors.require_finite(np.asarray(array, np.float32), name)
     require_fitting(model.tokenizer, model.config, "The tokenizer")
-    config = {"model": dataclasses.asdict(model.config), WRITING: _writing(model)}
+    config = {"model": dataclasses.asdict(model.config), WRITING: writing(model)}
     with atomic.new_folder(folder) as partial:
         write_description(partial, config, model.tokenizer)
         tensors.write(partial / MODEL, tensors.by_name(model.weights))
@@ -166,7 +168,7 @@ def require_ids(name: str, ids: Sequence[int], config: ModelConfig) -> tuple[int
     return whole
 
 
-def _writing(model: Model) -> dict[str, Any]:
+def writing(model: Model) -> dict[str, Any]:
     """What config.json says of texts: how they start and end, and how a conversation is one."""
     return {
         "starts": require_ids("starts", model.starts, model.config),
@@ -176,7 +178,7 @@ def _writing(model: Model) -> dict[str, Any]:
 
 
 def _read_writing(config: Table, model: ModelConfig) -> tuple[tuple[int, ...], tuple[int, ...], str | None]:
-    """Starts, ends and chat template; a run that was trained here has none."""
+    """Starts, ends and chat template; a run that began from no model has none."""
     if WRITING not in config.fields:
         return (), (), None
     table = config.table(WRITING)

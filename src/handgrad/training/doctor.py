@@ -126,6 +126,8 @@ class Course(NamedTuple):
     @property
     def advice(self) -> str:
         """A learning rate to try: one digit."""
+        if self.config.begun_from:
+            return f"try --learning-rate {self.config.recipe.learning_rate / 4:.1g}"
         if self.is_muons:
             return f"try --set matrix_learning_rate={self.config.recipe.matrix_learning_rate / 4:.1g}"
         return f"try --learning-rate {float(f'{GOOD_STEP * self.deviation:.0e}'):g}"
@@ -137,6 +139,8 @@ def examine(rows: Sequence[Row], config: RunConfig) -> Finding | None:
     evaluations = [row for row in rows if isinstance(row, EvaluationRow)]
     course = Course(config, steps, evaluations, np.array([row.loss for row in steps]))
     for kind, found in FINDINGS.items():
+        if config.begun_from and kind in OF_FIRST_WEIGHTS:
+            continue
         if sentence := found(course):
             return Finding(kind, sentence)
     return None
@@ -241,3 +245,6 @@ FINDINGS = {
     "model too large": _is_too_large,
 }
 """Whatever may be wrong, the worst first."""
+
+OF_FIRST_WEIGHTS = ("learning rate too high", "learning rate too low", "model too large")
+"""What says nothing of a run that began from a model: it began near its end, and with text read elsewhere."""

@@ -25,7 +25,7 @@ class Evaluated(NamedTuple):
     """In nats a token."""
     bits_per_byte: float
     is_best: bool
-    is_final: bool
+    is_whole: bool
     """The whole validation text was read, in windows that do not overlap."""
     seconds: float
     sample: str
@@ -33,8 +33,8 @@ class Evaluated(NamedTuple):
 
     def __str__(self) -> str:
         train = f"train {self.train_loss:.3f}  " if self.train_loss is not None else ""
-        best = ("  best" if self.is_final else "  best so far") if self.is_best and self.step else ""
-        which = ", whole text" if self.is_final else ""
+        best = ("  best" if self.is_whole else "  best so far") if self.is_best and self.step else ""
+        which = ", whole text" if self.is_whole else ""
         validation = f"validation {self.validation_loss:.3f} ({self.bits_per_byte:.3f} bits a byte{which})"
         return f"step {self.step:,}  {train}{validation}{best}"
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from handgrad import parameters as p
+from handgrad import tree
 from handgrad.data import batches
 from handgrad.engines.engine import Engine, State, Step, Training
 from handgrad.engines.processes import ALONE, Processes
@@ -33,7 +34,9 @@ SAVE_SECONDS = 300.0
 EXAMINE_SECONDS = 10.0
 """The most time between two looks at what may go wrong."""
 
-SAMPLE_TOKENS = 160
+SAMPLE_TOKENS, LEAST_SAMPLE = 160, 16
+SAMPLE_WORK = 4_000_000_000
+"""Weights read for a sample, which bounds its seconds: a large model writes fewer tokens."""
 
 GO_ON, SAVE, STOP = range(3)
 """What a process wants after a step; of several, the most is done."""
@@ -153,8 +156,8 @@ class Run:
         self._finish(log)
         recipe, progress = self.recipe, self.progress
         started = time.perf_counter()
-        is_final = self._pace.is_over
-        n_windows = self._windows if is_final else min(recipe.eval_windows, self._windows)
+        is_whole = self._pace.is_over or bool(self.config.begun_from and not progress.step)
+        n_windows = self._windows if is_whole else min(recipe.eval_windows, self._windows)
         loss = evaluate.loss(self.training, self.validation, recipe.batch_size, n_windows)
         if not math.isfinite(loss):
             raise UserError(f"The validation loss is {loss} after step {progress.step}. {self._kept()}")
@@ -173,7 +176,7 @@ class Run:
         self._save(log, state)
         step, seconds = progress.step, progress.seconds
         self._pace.evaluated(n_windows, evaluated - started, time.perf_counter() - evaluated)
-        self.report(Evaluated(step, train_loss, loss, bits, is_best, is_final, seconds, sample))
+        self.report(Evaluated(step, train_loss, loss, bits, is_best, is_whole, seconds, sample))
         self._examine(log)
 
     def _examine(self, log: metrics.Writer) -> None:
@@ -186,13 +189,15 @@ class Run:
 
     def _sample(self, weights: p.Transformer) -> str:
         """What the model writes after a line break or, knowing none, after the first validation token."""
-        decoding = self.writing.decoding(self.training.config, weights)
+        config = self.config.model
+        decoding = self.writing.decoding(config, weights)
         try:
             start = self.tokenizer.encode("\n")
         except UserError:
             start = self.validation[:1]
-        request = Request(max_tokens=SAMPLE_TOKENS, seed=int(self._rng(SAMPLE).integers(1 << 62)))
-        model = Model(self.training.config, weights, self.tokenizer)
+        n_tokens = min(SAMPLE_TOKENS, max(LEAST_SAMPLE, SAMPLE_WORK // tree.size(weights)))
+        request = Request(max_tokens=n_tokens, seed=int(self._rng(SAMPLE).integers(1 << 62)))
+        model = Model(config, weights, self.tokenizer)
         return self.tokenizer.decode(stream.token_ids(model, decoding, start, request))
 
     def _save(self, log: metrics.Writer, state: State) -> None:

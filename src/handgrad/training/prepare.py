@@ -9,14 +9,16 @@ from handgrad import engines
 from handgrad import tokenizer as tokenizers
 from handgrad.data.corpus import Corpus
 from handgrad.engines import fits
-from handgrad.errors import UserError, require_known
+from handgrad.errors import UserError, require_count, require_known
+from handgrad.formats import sources
+from handgrad.formats.model_folder import Model
 from handgrad.model.config import ModelConfig, preset
 from handgrad.tokenizer import Tokenizer
 from handgrad.training import dial
 from handgrad.training.clock import Clock
 from handgrad.training.dial import Candidate, Machine, Plan
 from handgrad.training.events import Planned, Preparing
-from handgrad.training.recipe import RECIPES, Recipe
+from handgrad.training.recipe import FINE_TUNING, RECIPES, Recipe
 
 QUICK = "quick"
 """The preset where none is named."""
@@ -25,8 +27,16 @@ MINUTES = 1.0
 SAMPLED = 1 << 18
 """Characters that say how many a token has."""
 
+TUNED = "fine-tuned"
+"""What stands for the preset where a run begins from a model."""
+WINDOW = 256
+"""The tokens of a sequence there, where no context_length is named."""
+VOCAB_SIZE = 1024
+
 MODEL_OPTIONS = {field.name for field in dataclasses.fields(ModelConfig)} - {"vocab_size"}
-RECIPE_OPTIONS = {field.name for field in dataclasses.fields(Recipe)}
+RECIPE_OPTIONS = {field.name for field in dataclasses.fields(Recipe)} - {"window"}
+FREE = {"dropout", "context_length"}
+"""What a model's weights leave open."""
 
 
 class Asked(NamedTuple):
@@ -35,21 +45,30 @@ class Asked(NamedTuple):
     preset: str | None = None
     seed: int = 1337
     tokenizer: str | None = None
-    vocab_size: int = 1024
+    vocab_size: int = VOCAB_SIZE
     """BPE's."""
     machine: Machine = Machine()
     options: Mapping[str, Any] = {}
     """Changes to the preset's model and recipe, by name."""
+    begin_from: str | None = None
+    """A model to begin from, as `formats.sources` takes it, instead of a preset."""
 
     @property
     def preset_name(self) -> str:
-        return self.preset or QUICK
+        return TUNED if self.begin_from else self.preset or QUICK
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the model is, so that minutes only say how many steps there are."""
+        return bool(self.preset or self.begin_from)
 
     def configured(self) -> Candidate:
-        """The preset with its changes; `UserError` for what there is not, or what cannot be."""
+        """The preset, or the model to begin from, with the changes.
+
+        Raises `UserError` for what there is not, or what cannot be.
+        """
         for name in self.options:
             require_known("option", name, sorted(MODEL_OPTIONS | RECIPE_OPTIONS))
-        model = preset(self.preset_name)
         of_model, of_recipe = (
             {name: value for name, value in self.options.items() if name in names}
             for names in (MODEL_OPTIONS, RECIPE_OPTIONS)
@@ -58,7 +77,31 @@ class Asked(NamedTuple):
             raise UserError("A run is over after some steps or some minutes; got both. Name one of them.")
         if self.preset is None and not {"steps", "minutes"} & of_recipe.keys():
             of_recipe["minutes"] = MINUTES
+        if self.begin_from:
+            return self._tuned(self.begin_from, of_model, of_recipe)
+        model = preset(self.preset_name)
         return Candidate(model.replace(**of_model), RECIPES[self.preset_name].replace(**of_recipe))
+
+    def _tuned(self, source: str, of_model: dict[str, Any], of_recipe: dict[str, Any]) -> Candidate:
+        own = {
+            "preset": self.preset,
+            "tokenizer": self.tokenizer,
+            "vocab_size": self.vocab_size != VOCAB_SIZE,
+            **{name: name not in FREE for name in of_model},
+        }
+        if fixed := [name for name, given in own.items() if given]:
+            raise UserError(
+                f"A run that begins from a model keeps its architecture and its tokenizer; got "
+                f"{', '.join(fixed)}. Leave that out: of the model, dropout and context_length can be named."
+            )
+        model = sources.read_config(source)
+        window = of_model.pop("context_length", None)
+        of_recipe["window"] = None if window is None else require_count("context_length", window)
+        model, recipe = model.replace(**of_model), FINE_TUNING.replace(**of_recipe)
+        recipe.trained(model)  # refused where that cannot be
+        if window is None and model.position != "learned":
+            recipe = recipe.replace(window=min(WINDOW, model.context_length))
+        return Candidate(model, recipe)
 
 
 class Prepared(NamedTuple):
@@ -67,30 +110,48 @@ class Prepared(NamedTuple):
     model: ModelConfig
     recipe: Recipe
     tokenizer: Tokenizer
+    begun_from: Model | None = None
+    """The model whose weights it begins with."""
 
 
 def prepare(text: Corpus, asked: Asked, clock: Clock) -> Prepared:
-    """Make the tokenizer and, where minutes are given, plan what to spend them on; nothing is written.
+    """Make the tokenizer, or take that of the model to begin from, and plan what to spend minutes on.
+
+    Nothing is written.
 
     Raises `UserError` for what cannot be, or does not fit this machine.
     """
     model, recipe = asked.configured()
     machine = asked.machine
     engines.get(machine.engine, machine.mesh).require(machine.precision)
-    clock.report(Preparing("reading the text"))
-    kind = asked.tokenizer or dial.tokenizer_for(text)
-    made = tokenizers.train(kind, text.pieces(), vocab_size=asked.vocab_size)
-    model = model.replace(vocab_size=made.vocab_size)
+    begun_from = None
+    if asked.begin_from:
+        clock.report(Preparing("reading the model"))
+        begun_from, made = _loaded(asked.begin_from)
+    else:
+        clock.report(Preparing("reading the text"))
+        kind = asked.tokenizer or dial.tokenizer_for(text)
+        made = tokenizers.train(kind, text.pieces(), vocab_size=asked.vocab_size)
+        model = model.replace(vocab_size=made.vocab_size)
+    trained = Candidate(recipe.trained(model), recipe)
     if recipe.minutes is not None:
-        plan = _plan(Candidate(model, recipe), asked, n_tokens(text, made), clock)
+        plan = _plan(trained, asked, n_tokens(text, made), clock)
         clock.report(Planned(plan))
-        model, recipe = plan.chosen
-    _require_fit(Candidate(model, recipe), machine)
-    return Prepared(model, recipe, made)
+        trained = plan.chosen
+    _require_fit(trained, machine)
+    whole = trained.model if begun_from is None else model  # which attends to more than it is trained on
+    return Prepared(whole, trained.recipe, made, begun_from)
+
+
+def _loaded(source: str) -> tuple[Model, Tokenizer]:
+    model = sources.load(source)
+    if model.tokenizer is None:
+        raise UserError(f"A model reads text by its tokenizer; {source} has none. Take a model with one.")
+    return model, model.tokenizer
 
 
 def _plan(candidate: Candidate, asked: Asked, n_tokens: int, clock: Clock) -> Plan:
-    candidates = [candidate] if asked.preset else dial.candidates(candidate, asked.options)
+    candidates = [candidate] if asked.is_named else dial.candidates(candidate, asked.options)
     _require_fit(candidates[0], asked.machine)
     candidates = list(itertools.takewhile(lambda it: _fits(it, asked.machine), candidates))
 
@@ -100,7 +161,7 @@ def _plan(candidate: Candidate, asked: Asked, n_tokens: int, clock: Clock) -> Pl
         return dial.step_seconds(candidate, asked.machine, clock.compiling)
 
     seconds = 60.0 * (candidate.recipe.minutes or 0.0) - clock.seconds
-    fixed = {*asked.options, *(["dropout"] if asked.preset else [])}
+    fixed = {*asked.options, *(["dropout"] if asked.is_named else [])}
     return dial.plan(candidates, n_tokens, seconds, step_seconds, fixed)
 
 

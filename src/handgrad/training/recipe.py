@@ -9,6 +9,7 @@ import numpy as np
 
 from handgrad.engines.engine import OPTIMIZERS, Optimizer, OptimizerSettings
 from handgrad.errors import UserError, require_known, require_number, require_whole, shown
+from handgrad.model.config import ModelConfig
 from handgrad.optim.schedule import SCHEDULES, Schedule, share
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -20,7 +21,7 @@ BELOW_ONE: Rule = ("at least 0 and below 1", lambda value: 0.0 <= value < 1.0)
 SHARE: Rule = ("from 0 to 1", lambda value: 0.0 <= value <= 1.0)
 ABOVE_ZERO: Rule = ("above 0, and at most 1", lambda value: 0.0 < value <= 1.0)
 
-COUNTS = {"steps": 1, "batch_size": 1, "warmup_steps": 0, "eval_every": 1, "eval_batches": 1}
+COUNTS = {"steps": 1, "batch_size": 1, "window": 1, "warmup_steps": 0, "eval_every": 1, "eval_batches": 1}
 """The whole numbers of a recipe, and the least that each can be."""
 RULES: dict[str, Rule] = {
     "minutes": POSITIVE,
@@ -35,6 +36,8 @@ RULES: dict[str, Rule] = {
     "max_gradient_norm": POSITIVE,
 }
 """What each other number must be."""
+OPTIONAL = ("minutes", "window")
+"""Numbers that may be None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class Recipe:
     """Time after which the run is to be over; by default it takes as long as its steps do."""
     batch_size: int = 12
     """Sequences a step."""
+    window: int | None = None
+    """Tokens of a sequence that is trained on; by default the model's whole context."""
     learning_rate: float = 1e-3
     """The largest of the schedule: AdamW's."""
     schedule: Schedule = "cosine"
@@ -80,19 +85,42 @@ class Recipe:
         require_known("schedule", self.schedule, SCHEDULES)
         require_known("optimizer", self.optimizer, OPTIMIZERS)
         for name, least in COUNTS.items():
-            object.__setattr__(self, name, require_whole(name, getattr(self, name), least))
+            if self._has(name):
+                object.__setattr__(self, name, require_whole(name, getattr(self, name), least))
         for name, (rule, holds) in RULES.items():
-            if name == "minutes" and self.minutes is None:
+            if not self._has(name):
                 continue
             value = require_number(name, getattr(self, name))
             if not holds(value):
                 raise UserError(f"{name} must be {rule}; got {shown(value)}.")
             object.__setattr__(self, name, value)
 
+    def _has(self, name: str) -> bool:
+        return name not in OPTIONAL or getattr(self, name) is not None
+
     @property
     def eval_windows(self) -> int:
         """Windows of the validation text that an evaluation reads, but for the last one."""
         return self.eval_batches * self.batch_size
+
+    def trained(self, model: ModelConfig) -> ModelConfig:
+        """The model as it is in training: its context is the recipe's window, its weights are the same.
+
+        Raises `UserError` where that cannot be.
+        """
+        if self.window is None:
+            return model
+        if self.window > model.context_length:
+            raise UserError(
+                f"The model attends to {model.context_length:,} tokens; got context_length={self.window:,}. "
+                f"Leave it out, or name a smaller one."
+            )
+        if model.position == "learned" and self.window < model.context_length:
+            raise UserError(
+                f"The model has learned a position for each of its {model.context_length:,} tokens, and is "
+                f"trained on as many at a time; got context_length={self.window:,}. Leave it out."
+            )
+        return model.replace(context_length=self.window)
 
     def learning_rate_at(self, place: float) -> float:
         """The learning rate of the step at `place`, counted from 0: see `pace`."""
@@ -151,3 +179,15 @@ RECIPES: dict[str, Recipe] = {
     ),
     "llama": Recipe(steps=5000, batch_size=32, eval_batches=50),
 }
+
+FINE_TUNING = Recipe(
+    steps=1000,
+    batch_size=8,
+    # a tenth of the presets': the weights are where a long training left them, and large steps forget that
+    learning_rate=1e-4,
+    # Adam's first steps have the full length in every weight, whatever the gradient: they had better be short
+    warmup_steps=20,
+    # decay draws weights to zero, and not to where they began
+    weight_decay=0.0,
+)
+"""How training goes on from a model."""

@@ -16,7 +16,7 @@ from handgrad.engines.engine import Engine, State
 from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError, require_whole
 from handgrad.formats import atomic, lock, model_folder
-from handgrad.formats.model_folder import CONFIG, LAST, RUNS
+from handgrad.formats.model_folder import CONFIG, LAST, RUNS, WRITING
 from handgrad.model.count import count
 from handgrad.model.init import init
 from handgrad.training import checkpoint, curves, doctor, events, loop, metrics, run_config, validation_text
@@ -44,6 +44,7 @@ def print_evaluations(event: events.Event) -> None:
 def train(
     texts: str | Path | Sequence[str | Path] = (),
     *,
+    begin_from: str | Path | None = None,
     preset: str | None = None,
     out: str | Path | None = None,
     seed: int = 1337,
@@ -57,6 +58,8 @@ def train(
 ) -> Path:
     """Train a transformer on `texts`: files and folders; without any, on Python's own language reference.
 
+    `begin_from` is a model to go on from, anything that `handgrad.load` takes: its weights, architecture and
+    tokenizer are those of the run, whose first evaluation is the loss before, and the last one that after.
     `options` change the preset by name: of the model (`d_model=256`, `dropout=0.1`, see `ModelConfig`) or
     of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. `engine` is "cpu",
     "xla" or "reference", `precision` "auto", "float32", "bfloat16" or "int16". `mesh` says on which devices
@@ -66,7 +69,8 @@ def train(
     is written, and `KeyboardInterrupt` once a run that was interrupted is saved.
     """
     sources = [texts] if isinstance(texts, str | Path) else list(texts)
-    asked = Asked(preset, seed, tokenizer, vocab_size, Machine(engine, precision, mesh), options)
+    source = None if begin_from is None else str(begin_from)
+    asked = Asked(preset, seed, tokenizer, vocab_size, Machine(engine, precision, mesh), options, source)
     folder = create(corpus.open_corpus(sources), asked, out, report)
     if not resume(folder, mesh=mesh, report=report):
         raise KeyboardInterrupt(f"stopped and saved; go on with handgrad.resume({str(folder)!r})")
@@ -84,11 +88,11 @@ def create(
     asked.configured()  # before anything is read
     asked = asked._replace(seed=require_whole("seed", asked.seed))
     folder = _new_folder(out, asked.preset_name)
-    model, recipe, made = prepare(text, asked, clock)
+    model, recipe, made, begun_from = prepare(text, asked, clock)
     with atomic.new_folder(folder) as partial:
         n_tokens = token_file.write(partial / TOKENS, text, made)
         tokens = token_file.read(partial / TOKENS, made.vocab_size, n_tokens)
-        train, validation = batches.split(tokens, model.context_length)
+        train, validation = batches.split(tokens, recipe.trained(model).context_length)
         config = RunConfig(
             model=model,
             recipe=recipe,
@@ -98,11 +102,13 @@ def create(
             precision=asked.machine.precision,
             text=text.name,
             n_tokens=n_tokens,
+            begun_from=asked.begin_from or "",
             **validation_text.measure(train, validation, made)._asdict(),
         )
-        model_folder.write_description(partial, config.to_json(), made)
-        progress = Progress(seconds=clock.seconds)
-        checkpoint.save(partial / LAST, State(init(model, asked.seed)), progress)
+        writing = {WRITING: model_folder.writing(begun_from)} if begun_from else {}
+        model_folder.write_description(partial, config.to_json() | writing, made)
+        weights = begun_from.weights if begun_from else init(model, asked.seed)
+        checkpoint.save(partial / LAST, State(weights), Progress(seconds=clock.seconds))
     return folder
 
 
@@ -111,12 +117,13 @@ def begun(folder: Path, text: Corpus, asked: Asked) -> bool:
     if not files.exists(folder / CONFIG):
         return False
     there = run_config.read(folder)
-    made = model_folder.read_tokenizer(folder, there.model, exactly=True)
+    made = model_folder.read_tokenizer(folder, there.model, exactly=not there.begun_from)
     model, recipe = asked.configured()
     kind = asked.tokenizer or made.kind
     most = asked.vocab_size if kind == "bpe" else made.vocab_size
     asked_and_there = {
-        "model": (model.replace(vocab_size=made.vocab_size), there.model),
+        "model": (model if asked.begin_from else model.replace(vocab_size=made.vocab_size), there.model),
+        "first model": (asked.begin_from or "", there.begun_from),
         "recipe": (recipe, there.recipe),
         "preset": (asked.preset_name, there.preset),
         "seed": (asked.seed, there.seed),
@@ -176,14 +183,14 @@ def _train(
 ) -> bool:
     """`resume` without the picture; the memory that training takes is free again when this returns."""
     clock, model, recipe = Clock(report), config.model, config.recipe
-    fits.require_training(model, recipe.batch_size, config.engine, config.precision, mesh)
+    fits.require_training(config.trained, recipe.batch_size, config.engine, config.precision, mesh)
     model_folder.require_parameters(folder / LAST, model)
-    tokenizer = model_folder.read_tokenizer(folder, model, exactly=True)
-    tokens = token_file.read(folder / TOKENS, model.vocab_size, config.n_tokens)
-    train, validation = batches.split(tokens, model.context_length)
+    tokenizer = model_folder.read_tokenizer(folder, model, exactly=not config.begun_from)
+    tokens = token_file.read(folder / TOKENS, tokenizer.vocab_size, config.n_tokens)
+    train, validation = batches.split(tokens, config.trained.context_length)
     state, progress = checkpoint.read(folder / LAST, model, recipe.steps)
     training = engines.training(
-        model,
+        config.trained,
         state,
         recipe.optimizer_settings,
         name=config.engine,
@@ -240,6 +247,16 @@ class About:
     def is_finished(self) -> bool:
         """Whether it is through its schedule."""
         return self.progress.place == self.config.recipe.steps
+
+    @property
+    def losses_before_and_after(self) -> tuple[float, float] | None:
+        """Of a run that began from a model and is over: the validation loss of that model, and its own.
+
+        Both are of the whole validation text.
+        """
+        if not (self.config.begun_from and self.is_finished and len(self.evaluations) > 1):
+            return None
+        return self.evaluations[0].validation_loss, self.evaluations[-1].validation_loss
 
     @property
     def best_validation_loss(self) -> float | None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from handgrad import engines
+from handgrad.errors import UserError
 from handgrad.formats import model_folder
+from handgrad.formats.model_folder import BEGUN_FROM
 from handgrad.formats.tables import Table
 from handgrad.kernels import PRECISIONS
 from handgrad.model.config import ModelConfig
@@ -39,6 +41,13 @@ class RunConfig:
     """The share of the validation text that stands in the training text too."""
     baselines: dict[str, float]
     """Validation losses of the baselines, in nats a token."""
+    begun_from: str = ""
+    """The model whose weights it began with; empty where they were drawn."""
+
+    @property
+    def trained(self) -> ModelConfig:
+        """The model as it is in training: see `Recipe.trained`."""
+        return self.recipe.trained(self.model)
 
     def to_json(self) -> dict[str, Any]:
         """What `read` reads."""
@@ -58,6 +67,10 @@ def from_table(config: Table) -> RunConfig:
     """The run that config.json describes; `UserError` where it is none."""
     model = model_folder.model_config(config)
     recipe = config.table("recipe").make(Recipe)
+    try:
+        recipe.trained(model)
+    except UserError as error:
+        raise config.error(str(error)) from error
     losses, n_tokens = config.table("baselines"), config.whole("n_tokens", least=1)
     validation_tokens = config.whole("validation_tokens", least=1)
     if validation_tokens >= n_tokens:
@@ -77,4 +90,5 @@ def from_table(config: Table) -> RunConfig:
         validation_bytes=config.whole("validation_bytes", least=1),
         repeated=config.number("repeated", 0.0, 1.0),
         baselines={name: losses.number(name, most=LARGEST_LOSS) for name in baselines.NAMES},
+        begun_from=config.text(BEGUN_FROM),
     )

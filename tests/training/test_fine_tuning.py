@@ -1,0 +1,134 @@
+"""A run that begins from a model has its weights and its tokenizer, and says the loss before and after."""
+
+import dataclasses
+import signal
+
+import pytest
+
+import handgrad
+from handgrad.engines import OptimizerSettings, State, reference
+from handgrad.errors import UserError
+from handgrad.formats.model_folder import Model
+from handgrad.model.config import ModelConfig
+from handgrad.model.init import init
+from handgrad.tokenizer import ByteTokenizer, CharacterTokenizer
+from handgrad.training import doctor, evaluate, metrics, run
+from handgrad.training.events import Evaluated, StepDone
+from tests.training.test_training import assert_same_weights
+
+CONFIG = ModelConfig(
+    vocab_size=260, context_length=64, n_layers=1, n_heads=2, d_model=16, position="rope", dropout=0.1
+)
+BRIEF = {"steps": 6, "batch_size": 4, "eval_every": 3, "context_length": 16, "engine": "reference"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """With more tokens than its tokenizer knows, as published ones have."""
+    return Model(CONFIG, init(CONFIG), ByteTokenizer(), (1,), (2, 3), "{{ messages[0].content }}")
+
+
+@pytest.fixture
+def source(model, tmp_path):
+    return handgrad.save(model, tmp_path / "model")
+
+
+def tuned(text_file, source, **options):
+    asked = {"begin_from": source, "out": text_file.parent / "run"} | BRIEF | options
+    return handgrad.train(text_file, **asked)
+
+
+def test_it_begins_with_the_models_weights_and_keeps_all_else_of_it(text_file, source, model):
+    events = []
+    folder = tuned(text_file, source, report=events.append, steps=1, dropout=0.0)
+    before, after = (event for event in events if isinstance(event, Evaluated))
+    held_out = model.tokenizer.encode(text_file.read_text())[-run.about(folder).config.validation_tokens :]
+    training = reference.Training(
+        CONFIG.replace(context_length=16), State(model.weights), OptimizerSettings()
+    )
+    assert before.validation_loss == evaluate.loss(training, held_out, 4)  # all of it, though it is the first
+    assert before.is_whole
+    assert run.about(folder).losses_before_and_after == (before.validation_loss, after.validation_loss)
+    assert after.validation_loss < before.validation_loss
+    there = handgrad.load(folder)
+    assert there.config == CONFIG.replace(dropout=0.0)  # its context is its own, not the window
+    assert (there.starts, there.ends, there.chat_template) == (model.starts, model.ends, model.chat_template)
+    assert there.tokenizer.to_json() == model.tokenizer.to_json()
+
+
+def test_a_run_can_be_begun_from_by_another_run(text_file, source, tmp_path):
+    first = tuned(text_file, source)
+    second = handgrad.train(text_file, begin_from=first, out=tmp_path / "second", **BRIEF)
+    assert run.about(second).evaluations[0].validation_loss == run.about(first).best_validation_loss
+
+
+def test_a_stopped_one_goes_on_bit_for_bit(text_file, source, tmp_path):
+    whole = tuned(text_file, source)
+    stopped = tmp_path / "stopped"
+
+    def stop(event):
+        if isinstance(event, StepDone) and event.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        handgrad.train(text_file, begin_from=source, out=stopped, report=stop, **BRIEF)
+    assert handgrad.resume(stopped)
+    assert_same_weights(whole, stopped)
+
+
+def test_a_learned_position_for_each_token_has_the_whole_context_trained(text_file, tmp_path):
+    config = CONFIG.replace(position="learned", context_length=32)
+    source = handgrad.save(Model(config, init(config), ByteTokenizer()), tmp_path / "model")
+    with pytest.raises(UserError, match=r"learned a position for each of its 32 tokens.*Leave it out\."):
+        tuned(text_file, source)
+    folder = handgrad.train(
+        text_file, begin_from=source, out=tmp_path / "run", steps=1, batch_size=2, engine="reference"
+    )
+    assert handgrad.load(folder).config == config
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"n_layers": 2}, r"keeps its architecture and its tokenizer; got n_layers\. Leave"),
+        ({"preset": "nano", "activation": "relu"}, r"got preset, activation\. Leave"),
+        ({"tokenizer": "bytes", "vocab_size": 300}, r"got tokenizer, vocab_size\. Leave"),
+        ({"context_length": 65}, r"attends to 64 tokens; got context_length=65"),
+        ({"context_length": 0}, r"context_length counts something"),
+        ({"begin_from": "nowhere"}, r"no run or model in nowhere"),
+        ({"steps": 1, "minutes": 1}, r"Name one of them"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(text_file, source, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        tuned(text_file, source, **options)
+    assert not (text_file.parent / "run").exists()
+
+
+def test_a_text_that_the_tokenizer_does_not_know_is_refused(text_file, tmp_path):
+    config = CONFIG.replace(vocab_size=3)
+    source = handgrad.save(Model(config, init(config), CharacterTokenizer("abc")), tmp_path / "model")
+    with pytest.raises(UserError, match=r"knows the 3 characters.*never seen '\\n', ' '"):
+        tuned(text_file, source)
+    assert not (text_file.parent / "run").exists()
+
+
+def test_a_model_without_a_tokenizer_is_refused(text_file, tmp_path):
+    source = handgrad.save(Model(CONFIG, init(CONFIG)), tmp_path / "model")
+    with pytest.raises(UserError, match=r"reads text by its tokenizer; .* has none"):
+        tuned(text_file, source)
+
+
+def test_minutes_say_only_how_many_steps_there_are(text_file, source):
+    asked = {name: value for name, value in BRIEF.items() if name not in ("steps", "eval_every")}
+    folder = handgrad.train(text_file, begin_from=source, out=text_file.parent / "run", minutes=0.02, **asked)
+    about = run.about(folder)
+    assert about.config.model == CONFIG
+    assert about.is_finished
+
+
+def test_an_old_learning_rate_is_not_judged_by_first_weights(text_file, source):
+    about = run.about(tuned(text_file, source, steps=150, eval_every=150, learning_rate=1e-9))
+    assert about.finding is None
+    judged = dataclasses.replace(about.config, begun_from="")
+    assert doctor.examine(metrics.read(text_file.parent / "run"), judged).kind == "learning rate too low"
