@@ -14,7 +14,7 @@ from handgrad import engines
 from handgrad.data import batches, token_file
 from handgrad.engines.engine import State
 from handgrad.training import evaluate, run_config
-from handgrad.training.run import TOKENS
+from handgrad.training.material import TOKENS
 
 
 def row(folder: Path) -> str:

@@ -27,7 +27,7 @@ from handgrad.model.count import count
 from handgrad.model.init import require_weights_of
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.ops import activation
-from handgrad.training.run import TOKENS
+from handgrad.training.material import TOKENS
 
 PROVED_TOKENS = 64
 """Tokens of the loss that is differentiated: few, because every array takes four forwards."""

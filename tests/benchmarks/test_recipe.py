@@ -5,8 +5,8 @@ import pytest
 import recipe
 
 from handgrad.benchmark.against import EAGER, OURS
+from handgrad.data import batches
 from handgrad.engines import cpu
-from handgrad.training import evaluate
 
 pytest.importorskip("torch")
 from handgrad.benchmark import torch_peer
@@ -26,19 +26,20 @@ def text(tmp_path, monkeypatch):
 def recorded(monkeypatch, training, text, engine):
     """What steps and evaluations of a run are given."""
     steps, evaluations = [], []
-    step, loss = training.step, evaluate.loss
+    step, spread = training.step, batches.spread
 
     def record_step(self, token_ids, targets, learning_rate, rng=None):
         steps.append((token_ids.copy(), learning_rate))
         return step(self, token_ids, targets, learning_rate, *([rng] if rng else []))
 
-    def record_loss(training, tokens, batch_size, n_windows=None):
-        evaluations.append((len(steps), batch_size, n_windows))
-        return loss(training, tokens, batch_size, n_windows)
+    def record_spread(tokens, batch_size, context_length, n_windows=None):
+        windows = list(spread(tokens, batch_size, context_length, n_windows))
+        evaluations.append((len(steps), [token_ids.tolist() for token_ids, _ in windows]))
+        return windows
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "step", record_step)
-        patch.setattr(evaluate, "loss", record_loss)
+        patch.setattr(batches, "spread", record_spread)
         outcome = recipe.outcome(text, engine, "float32")
     return outcome, steps, evaluations
 

@@ -108,7 +108,7 @@ def test_the_folder_one_works_in_is_not_replaced(folder):
         (fuzz.CONFIG, "info RUN"),
         (fuzz.METRICS, "info RUN --json"),
         (fuzz.BEST, "generate RUN 3"),
-        (fuzz.run.TOKENS, "train --resume --out RUN"),
+        (fuzz.material.TOKENS, "train --resume --out RUN"),
     ],
 )
 def test_a_damaged_file_ends_in_one_sentence(folder, tmp_path, name, command):

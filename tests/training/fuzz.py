@@ -26,10 +26,10 @@ from handgrad.engines import fits
 from handgrad.errors import UserError
 from handgrad.formats import atomic
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
-from handgrad.training import curves, events, loop, run
+from handgrad.training import curves, events, loop, material, run
 from handgrad.training.metrics import METRICS
 
-FILES = (CONFIG, TOKENIZER, BEST, LAST, run.TOKENS, METRICS)
+FILES = (CONFIG, TOKENIZER, BEST, LAST, material.TOKENS, METRICS)
 SECONDS = 20
 """A case that takes longer hangs."""
 ROOM = 250_000_000
@@ -91,7 +91,7 @@ READERS: dict[str, tuple[Callable[[Path], None], ...]] = {
     TOKENIZER: (generate, resume),
     BEST: (generate,),
     LAST: (info, resume),
-    run.TOKENS: (resume,),
+    material.TOKENS: (resume,),
     METRICS: (info, resume),
 }
 
@@ -154,7 +154,7 @@ def _structured(name: str, content: bytes, rng: random.Random) -> bytes | None:
     try:
         if name == METRICS:
             return _lines(content, rng)
-        if name == run.TOKENS:
+        if name == material.TOKENS:
             return _numbers(content, "<H", (0, 17, 18, 19, 255, 65535), rng)
         if name in (BEST, LAST):
             return _tensors(content, rng)

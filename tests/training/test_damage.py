@@ -16,8 +16,8 @@ from handgrad.errors import UserError
 from handgrad.formats import tensors
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
 from handgrad.training import metrics, run
+from handgrad.training.material import TOKENS
 from handgrad.training.metrics import METRICS
-from handgrad.training.run import TOKENS
 
 NESTED = "[" * 100_000
 

@@ -1,8 +1,10 @@
 """A run that begins from a model has its weights and its tokenizer, and says the loss before and after."""
 
 import dataclasses
+import json
 import signal
 
+import numpy as np
 import pytest
 
 import handgrad
@@ -19,7 +21,7 @@ from tests.training.test_training import assert_same_weights
 CONFIG = ModelConfig(
     vocab_size=260, context_length=64, n_layers=1, n_heads=2, d_model=16, position="rope", dropout=0.1
 )
-BRIEF = {"steps": 6, "batch_size": 4, "eval_every": 3, "context_length": 16, "engine": "reference"}
+BRIEF = {"steps": 6, "batch_size": 4, "eval_every": 3, "engine": "reference"}
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +40,17 @@ def tuned(text_file, source, **options):
     return handgrad.train(text_file, **asked)
 
 
+def stopping(step):
+    def report(event):
+        if isinstance(event, StepDone) and event.step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    return report
+
+
 def test_it_begins_with_the_models_weights_and_keeps_all_else_of_it(text_file, source, model):
     events = []
-    folder = tuned(text_file, source, report=events.append, steps=1, dropout=0.0)
+    folder = tuned(text_file, source, report=events.append, steps=1, dropout=0.0, context_length=16)
     before, after = (event for event in events if isinstance(event, Evaluated))
     held_out = model.tokenizer.encode(text_file.read_text())[-run.about(folder).config.validation_tokens :]
     training = reference.Training(
@@ -66,12 +76,8 @@ def test_a_stopped_one_goes_on_bit_for_bit(text_file, source, tmp_path):
     whole = tuned(text_file, source)
     stopped = tmp_path / "stopped"
 
-    def stop(event):
-        if isinstance(event, StepDone) and event.step == 2:
-            signal.raise_signal(signal.SIGINT)
-
     with pytest.raises(KeyboardInterrupt):
-        handgrad.train(text_file, begin_from=source, out=stopped, report=stop, **BRIEF)
+        handgrad.train(text_file, begin_from=source, out=stopped, report=stopping(2), **BRIEF)
     assert handgrad.resume(stopped)
     assert_same_weights(whole, stopped)
 
@@ -80,7 +86,7 @@ def test_a_learned_position_for_each_token_has_the_whole_context_trained(text_fi
     config = CONFIG.replace(position="learned", context_length=32)
     source = handgrad.save(Model(config, init(config), ByteTokenizer()), tmp_path / "model")
     with pytest.raises(UserError, match=r"learned a position for each of its 32 tokens.*Leave it out\."):
-        tuned(text_file, source)
+        tuned(text_file, source, context_length=16)
     folder = handgrad.train(
         text_file, begin_from=source, out=tmp_path / "run", steps=1, batch_size=2, engine="reference"
     )
@@ -132,3 +138,73 @@ def test_an_old_learning_rate_is_not_judged_by_first_weights(text_file, source):
     assert about.finding is None
     judged = dataclasses.replace(about.config, begun_from="")
     assert doctor.examine(metrics.read(text_file.parent / "run"), judged).kind == "learning rate too low"
+
+
+TALKS = "".join(
+    json.dumps(
+        {"messages": [{"role": "user", "content": f"{i}+{i}?"}, {"role": "assistant", "content": f"{2 * i}"}]}
+    )
+    + "\n"
+    for i in range(20)
+)
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role[0] }}{{ m.content }}\n{% endfor %}{{ 'a' if add_generation_prompt }}"
+)
+
+
+@pytest.fixture
+def talks(tmp_path):
+    path = tmp_path / "talks.jsonl"
+    path.write_text(TALKS)
+    return path
+
+
+@pytest.fixture
+def speaker(tmp_path):
+    """A model whose answers end with a line."""
+    model = Model(CONFIG, init(CONFIG), ByteTokenizer(), (), (10,), TEMPLATE)
+    return handgrad.save(model, tmp_path / "speaker")
+
+
+def test_of_conversations_only_the_answers_loss_is_learned_and_measured(talks, speaker):
+    events = []
+    folder = tuned(talks, speaker, report=events.append, steps=40, learning_rate=1e-2, dropout=0.0)
+    about = run.about(folder)
+    before, after = about.losses_before_and_after
+    assert after < before / 2
+    assert (about.config.conversations, about.config.recipe.window) == (20, 32)
+    assert (about.config.validation_tokens, about.config.validation_bytes) == (6, 6)  # 36, 38, and line ends
+    model = handgrad.load(speaker)
+    token_ids = np.stack([model.tokenizer.encode(f"u{i}+{i}?\na{2 * i}\n") for i in (18, 19)])
+    targets = np.where(np.arange(11) >= 8, token_ids[:, 1:], -1)
+    training = reference.Training(CONFIG, State(model.weights), OptimizerSettings())
+    assert before == pytest.approx(training.loss(token_ids[:, :-1], targets), rel=1e-6)
+    assert handgrad.load(folder).chat_template == TEMPLATE
+
+
+def test_a_stopped_run_of_conversations_goes_on_bit_for_bit(talks, speaker, tmp_path):
+    whole, stopped = tuned(talks, speaker), tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        handgrad.train(talks, begin_from=speaker, out=stopped, report=stopping(2), **BRIEF)
+    assert handgrad.resume(stopped)
+    assert_same_weights(whole, stopped)
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "sentence"),
+    [
+        ([TALKS, "{}"], {}, r"talks\.jsonl, line 21 is no conversation"),
+        ([TALKS, '[{"role": "user", "content": "Hi"}]'], {}, r"line 21: Nothing in it is said by the role"),
+        (TALKS.split("\n")[:1], {}, r"that takes 2 at least; got 1"),
+        (
+            [TALKS],
+            {"context_length": 4},
+            r"Conversation 1 is cut after 4 tokens, and its first answer begins",
+        ),
+    ],
+)
+def test_conversations_that_cannot_be_learned_from_are_refused(talks, speaker, lines, options, sentence):
+    talks.write_text("".join(lines))
+    with pytest.raises(UserError, match=sentence):
+        handgrad.train(talks, begin_from=speaker, out=talks.parent / "run", **options)
+    assert not (talks.parent / "run").exists()

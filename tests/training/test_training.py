@@ -190,7 +190,7 @@ def test_a_loss_that_breaks_is_traced_to_the_layer_where_it_began(text_file, tmp
             y = y * np.float32(np.nan)
         return y, saved
 
-    monkeypatch.setattr(loop.evaluate, "loss", lambda *_: 3.0)
+    monkeypatch.setattr(loop.evaluate, "mean", lambda *_: 3.0)
     monkeypatch.setattr(feed_forward, "forward", broken)
     monkeypatch.setattr(loop.Run, "_sample", lambda run, weights: "")
     with pytest.raises(UserError, match=r"loss is nan.*the forward pass at blocks\.1\.feed_forward\.down\.x"):

@@ -95,7 +95,7 @@ def _memory(what: Shown) -> Memory | None:
     except UserError:
         if what.mesh is None:
             return None  # with a mesh, devices may be another machine's
-    return engine.memory(what.model, what.recipe.batch_size, what.precision)
+    return engine.memory(what.recipe.trained(what.model), what.recipe.batch_size, what.precision)
 
 
 def _as_json(what: Shown) -> dict[str, Any]:
@@ -142,13 +142,16 @@ def _progress(run: About) -> dict[str, str]:
         ", ".join(f"{name} {measured(loss):.2f}" for name, loss in config.baselines.items())
         for measured in (float, config.bits_per_byte)
     ]
-    rows = {
+    rows = {"begun from": config.begun_from} if config.begun_from else {}
+    rows |= {
         "text": f"{config.text}, {config.n_tokens:,} tokens; to validate: "
         f"{config.validation_tokens:,} tokens, {config.validation_bytes:,} bytes",
         "trained": f"{run.steps_done:,} of {run.expected_steps:,} steps, seed {config.seed}",
         "validation loss": "not evaluated yet" if best is None else f"{_both(config, best)} (best)",
         "baselines": f"{baselines[0]} nats a token\n{baselines[1]} bits a byte",
     }
+    if losses := run.losses_before_and_after:
+        rows["before, after"] = "{:.4f}, {:.4f} nats a token".format(*losses)
     return rows | ({} if run.finding is None else {"advice": run.finding.sentence})
 
 

@@ -18,6 +18,7 @@ from handgrad.training import curves, run
 from handgrad.training.dial import Plan
 from handgrad.training.events import Advised, Compiling, Evaluated, Event, Planned, Preparing, StepDone
 from handgrad.training.run import About
+from handgrad.training.run_config import RunConfig
 
 SMOOTHING = 0.9
 SAMPLE_LINES = 6
@@ -79,12 +80,13 @@ def _head(about: About) -> dict[str, int]:
 
 def _print_head(console: Console, folder: Path, about: About, mesh: str | None) -> None:
     config, model, head = about.config, about.config.model, _head(about)
+    most = "at most " if config.conversations else ""
     preset, text, where = (f"[bold]{escape(str(what))}[/]" for what in (config.preset, config.text, folder))
     console.print(
         f"{preset}  {head['parameters']:,} parameters, {model.n_layers} layers, {model.n_heads} heads, "
         f"{model.d_model} wide, context {model.context_length}",
-        f"{text}  {config.n_tokens:,} tokens, {model.vocab_size} different",
-        f"{where}  {_length(about)} of {head['tokens_per_step']:,} tokens",
+        f"{text}  {_read(config)}, {model.vocab_size} different",
+        f"{where}  {_length(about)} of {most}{head['tokens_per_step']:,} tokens",
         *([f"begun from [bold]{escape(config.begun_from)}[/]"] if config.begun_from else []),
         f"[bold]{config.engine}[/] engine  {engines.get(config.engine, mesh).describe(config.precision)}",
         sep="\n",
@@ -99,6 +101,11 @@ def _print_head(console: Console, folder: Path, about: About, mesh: str | None) 
         f"[dim]Losses are in nats a token (bits a byte). To beat: {baselines}.[/]\n",
         soft_wrap=not console.is_terminal,
     )
+
+
+def _read(config: RunConfig) -> str:
+    conversations = f"{config.conversations:,} conversations, " if config.conversations else ""
+    return f"{conversations}{config.n_tokens:,} tokens"
 
 
 def _length(about: About) -> str:
@@ -172,7 +179,9 @@ def _print_end(console: Console, folder: Path, about: About) -> None:
     console.print(
         f"\nTrained in {seconds:,.0f} s; best validation loss {loss}.{tuned}",
         f"Curve: {folder / curves.LOSS}",
-        f'Let it write: handgrad generate {folder} "The "',
+        f"Talk to it: handgrad chat {folder}"
+        if about.config.conversations
+        else f'Let it write: handgrad generate {folder} "The "',
         sep="\n",
         soft_wrap=True,
         markup=False,

@@ -81,7 +81,7 @@ def load(folder: str | Path, checkpoint: str | None = None) -> Model:
     tensors.read_into(tensors.by_name(weights), path, also=MOMENTS)
     has_blocks = path.name == MODEL and files.exists(folder / BLOCKS)
     blocks = block_file.read(folder / BLOCKS, tensors.by_name(weights)) if has_blocks else None
-    return Model(config, weights, tokenizer, *_read_writing(table, config), blocks)
+    return Model(config, weights, tokenizer, *read_writing(table, config), blocks)
 
 
 def save(model: Model, folder: str | Path) -> Path:
@@ -177,7 +177,7 @@ def writing(model: Model) -> dict[str, Any]:
     }
 
 
-def _read_writing(config: Table, model: ModelConfig) -> tuple[tuple[int, ...], tuple[int, ...], str | None]:
+def read_writing(config: Table, model: ModelConfig) -> tuple[tuple[int, ...], tuple[int, ...], str | None]:
     """Starts, ends and chat template; a run that began from no model has none."""
     if WRITING not in config.fields:
         return (), (), None

@@ -21,6 +21,7 @@ from handgrad.generation.writer import require_tokenizer
 from handgrad.tokenizer import Tokenizer
 
 PLAIN_STOPS = ("\nUser:",)
+ANSWER = "Assistant:"
 
 Message = dict[str, str]
 """A "role", which is system, user or assistant, and the "content"."""
@@ -38,22 +39,34 @@ def prompt(model: Model, messages: Sequence[Message]) -> Prompt:
 
     Raises `UserError` for messages that its template refuses, or characters that it does not know.
     """
-    tokenizer, starts, mark = require_tokenizer(model), list(model.starts), _new_mark()
-    marked = [_marked(tokenizer, message, mark) for message in messages]
+    tokenizer, starts, mark = require_tokenizer(model), list(model.starts), new_mark()
+    text = written(model, [marked(tokenizer, message, mark) for message in messages], answers=True)
+    token_ids = encoded(tokenizer, text, mark)
     if model.chat_template is None:
-        return Prompt(_encoded(tokenizer, _plain(marked), mark), PLAIN_STOPS)
-    named = tokenizer.decode(starts), tokenizer.decode(model.ends[:1])
-    token_ids = _encoded(tokenizer, chat_template.render(model.chat_template, marked, *named), mark)
+        return Prompt(token_ids, PLAIN_STOPS)
     begun = token_ids[: len(starts)] == starts  # by the template; a writer begins every text itself
     return Prompt(token_ids[len(starts) :] if begun else token_ids)
 
 
-def _new_mark() -> str:
+def written(model: Model, messages: Sequence[Message], *, answers: bool) -> str:
+    """The messages as one text; with `answers`, the beginning of the next answer stands behind them.
+
+    Without a template, the beginning of the next question does: it is what ends an answer.
+    """
+    if model.chat_template is None:
+        lines = [_line(message) for message in messages]
+        return "\n".join([*lines, ANSWER]) if answers else "\n".join(lines) + PLAIN_STOPS[0]
+    tokenizer = require_tokenizer(model)
+    named = tokenizer.decode(list(model.starts)), tokenizer.decode(model.ends[:1])
+    return chat_template.render(model.chat_template, messages, *named, add_generation_prompt=answers)
+
+
+def new_mark() -> str:
     """What nobody can write into a message, and no template changes: it has no letters."""
     return f"\ue000{secrets.randbelow(10**18):018}\ue000"
 
 
-def _marked(tokenizer: Tokenizer, message: Message, mark: str) -> Message:
+def marked(tokenizer: Tokenizer, message: Message, mark: str) -> Message:
     """A message with a mark within the name of every special token, wherever a template may read one."""
     is_text = isinstance(message, dict) and all(isinstance(value, str) for value in message.values())
     if not is_text or not {"role", "content"} <= message.keys():
@@ -70,13 +83,9 @@ def _broken(tokenizer: Tokenizer, text: str, mark: str) -> str:
     return text
 
 
-def _encoded(tokenizer: Tokenizer, text: str, mark: str) -> list[int]:
+def encoded(tokenizer: Tokenizer, text: str, mark: str) -> list[int]:
     """The ids of a text, of what stands between marks apart."""
     return [int(i) for part in text.split(mark) if part for i in tokenizer.encode(part)]
-
-
-def _plain(messages: Sequence[Message]) -> str:
-    return "\n".join([*map(_line, messages), "Assistant:"])
 
 
 def _line(message: Message) -> str:

@@ -17,7 +17,7 @@ from handgrad.engines.engine import Training
 def loss(training: Training, tokens: np.ndarray, batch_size: int, n_windows: int | None = None) -> float:
     """The mean loss, in nats a token, over `n_windows` windows spread over `tokens`. Default: all of them."""
     windows = batches.spread(tokens, batch_size, training.config.context_length, n_windows)
-    return _mean(training, windows)
+    return mean(training, windows)
 
 
 def strided(training: Training, tokens: np.ndarray, batch_size: int) -> float:
@@ -25,10 +25,10 @@ def strided(training: Training, tokens: np.ndarray, batch_size: int) -> float:
 
     Only the later half of a window counts, but for the first window's.
     """
-    return _mean(training, batches.overlapping(tokens, batch_size, training.config.context_length))
+    return mean(training, batches.overlapping(tokens, batch_size, training.config.context_length))
 
 
-def _mean(training: Training, windows: Iterable[Batch]) -> float:
+def mean(training: Training, windows: Iterable[Batch]) -> float:
     """The mean over the targets that count."""
     total, n_tokens = 0.0, 0
     for token_ids, targets in windows:

@@ -12,7 +12,7 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
-from handgrad.data import batches
+from handgrad.data.examples import Conversations
 from handgrad.engines.engine import Engine, State, Step, Training
 from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError
@@ -23,6 +23,7 @@ from handgrad.tokenizer import Tokenizer
 from handgrad.training import checkpoint, diagnose, doctor, evaluate, interrupt, metrics
 from handgrad.training.checkpoint import Progress
 from handgrad.training.events import Advised, Evaluated, Event, StepDone
+from handgrad.training.material import Material
 from handgrad.training.metrics import EvaluationRow, StepRow
 from handgrad.training.pace import Pace
 from handgrad.training.recipe import Recipe
@@ -63,12 +64,15 @@ class Run:
     config: RunConfig
     training: Training
     tokenizer: Tokenizer
-    train: np.ndarray
-    validation: np.ndarray
+    material: Material
     progress: Progress
     report: Callable[[Event], object]
     writing: Engine
     """What writes a sample at each evaluation."""
+    starts: tuple[int, ...] = ()
+    """What stands before every text,"""
+    ends: tuple[int, ...] = ()
+    """and what ends one, as the model has it that the run began from."""
     processes: Processes = ALONE
     began: float = field(default_factory=time.perf_counter)
     """When the time of this part of the run began to count."""
@@ -84,8 +88,7 @@ class Run:
     def __post_init__(self) -> None:
         self.began -= self.progress.seconds
         self._pace = Pace(self.recipe, self.progress)
-        length = self.training.config.context_length
-        self._windows = batches.count(self.validation, length)
+        self._windows = self.material.validation.n_sequences
 
     def go(self) -> bool:
         """Train to the end of the recipe. False if asked to stop before: the run is saved and can go on."""
@@ -122,8 +125,8 @@ class Run:
         """Have the engine make a step, which it may still compute when this returns."""
         if not self._begun:
             self._clock = time.perf_counter()
-        n, length = self.recipe.batch_size, self.training.config.context_length
-        token_ids, targets = batches.draw(self.train, n, length, self._rng(BATCH), self.training.own(n))
+        n = self.recipe.batch_size
+        token_ids, targets = self.material.train.draw(n, self._rng(BATCH), self.training.own(n))
         learning_rate = self.recipe.learning_rate_at(self.progress.place)
         result = self.training.begin(token_ids, targets, learning_rate, self._rng(DROPOUT))
         evaluates = self._pace.step_begun()
@@ -158,7 +161,8 @@ class Run:
         started = time.perf_counter()
         is_whole = self._pace.is_over or bool(self.config.begun_from and not progress.step)
         n_windows = self._windows if is_whole else min(recipe.eval_windows, self._windows)
-        loss = evaluate.loss(self.training, self.validation, recipe.batch_size, n_windows)
+        windows = self.material.validation.spread(recipe.batch_size, n_windows)
+        loss = evaluate.mean(self.training, windows)
         if not math.isfinite(loss):
             raise UserError(f"The validation loss is {loss} after step {progress.step}. {self._kept()}")
         evaluated = time.perf_counter()
@@ -188,17 +192,23 @@ class Run:
             self.report(Advised(self.progress.step, *finding))
 
     def _sample(self, weights: p.Transformer) -> str:
-        """What the model writes after a line break or, knowing none, after the first validation token."""
+        """What the model answers in the first conversation to judge by; else what it writes after a line
+        break or, knowing none, after the first validation token."""
         config = self.config.model
         decoding = self.writing.decoding(config, weights)
-        try:
-            start = self.tokenizer.encode("\n")
-        except UserError:
-            start = self.validation[:1]
+        start = self._opening()
         n_tokens = min(SAMPLE_TOKENS, max(LEAST_SAMPLE, SAMPLE_WORK // tree.size(weights)))
         request = Request(max_tokens=n_tokens, seed=int(self._rng(SAMPLE).integers(1 << 62)))
-        model = Model(config, weights, self.tokenizer)
+        model = Model(config, weights, self.tokenizer, ends=self.ends)
         return self.tokenizer.decode(stream.token_ids(model, decoding, start, request))
+
+    def _opening(self) -> np.ndarray:
+        if isinstance(self.material.validation, Conversations):
+            return self.material.validation.opening()
+        try:
+            return np.append(np.array(self.starts, np.int64), self.tokenizer.encode("\n"))
+        except UserError:
+            return self.material.validation.tokens[:1]
 
     def _save(self, log: metrics.Writer, state: State) -> None:
         log.flush()

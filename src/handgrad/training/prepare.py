@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 
 from handgrad import engines
 from handgrad import tokenizer as tokenizers
+from handgrad.data import conversations
 from handgrad.data.corpus import Corpus
+from handgrad.data.examples import Example
 from handgrad.engines import fits
 from handgrad.errors import UserError, require_count, require_known
 from handgrad.formats import sources
 from handgrad.formats.model_folder import Model
 from handgrad.model.config import ModelConfig, preset
 from handgrad.tokenizer import Tokenizer
-from handgrad.training import dial
+from handgrad.training import dial, material
 from handgrad.training.clock import Clock
 from handgrad.training.dial import Candidate, Machine, Plan
 from handgrad.training.events import Planned, Preparing
@@ -99,8 +101,6 @@ class Asked(NamedTuple):
         of_recipe["window"] = None if window is None else require_count("context_length", window)
         model, recipe = model.replace(**of_model), FINE_TUNING.replace(**of_recipe)
         recipe.trained(model)  # refused where that cannot be
-        if window is None and model.position != "learned":
-            recipe = recipe.replace(window=min(WINDOW, model.context_length))
         return Candidate(model, recipe)
 
 
@@ -112,6 +112,8 @@ class Prepared(NamedTuple):
     tokenizer: Tokenizer
     begun_from: Model | None = None
     """The model whose weights it begins with."""
+    conversations: list[Example] | None = None
+    """As that model reads them; None where a text is learned."""
 
 
 def prepare(text: Corpus, asked: Asked, clock: Clock) -> Prepared:
@@ -124,10 +126,12 @@ def prepare(text: Corpus, asked: Asked, clock: Clock) -> Prepared:
     model, recipe = asked.configured()
     machine = asked.machine
     engines.get(machine.engine, machine.mesh).require(machine.precision)
-    begun_from = None
+    begun_from = found = None
     if asked.begin_from:
         clock.report(Preparing("reading the model"))
         begun_from, made = _loaded(asked.begin_from)
+        found = material.encoded(text, begun_from) if conversations.are_in(text) else None
+        recipe = _with_window(recipe, model, found)
     else:
         clock.report(Preparing("reading the text"))
         kind = asked.tokenizer or dial.tokenizer_for(text)
@@ -135,12 +139,23 @@ def prepare(text: Corpus, asked: Asked, clock: Clock) -> Prepared:
         model = model.replace(vocab_size=made.vocab_size)
     trained = Candidate(recipe.trained(model), recipe)
     if recipe.minutes is not None:
-        plan = _plan(trained, asked, n_tokens(text, made), clock)
+        n = n_tokens(text, made) if found is None else sum(len(example.token_ids) for example in found)
+        plan = _plan(trained, asked, n, clock)
         clock.report(Planned(plan))
         trained = plan.chosen
     _require_fit(trained, machine)
     whole = trained.model if begun_from is None else model  # which attends to more than it is trained on
-    return Prepared(whole, trained.recipe, made, begun_from)
+    return Prepared(whole, trained.recipe, made, begun_from, found)
+
+
+def _with_window(recipe: Recipe, model: ModelConfig, found: list[Example] | None) -> Recipe:
+    """The recipe with a window where none was named: a text's, or that of the longest conversation."""
+    if recipe.window is None and model.position != "learned":
+        most = model.context_length
+        recipe = recipe.replace(window=min(WINDOW, most) if found is None else material.window(found, most))
+    if found is not None:
+        material.require_answers(found, recipe.trained(model).context_length)
+    return recipe
 
 
 def _loaded(source: str) -> tuple[Model, Tokenizer]:

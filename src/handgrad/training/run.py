@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from handgrad import engines
-from handgrad.data import batches, corpus, files, token_file
+from handgrad.data import corpus, files
 from handgrad.data.corpus import Corpus
 from handgrad.engines import fits
 from handgrad.engines.engine import Engine, State
@@ -19,16 +19,16 @@ from handgrad.formats import atomic, lock, model_folder
 from handgrad.formats.model_folder import CONFIG, LAST, RUNS, WRITING
 from handgrad.model.count import count
 from handgrad.model.init import init
-from handgrad.training import checkpoint, curves, doctor, events, loop, metrics, run_config, validation_text
+from handgrad.training import checkpoint, curves, doctor, events, loop, material, metrics, run_config
 from handgrad.training.checkpoint import Progress
 from handgrad.training.clock import Clock
 from handgrad.training.dial import Machine
 from handgrad.training.doctor import Finding
+from handgrad.training.material import Layout
 from handgrad.training.metrics import EvaluationRow
 from handgrad.training.prepare import Asked, prepare
 from handgrad.training.run_config import RunConfig
 
-TOKENS = "tokens.bin"
 SMALL = 32 << 20
 """Bytes of weights, of which a copy is little beside what training takes."""
 
@@ -88,11 +88,11 @@ def create(
     asked.configured()  # before anything is read
     asked = asked._replace(seed=require_whole("seed", asked.seed))
     folder = _new_folder(out, asked.preset_name)
-    model, recipe, made, begun_from = prepare(text, asked, clock)
+    model, recipe, made, begun_from, conversations = prepare(text, asked, clock)
     with atomic.new_folder(folder) as partial:
-        n_tokens = token_file.write(partial / TOKENS, text, made)
-        tokens = token_file.read(partial / TOKENS, made.vocab_size, n_tokens)
-        train, validation = batches.split(tokens, recipe.trained(model).context_length)
+        n_tokens = material.write(partial, text, made, conversations)
+        layout = Layout(n_tokens, recipe.trained(model).context_length, conversations is not None)
+        learned = material.read(partial, made, layout)
         config = RunConfig(
             model=model,
             recipe=recipe,
@@ -102,8 +102,9 @@ def create(
             precision=asked.machine.precision,
             text=text.name,
             n_tokens=n_tokens,
+            conversations=len(conversations or ()),
             begun_from=asked.begin_from or "",
-            **validation_text.measure(train, validation, made)._asdict(),
+            **material.measure(learned, made)._asdict(),
         )
         writing = {WRITING: model_folder.writing(begun_from)} if begun_from else {}
         model_folder.write_description(partial, config.to_json() | writing, made)
@@ -186,8 +187,8 @@ def _train(
     fits.require_training(config.trained, recipe.batch_size, config.engine, config.precision, mesh)
     model_folder.require_parameters(folder / LAST, model)
     tokenizer = model_folder.read_tokenizer(folder, model, exactly=not config.begun_from)
-    tokens = token_file.read(folder / TOKENS, tokenizer.vocab_size, config.n_tokens)
-    train, validation = batches.split(tokens, config.trained.context_length)
+    starts, ends, _ = model_folder.read_writing(model_folder.read_config(folder), model)
+    learned = material.read(folder, tokenizer, config.layout)
     state, progress = checkpoint.read(folder / LAST, model, recipe.steps)
     training = engines.training(
         config.trained,
@@ -207,11 +208,12 @@ def _train(
         config=config,
         training=training,
         tokenizer=tokenizer,
-        train=train,
-        validation=validation,
+        material=learned,
         progress=progress,
         report=report,
         writing=writing,
+        starts=starts,
+        ends=ends,
         processes=processes,
         began=clock.began,
     ).go()

@@ -13,6 +13,7 @@ from handgrad.formats.tables import Table
 from handgrad.kernels import PRECISIONS
 from handgrad.model.config import ModelConfig
 from handgrad.training import baselines, validation_text
+from handgrad.training.material import Layout
 from handgrad.training.recipe import Recipe
 
 LARGEST_LOSS = 1e6
@@ -41,6 +42,8 @@ class RunConfig:
     """The share of the validation text that stands in the training text too."""
     baselines: dict[str, float]
     """Validation losses of the baselines, in nats a token."""
+    conversations: int = 0
+    """How many it learns from and is judged by; none: it is a text."""
     begun_from: str = ""
     """The model whose weights it began with; empty where they were drawn."""
 
@@ -48,6 +51,11 @@ class RunConfig:
     def trained(self) -> ModelConfig:
         """The model as it is in training: see `Recipe.trained`."""
         return self.recipe.trained(self.model)
+
+    @property
+    def layout(self) -> Layout:
+        """How what it learns from lies in its folder."""
+        return Layout(self.n_tokens, self.trained.context_length, bool(self.conversations))
 
     def to_json(self) -> dict[str, Any]:
         """What `read` reads."""
@@ -90,5 +98,6 @@ def from_table(config: Table) -> RunConfig:
         validation_bytes=config.whole("validation_bytes", least=1),
         repeated=config.number("repeated", 0.0, 1.0),
         baselines={name: losses.number(name, most=LARGEST_LOSS) for name in baselines.NAMES},
+        conversations=config.whole("conversations"),
         begun_from=config.text(BEGUN_FROM),
     )
