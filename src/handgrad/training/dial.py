@@ -25,7 +25,7 @@ from handgrad.training.recipe import Recipe
 
 TOKENS_A_WEIGHT = 2.0
 WEIGHTS_A_TOKEN = 12.0
-DROPOUTS = ((2.0, 0.0), (6.0, 0.1), (20.0, 0.2), (float("inf"), 0.3))
+DROPOUTS = ((5.0, 0.0), (20.0, 0.1), (60.0, 0.2), (float("inf"), 0.3))
 """The share of activations to drop, for a text that is read so many times at most."""
 MOST_CHARACTERS, MOST_DIFFERENT = 4_000_000, 300
 """Of a text whose tokens are characters."""
