@@ -112,7 +112,7 @@ def _length(about: About) -> str:
     recipe = about.config.recipe
     if recipe.minutes is None:
         return f"{recipe.steps:,} steps"
-    return f"{recipe.minutes:g} minutes, about {about.expected_steps:,} steps"
+    return f"{recipe.duration}, about {about.expected_steps:,} steps"
 
 
 def _print_json(event: Event) -> None:

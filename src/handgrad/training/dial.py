@@ -129,7 +129,7 @@ class Plan(NamedTuple):
             Reason(
                 "steps",
                 f"about {recipe.steps:,}",
-                f"the text is read {self.passes:.1f} times in {recipe.minutes:g} minutes",
+                f"the text is read {self.passes:.1f} times in {recipe.duration}",
             ),
             Reason("dropout", f"{model.dropout:g}", "more, the more often a text is read"),
             Reason(

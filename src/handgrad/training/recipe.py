@@ -99,6 +99,11 @@ class Recipe:
         return name not in OPTIONAL or getattr(self, name) is not None
 
     @property
+    def duration(self) -> str:
+        """How long it takes, where that is given, in words."""
+        return "1 minute" if self.minutes == 1.0 else f"{self.minutes:g} minutes"
+
+    @property
     def eval_windows(self) -> int:
         """Windows of the validation text that an evaluation reads, but for the last one."""
         return self.eval_batches * self.batch_size
