@@ -17,17 +17,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import processors
+from validation import losses
 
-from handgrad import engines
-from handgrad.data import batches, token_file
 from handgrad.engines import cpu
-from handgrad.engines.engine import State
-from handgrad.formats import model_folder
-from handgrad.formats.model_folder import LAST
 from handgrad.model.count import count
-from handgrad.training import checkpoint, evaluate, run
+from handgrad.training import run
 
 HEAD = "| minutes | loss | strided | seconds | parameters | tokens | PFLOP |\n|---|---|---|---|---|---|---|"
 
@@ -82,19 +77,6 @@ def trained(text: Path, minutes: float, seed: int, settings: list[str]) -> Resul
             *losses(folder), seconds, count(model).parameters, tokens,
             tokens * count(model).training_flops_per_token,
         )  # fmt: skip
-
-
-def losses(folder: Path) -> tuple[float, float]:
-    """Those of the last weights over the whole validation text: disjoint windows, and overlapping ones."""
-    config = run.about(folder).config
-    tokenizer = model_folder.read_tokenizer(folder, config.model)
-    tokens = token_file.read(folder / run.TOKENS, tokenizer.vocab_size, config.n_tokens)
-    _, validation = batches.split(np.asarray(tokens), config.model.context_length)
-    state, _ = checkpoint.read(folder / LAST, config.model, config.recipe.steps)
-    training = engines.training(config.model, State(state.weights), config.recipe.optimizer_settings)
-    measures = evaluate.loss, evaluate.strided
-    disjoint, strided = (measure(training, validation, config.recipe.batch_size) for measure in measures)
-    return disjoint, strided
 
 
 if __name__ == "__main__":

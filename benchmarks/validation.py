@@ -1,38 +1,37 @@
 """A run's loss over its whole validation text, by windows that do not overlap and by ones that do.
 
-    python benchmarks/validation.py runs/nano-1 runs/baby-1
+    python benchmarks/validation.py runs/quick-1 runs/baby-1
 
 Of the best weights. Published losses are of either kind, and a strided one is lower: compare like with like.
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import handgrad
 from handgrad import engines
-from handgrad.data import batches, token_file
 from handgrad.engines.engine import State
-from handgrad.training import evaluate, run_config
-from handgrad.training.material import TOKENS
+from handgrad.training import evaluate, material, run_config
+
+
+def losses(folder: Path) -> tuple[float, float]:
+    """By windows that do not overlap, and by windows of which the later half counts."""
+    config, model = run_config.read(folder), handgrad.load(folder)
+    recipe = config.recipe
+    tokens = material.read(folder, model.tokenizer, config.layout).validation.tokens
+    training = engines.training(
+        config.model, State(model.weights), recipe.optimizer_settings, batch_size=recipe.batch_size
+    )
+    return tuple(
+        measure(training, tokens, recipe.batch_size) for measure in (evaluate.loss, evaluate.strided)
+    )
 
 
 def row(folder: Path) -> str:
-    """Both losses of a run, and how long they took."""
-    config, model = run_config.read(folder), handgrad.load(folder)
-    recipe, length = config.recipe, config.model.context_length
-    tokens = token_file.read(folder / TOKENS, config.model.vocab_size, config.n_tokens)
-    _, validation = batches.split(tokens, length)
-    training = engines.training(
-        config.model, State(model.weights), recipe.optimizer, batch_size=recipe.batch_size
-    )
-    cells = [str(folder), f"{length}"]
-    for measured in (evaluate.loss, evaluate.strided):
-        started = time.perf_counter()
-        loss = measured(training, validation, recipe.batch_size)
-        seconds = time.perf_counter() - started
-        cells.append(f"{loss:.4f} ({config.bits_per_byte(loss):.4f} bits a byte), {seconds:.0f} s")
-    return f"| {' | '.join(cells)} |"
+    """Both losses of a run."""
+    config = run_config.read(folder)
+    cells = [f"{loss:.4f} ({config.bits_per_byte(loss):.4f} bits a byte)" for loss in losses(folder)]
+    return f"| {' | '.join([str(folder), str(config.model.context_length), *cells])} |"
 
 
 def main() -> None:
