@@ -95,12 +95,12 @@ def prepared(text_file, events=None, **asked):
 def test_a_plan_says_what_was_chosen_and_why(text_file):
     events = []
     model, recipe, *_ = prepared(text_file, events, options={"minutes": 0.02})
-    (plan,) = (event.plan for event in events if isinstance(event, Planned))
-    said = {reason.what: reason for reason in plan.reasons}
-    assert list(said) == ["model", "context", "batch", "steps", "dropout", "learning rate"]
+    (planned,) = (event for event in events if isinstance(event, Planned))
+    said = {reason.what: reason for reason in planned.reasons}
+    assert list(said) == ["tokenizer", "model", "context", "batch", "steps", "dropout", "learning rate"]
     assert said["model"].choice.startswith(f"{model.d_model} wide, {model.n_layers} layers")
     assert f"{recipe.steps:,}" in said["steps"].choice
-    assert all(reason.why for reason in plan.reasons)
+    assert all(reason.why for reason in planned.reasons)
 
 
 def test_without_steps_or_minutes_a_run_takes_a_minute_and_a_preset_its_own_steps():

@@ -15,7 +15,7 @@ from rich.text import Text
 from handgrad import engines
 from handgrad.model.count import count
 from handgrad.training import curves, run
-from handgrad.training.dial import Plan
+from handgrad.training.dial import Reason
 from handgrad.training.events import Advised, Compiling, Evaluated, Event, Planned, Preparing, StepDone
 from handgrad.training.run import About
 from handgrad.training.run_config import RunConfig
@@ -55,17 +55,20 @@ def preparing(as_json: bool) -> Iterator[Callable[[Event], None]]:
             elif isinstance(event, Compiling):
                 status.update(f"compiling, once for this machine: {event.n} {event.kernel}")
             elif isinstance(event, Planned) and as_json:
-                choices = {reason.what: reason.choice for reason in event.plan.reasons}
+                choices = {reason.what: reason.choice for reason in event.reasons}
                 print(json.dumps({"event": "plan", **choices}), flush=True)
             elif isinstance(event, Planned):
-                console.print(_plan_table(event.plan))
+                console.print(_plan_table(event.reasons))
 
         yield report
 
 
-def _plan_table(plan: Plan) -> Table:
+def _plan_table(reasons: list[Reason]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
-    for reason in plan.reasons:
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for reason in reasons:
         table.add_row(reason.what, f"[bold]{escape(reason.choice)}[/]", f"[dim]{escape(reason.why)}[/]")
     return table
 

@@ -105,40 +105,32 @@ class Plan(NamedTuple):
     """What was chosen for some minutes."""
 
     chosen: Candidate
-    passes: float
-    """How many times the text will be read."""
+    n_tokens: int
+    """Of the text."""
     measured: list[Measured]
     """From small to large; none that is larger than the first not worth its size."""
+
+    @property
+    def passes(self) -> float:
+        """How many times the text will be read."""
+        return self.chosen.recipe.steps * self.chosen.tokens_a_step / self.n_tokens
 
     @property
     def reasons(self) -> list[Reason]:
         """The choices in words."""
         (model, recipe), tokens = self.chosen, self.chosen.tokens_a_step
-        widths = ", ".join(str(it.candidate.model.d_model) for it in self.measured)
+        size = f"{model.d_model} wide, {model.n_layers} layers, {self.chosen.weights / 1e6:.2f} M weights"
+        largest = f"largest of {len(self.measured)} measured with {TOKENS_A_WEIGHT:g} tokens a weight"
+        rates, whose = f"{recipe.learning_rate:g}", "AdamW's"
+        if recipe.optimizer == "muon":
+            rates, whose = f"{recipe.matrix_learning_rate:g}, {rates}", f"Muon's, for matrices; {whose}"
         return [
-            Reason(
-                "model",
-                f"{model.d_model} wide, {model.n_layers} layers, {self.chosen.weights:,} weights",
-                f"of the widths measured ({widths}) the largest with time for "
-                f"{TOKENS_A_WEIGHT:g} tokens a weight"
-                if len(self.measured) > 1
-                else "as it was named",
-            ),
-            Reason("context", f"{model.context_length} tokens", "as the model was measured with"),
+            Reason("model", size, largest if len(self.measured) > 1 else "as it was named"),
+            Reason("context", f"{model.context_length} tokens", "of a model of this size"),
             Reason("batch", f"{tokens:,} tokens", f"{recipe.batch_size} sequences a step"),
-            Reason(
-                "steps",
-                f"about {recipe.steps:,}",
-                f"the text is read {self.passes:.1f} times in {recipe.duration}",
-            ),
+            Reason("steps", f"about {recipe.steps:,}", f"the text is read {self.passes:.1f} times"),
             Reason("dropout", f"{model.dropout:g}", "more, the more often a text is read"),
-            Reason(
-                "learning rate",
-                f"{recipe.matrix_learning_rate:g} and {recipe.learning_rate:g}"
-                if recipe.optimizer == "muon"
-                else f"{recipe.learning_rate:g}",
-                "of Muon, for matrices, and of AdamW" if recipe.optimizer == "muon" else "of AdamW",
-            ),
+            Reason("learning rate", rates, whose),
         ]
 
 
@@ -170,7 +162,7 @@ def plan(
     recipe = recipe.replace(steps=best.steps)
     if "eval_every" not in fixed:
         recipe = recipe.replace(eval_every=-(-best.steps // EVALUATIONS))
-    return Plan(Candidate(model, recipe), passes, measured)
+    return Plan(Candidate(model, recipe), n_tokens, measured)
 
 
 def tokenizer_for(text: Corpus) -> str:

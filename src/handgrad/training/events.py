@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from handgrad.training.dial import Plan
+from handgrad.training.dial import Plan, Reason
 
 
 class StepDone(NamedTuple):
@@ -51,6 +51,14 @@ class Planned(NamedTuple):
     """A run of given minutes was planned."""
 
     plan: Plan
+    tokenizer: str
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """The choices in words."""
+        plan = self.plan
+        tokens = f"{plan.n_tokens:,} tokens, {plan.chosen.model.vocab_size:,} different"
+        return [Reason("tokenizer", self.tokenizer, tokens), *plan.reasons]
 
 
 class Preparing(NamedTuple):

@@ -141,7 +141,7 @@ def prepare(text: Corpus, asked: Asked, clock: Clock) -> Prepared:
     if recipe.minutes is not None:
         n = n_tokens(text, made) if found is None else sum(len(example.token_ids) for example in found)
         plan = _plan(trained, asked, n, clock)
-        clock.report(Planned(plan))
+        clock.report(Planned(plan, made.kind))
         trained = plan.chosen
     _require_fit(trained, machine)
     whole = trained.model if begun_from is None else model  # which attends to more than it is trained on
