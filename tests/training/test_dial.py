@@ -118,6 +118,15 @@ def test_long_texts_and_those_with_many_characters_are_read_in_pieces_of_words()
     assert dial.tokenizer_for(Corpus("long", text="abc\n" * (dial.MOST_CHARACTERS // 4 + 1))) == "bpe"
 
 
+def test_a_sample_of_a_long_text_is_from_everywhere_and_a_short_one_is_whole():
+    text = "".join(f"{i:07}\n" for i in range(200_000))
+    assert "".join(Corpus("numbers", text=text).sample(len(text))) == text
+    sample = "".join(Corpus("numbers", text=text).sample(len(text) // 4))
+    assert len(sample) <= 1.2 * len(text) / 4
+    assert sample.startswith("0000000\n")
+    assert "\n0198000\n" in sample
+
+
 def test_tokens_are_counted_without_encoding_all_of_a_text():
     text = Corpus("text", text="ab" * 1_000_000)
     assert n_tokens(text, handgrad.tokenizer.train("characters", text.pieces())) == 2_000_000

@@ -14,6 +14,8 @@ from handgrad.data import files
 from handgrad.errors import UserError
 
 PIECE_BYTES = 1 << 22
+BLOCK = 1 << 16
+"""Characters of a block of a sample."""
 CHECK = "Check the path and who may read it."
 SUFFIXES = (".txt", ".md", ".rst", ".text")
 """What is read from a folder."""
@@ -33,6 +35,16 @@ class Corpus:
             yield self.text
         for path in self.files:
             yield from _read(path)
+
+    def sample(self, most: int) -> Iterator[str]:
+        """About `most` characters in blocks from everywhere alike; a text that has no more, whole."""
+        total = sum(map(len, self.pieces()))
+        every = -(-total // most)
+        for piece in self.pieces():
+            if every == 1:
+                yield piece
+                continue
+            yield from (piece[i : i + BLOCK] for i in range(0, len(piece), every * BLOCK))
 
 
 def embedded() -> Corpus:

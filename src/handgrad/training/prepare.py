@@ -26,6 +26,8 @@ QUICK = "quick"
 """The preset where none is named."""
 MINUTES = 1.0
 """Where neither a preset nor steps nor minutes are named."""
+MERGED = 8_000_000
+"""Characters that BPE learns its tokens from: more take long, and change little."""
 SAMPLED = 1 << 18
 """Characters that say how many a token has."""
 
@@ -135,7 +137,8 @@ def prepare(text: Corpus, asked: Asked, clock: Clock) -> Prepared:
     else:
         clock.report(Preparing("reading the text"))
         kind = asked.tokenizer or dial.tokenizer_for(text)
-        made = tokenizers.train(kind, text.pieces(), vocab_size=asked.vocab_size)
+        texts = text.sample(MERGED) if kind == "bpe" else text.pieces()
+        made = tokenizers.train(kind, texts, vocab_size=asked.vocab_size)
         model = model.replace(vocab_size=made.vocab_size)
     trained = Candidate(recipe.trained(model), recipe)
     if recipe.minutes is not None:
