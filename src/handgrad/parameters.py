@@ -19,6 +19,13 @@ class Linear(NamedTuple):
     bias: Float[Array, " N"] | None = None
 
 
+class Adapter(NamedTuple):
+    """LoRA's two narrow matrices, whose product is added to a weight."""
+
+    a: Float[Array, "M R"]
+    b: Float[Array, "R N"]
+
+
 class Blocks(NamedTuple):
     """A matrix as a quantized GGUF holds it: a row an output, in blocks of numbers with their own scales."""
 

@@ -183,6 +183,7 @@ PEERS: dict[str, Callable[..., Any]] = {
     ),
     "linear": affine,
     "linear_stack": linear_stack,
+    "lora": lambda a, b, *, weight, scale=1.0: torch.addmm(weight, a, b, alpha=scale),
     "mse": lambda prediction, targets: F.mse_loss(prediction, targets),
     "multi_head_attention": multi_head_attention,
     "next_token_loss": next_token_loss,

@@ -6,16 +6,20 @@ import signal
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import handgrad
+from handgrad import tree
 from handgrad.engines import OptimizerSettings, State, reference
 from handgrad.errors import UserError
-from handgrad.formats.model_folder import Model
+from handgrad.formats.model_folder import BEST, LAST, Model
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import init
 from handgrad.tokenizer import ByteTokenizer, CharacterTokenizer
 from handgrad.training import doctor, evaluate, metrics, run
 from handgrad.training.events import Evaluated, StepDone
+from handgrad.training.prepare import Asked
+from handgrad.training.recipe import LORA_LEARNING_RATE
 from tests.training.test_training import assert_same_weights
 
 CONFIG = ModelConfig(
@@ -208,3 +212,65 @@ def test_conversations_that_cannot_be_learned_from_are_refused(talks, speaker, l
     with pytest.raises(UserError, match=sentence):
         handgrad.train(talks, begin_from=speaker, out=talks.parent / "run", **options)
     assert not (talks.parent / "run").exists()
+
+
+LORA = {"lora_rank": 3, "lora_alpha": 6.0, "context_length": 16, "dropout": 0.0}
+
+
+def test_lora_learns_matrices_whose_product_every_command_reads_merged(text_file, source, model):
+    folder = tuned(text_file, source, steps=30, eval_every=30, learning_rate=1e-2, **LORA)
+    before, after = run.about(folder).losses_before_and_after
+    assert after < before - 0.05
+    there, added = (handgrad.load(folder).weights, load_file(folder / LAST))
+    base = dict(tree.named_leaves(model.weights))
+    for name, weight in tree.named_leaves(there):
+        if f"{name}.a" not in added:
+            np.testing.assert_array_equal(weight, base[name])
+            continue
+        expected = base[name] + 2.0 * added[f"{name}.a"] @ added[f"{name}.b"]
+        assert np.abs(expected - base[name]).max() > 1e-4
+        np.testing.assert_allclose(weight, expected, atol=1e-7)
+    assert {name.removesuffix(".a") for name in added if name.endswith(".a")} == {
+        name for name, weight in base.items() if name.startswith("blocks.") and weight.ndim == 2
+    }
+    assert added["adam.mean"].size == sum(added[name].size for name in added if name.endswith((".a", ".b")))
+
+
+def test_a_stopped_run_with_lora_goes_on_bit_for_bit(text_file, source, tmp_path):
+    asked = BRIEF | LORA
+    whole, stopped = tuned(text_file, source, **LORA), tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        handgrad.train(text_file, begin_from=source, out=stopped, report=stopping(4), **asked)
+    assert handgrad.resume(stopped)
+    assert_same_weights(whole, stopped)
+    best, other = (load_file(folder / BEST) for folder in (whole, stopped))
+    assert all(np.array_equal(best[name], other[name]) for name in best)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"lora_rank": 16}, r"below the width of every matrix; got lora_rank=16.*such as 2\."),
+        ({"lora_rank": 0}, r"lora_rank must be a whole number from 1"),
+        ({"lora_rank": 2, "optimizer": "muon"}, r"trained by AdamW on the cpu or the reference engine"),
+        ({"lora_rank": 2, "engine": "xla"}, r"trained by AdamW on the cpu or the reference engine"),
+        ({"lora_rank": 2, "begin_from": None, "preset": "nano"}, r"Name it: --from MODEL"),
+    ],
+)
+def test_lora_that_cannot_be_is_refused(text_file, source, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        tuned(text_file, source, **options)
+    assert not (text_file.parent / "run").exists()
+
+
+def test_what_lora_adds_is_no_model(text_file, source):
+    folder = tuned(text_file, source, steps=1, **LORA)
+    with pytest.raises(UserError, match=r"what LoRA adds to the weights, and not these"):
+        handgrad.load(folder, LAST)
+
+
+def test_loras_learning_rate_is_its_own_where_none_is_named(text_file, source):
+    asked = {"begin_from": str(source), "options": {"steps": 1, "lora_rank": 2}}
+    assert Asked(**asked).configured().recipe.learning_rate == LORA_LEARNING_RATE
+    asked["options"] |= {"learning_rate": 0.5}
+    assert Asked(**asked).configured().recipe.learning_rate == 0.5

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from handgrad import engines
+from handgrad.engines import lora
 from handgrad.engines.engine import Memory
 from handgrad.errors import UserError
 from handgrad.formats import sources
@@ -95,7 +96,9 @@ def _memory(what: Shown) -> Memory | None:
     except UserError:
         if what.mesh is None:
             return None  # with a mesh, devices may be another machine's
-    return engine.memory(what.recipe.trained(what.model), what.recipe.batch_size, what.precision)
+    memory = engine.memory(what.recipe.trained(what.model), what.recipe.batch_size, what.precision)
+    rank = what.recipe.lora_rank
+    return memory if rank is None else lora.memory(what.model, memory, rank)
 
 
 def _as_json(what: Shown) -> dict[str, Any]:

@@ -42,6 +42,9 @@ def train(
             "--from", metavar="MODEL", help="Go on from a run or a model: its weights, its tokenizer."
         ),
     ] = None,
+    lora: Annotated[
+        int | None, typer.Option(metavar="RANK", help="With --from: learn only narrow matrices so wide.")
+    ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(help="Choose what makes the most of this time on this machine. Default: 1."),
@@ -107,6 +110,7 @@ def train(
         "minutes": minutes, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
         "eval_every": eval_every, "context_length": context_length, "n_layers": n_layers,
         "n_heads": n_heads, "d_model": d_model, "dropout": dropout, "optimizer": optimizer,
+        "lora_rank": lora,
     }  # fmt: skip
     options = {name: value for name, value in named.items() if value is not None} | _settings(setting or [])
     processes: Processes = ALONE

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from handgrad import engines
+from handgrad import engines, tree
+from handgrad.engines import lora
 from handgrad.model.count import count
 from handgrad.training import curves, run
 from handgrad.training.dial import Reason
@@ -91,6 +92,7 @@ def _print_head(console: Console, folder: Path, about: About, mesh: str | None) 
         f"{text}  {_read(config)}, {model.vocab_size} different",
         f"{where}  {_length(about)} of {most}{head['tokens_per_step']:,} tokens",
         *([f"begun from [bold]{escape(config.begun_from)}[/]"] if config.begun_from else []),
+        *_adaptation(config),
         f"[bold]{config.engine}[/] engine  {engines.get(config.engine, mesh).describe(config.precision)}",
         sep="\n",
         soft_wrap=not console.is_terminal,
@@ -104,6 +106,17 @@ def _print_head(console: Console, folder: Path, about: About, mesh: str | None) 
         f"[dim]Losses are in nats a token (bits a byte). To beat: {baselines}.[/]\n",
         soft_wrap=not console.is_terminal,
     )
+
+
+def _adaptation(config: RunConfig) -> list[str]:
+    """What LoRA learns, and the memory that it takes."""
+    rank, recipe = config.recipe.lora_rank, config.recipe
+    if rank is None:
+        return []
+    whole = engines.get(config.engine).memory(config.trained, recipe.batch_size, config.precision)
+    n_learned = tree.size(lora.shapes(config.model, rank))
+    megabytes = lora.memory(config.model, whole, rank).total / 1e6
+    return [f"LoRA  rank {rank}: {n_learned:,} numbers are learned, in {megabytes:,.0f} MB of memory"]
 
 
 def _read(config: RunConfig) -> str:

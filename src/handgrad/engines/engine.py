@@ -49,7 +49,10 @@ class State(NamedTuple):
     weights: p.Transformer
     moments: adamw.State | None = None
     """Flat, in the order of the weights. None before the first step: both are zero. Where Muon updates a
-    matrix, its velocity lies in the place of the mean, and the squares stay zero."""
+    matrix, its velocity lies in the place of the mean, and the squares stay zero. With adapters, theirs."""
+    adapters: p.Transformer | None = None
+    """What LoRA learns: an `Adapter` in the place of every weight that it is added to, and nothing elsewhere.
+    See `engines.lora`."""
 
 
 class Step(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from handgrad import engines
+from handgrad.engines import lora
 from handgrad.errors import UserError
 from handgrad.model.config import ModelConfig
 from handgrad.model.count import count
@@ -22,13 +23,20 @@ SMALLER = "Take a smaller model, vocabulary, context or batch."
 
 
 def require_training(
-    model: ModelConfig, batch_size: int, engine: str, precision: str, mesh: str | None = None
+    model: ModelConfig,
+    batch_size: int,
+    engine: str,
+    precision: str,
+    mesh: str | None = None,
+    lora_rank: int | None = None,
 ) -> None:
     """Raise `UserError` where training needs more memory than this machine has, free or in use."""
     objects = LAYER_BYTES * model.n_layers + BATCH_BYTES * batch_size * (model.context_length + 1)
     state = count(model).training_bytes - count(model).weight_bytes  # from the file, before it is copied
     chosen = engines.get(engine, mesh)
     memory = chosen.memory(model, batch_size, precision)
+    if lora_rank is not None:
+        memory, state = lora.memory(model, memory, lora_rank), count(model).weight_bytes
     _require(memory.total + state + objects, "Training this model", chosen.available())
 
 

@@ -27,6 +27,8 @@ from handgrad.tokenizer import Tokenizer
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 MODEL, BEST, LAST = "model.safetensors", "best.safetensors", "last.safetensors"
+BASE = "base.safetensors"
+"""Of a run with LoRA: the weights that it began from; its last.safetensors holds only what is added."""
 BLOCKS = "blocks.safetensors"
 """Beside model.safetensors: the matrices of a quantized GGUF as they are there."""
 MOMENTS = ("adam.mean", "adam.square")
@@ -71,6 +73,10 @@ def load(folder: str | Path, checkpoint: str | None = None) -> Model:
     table = read_config(folder)
     config = model_config(table)
     path = folder / (checkpoint or _best(folder))
+    if path.name == LAST and files.exists(folder / BASE):
+        raise UserError(
+            f"{path} holds what LoRA adds to the weights, and not these. Take {BEST}, where both are merged."
+        )
     fits.require(count(config).weight_bytes, f"The model in {folder}")
     require_parameters(path, config)
     made_here = RECIPE in table.fields and not table.fields.get(BEGUN_FROM)  # and then for its tokenizer
@@ -204,7 +210,7 @@ def require_parameters(path: Path, config: ModelConfig) -> None:
 
 
 def _best(folder: Path) -> str:
-    for name in (MODEL, BEST, LAST):
+    for name in (MODEL, BEST, BASE, LAST):
         if files.exists(folder / name):
             return name
     raise UserError(f"There are no weights in {folder}: no {MODEL}, {BEST} or {LAST}. {files.COPY}")

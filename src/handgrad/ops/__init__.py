@@ -26,6 +26,7 @@ from handgrad.ops import (
     learned_position,
     linear,
     linear_stack,
+    lora,
     mse,
     multi_head_attention,
     next_token_loss,
@@ -45,7 +46,7 @@ from handgrad.ops import (
 )
 
 GROUPS: dict[str, tuple[ModuleType, ...]] = {
-    "Affine layers": (linear, linear_stack),
+    "Affine layers": (linear, linear_stack, lora),
     "Activations": (
         sigmoid, tanh, relu, leaky_relu, prelu, relu_squared, gelu, gelu_tanh, erf, silu, softmax, gated,
         activation,

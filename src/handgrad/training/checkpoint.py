@@ -15,10 +15,11 @@ import numpy as np
 from handgrad import parameters as p
 from handgrad import tree
 from handgrad.data import files
+from handgrad.engines import lora
 from handgrad.engines.engine import State
 from handgrad.errors import UserError
 from handgrad.formats import tensors
-from handgrad.formats.model_folder import MOMENTS
+from handgrad.formats.model_folder import BASE, MOMENTS
 from handgrad.formats.tables import Table
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import blank
@@ -53,24 +54,32 @@ class Progress:
 
 
 def save(path: Path, state: State, progress: Progress) -> None:
-    """Write the whole state."""
-    moments = state.moments or adamw.init(np.zeros(tree.size(state.weights), np.float32))
-    arrays = {**tensors.by_name(state.weights), **_by_name(moments)}
+    """Write the whole state; of LoRA's the adapters and not the weights, which they are added to."""
+    learned = state.weights if state.adapters is None else state.adapters
+    moments = state.moments or adamw.init(np.zeros(tree.size(learned), np.float32))
+    arrays = {**tensors.by_name(learned), **_by_name(moments)}
     tensors.write(path, arrays, {PROGRESS: json.dumps(dataclasses.asdict(progress))})
 
 
-def read(path: Path, config: ModelConfig, steps: int) -> tuple[State, Progress]:
+def read(
+    path: Path, config: ModelConfig, steps: int, adaptation: lora.Settings | None = None
+) -> tuple[State, Progress]:
     """A state to go on from, and where the run of so many steps stands.
 
-    `UserError` if it is damaged or another's.
+    With LoRA's settings, the state's weights are those that the run began from. `UserError` if a file is
+    damaged or another's.
     """
     progress = read_progress(path, steps)
-    weights = blank(config)
-    moments = adamw.init(np.zeros(tree.size(weights), np.float32))
-    tensors.read_into({**tensors.by_name(weights), **_by_name(moments)}, path)
+    weights, adapters = blank(config), None
+    if adaptation is not None:
+        tensors.read_into(tensors.by_name(weights), path.with_name(BASE))
+        _, adapters = tree.pack(lora.shapes(config, adaptation.rank))
+    learned = weights if adapters is None else adapters
+    moments = adamw.init(np.zeros(tree.size(learned), np.float32))
+    tensors.read_into({**tensors.by_name(learned), **_by_name(moments)}, path)
     if moments.square.min() < 0.0:
         raise UserError(f"A mean of squares is not negative; {path} has one that is. {files.COPY}")
-    return State(weights, moments._replace(step=progress.step)), progress
+    return State(weights, moments._replace(step=progress.step), adapters), progress
 
 
 def save_weights(path: Path, weights: p.Transformer, progress: Progress) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from handgrad import engines
 from handgrad.data.corpus import Corpus
+from handgrad.engines import lora
 from handgrad.engines.engine import State
 from handgrad.errors import UserError
 from handgrad.model.config import ModelConfig
@@ -200,6 +201,9 @@ def step_seconds(candidate: Candidate, machine: Machine, compiling: Callable[[st
         name=machine.engine, precision=machine.precision, mesh=machine.mesh, batch_size=recipe.batch_size,
         compiling=compiling,
     )  # fmt: skip
+    if recipe.adaptation is not None:
+        state = State(training.state().weights, adapters=lora.init(model, recipe.adaptation.rank, 0))
+        training = lora.Training(training, state, recipe.optimizer_settings, recipe.adaptation)
     rng = np.random.default_rng(0)
     token_ids, targets = rng.integers(model.vocab_size, size=(2, recipe.batch_size, model.context_length))
     return min(_seconds(lambda: training.step(token_ids, targets, 1e-6, rng)) for _ in range(MEASURED_STEPS))

@@ -10,7 +10,7 @@ from handgrad import tokenizer as tokenizers
 from handgrad.data import conversations
 from handgrad.data.corpus import Corpus
 from handgrad.data.examples import Example
-from handgrad.engines import fits
+from handgrad.engines import fits, lora
 from handgrad.errors import UserError, require_count, require_known
 from handgrad.formats import sources
 from handgrad.formats.model_folder import Model
@@ -20,7 +20,7 @@ from handgrad.training import dial, material
 from handgrad.training.clock import Clock
 from handgrad.training.dial import Candidate, Machine, Plan
 from handgrad.training.events import Planned, Preparing
-from handgrad.training.recipe import FINE_TUNING, RECIPES, Recipe
+from handgrad.training.recipe import FINE_TUNING, LORA_LEARNING_RATE, RECIPES, Recipe
 
 QUICK = "quick"
 """The preset where none is named."""
@@ -83,6 +83,8 @@ class Asked(NamedTuple):
             of_recipe["minutes"] = MINUTES
         if self.begin_from:
             return self._tuned(self.begin_from, of_model, of_recipe)
+        if "lora_rank" in of_recipe:
+            raise UserError("LoRA adapts a model that is there already. Name it: --from MODEL.")
         model = preset(self.preset_name)
         return Candidate(model.replace(**of_model), RECIPES[self.preset_name].replace(**of_recipe))
 
@@ -99,11 +101,26 @@ class Asked(NamedTuple):
                 f"{', '.join(fixed)}. Leave that out: of the model, dropout and context_length can be named."
             )
         model = sources.read_config(source)
+        if "lora_rank" in of_recipe:
+            of_recipe.setdefault("learning_rate", LORA_LEARNING_RATE)
         window = of_model.pop("context_length", None)
         of_recipe["window"] = None if window is None else require_count("context_length", window)
         model, recipe = model.replace(**of_model), FINE_TUNING.replace(**of_recipe)
         recipe.trained(model)  # refused where that cannot be
+        _require_adaptable(model, recipe, self.machine.engine)
         return Candidate(model, recipe)
+
+
+def _require_adaptable(model: ModelConfig, recipe: Recipe, engine: str) -> None:
+    """Raise `UserError` where LoRA cannot be."""
+    if recipe.adaptation is None:
+        return
+    lora.shapes(model, recipe.adaptation.rank)
+    if engine == "xla" or recipe.optimizer != "adamw":
+        raise UserError(
+            f"LoRA's matrices are trained by AdamW on the cpu or the reference engine; got "
+            f"optimizer={recipe.optimizer}, engine={engine}. Leave these out, or --lora."
+        )
 
 
 class Prepared(NamedTuple):
@@ -185,7 +202,8 @@ def _plan(candidate: Candidate, asked: Asked, n_tokens: int, clock: Clock) -> Pl
 
 def _require_fit(candidate: Candidate, machine: Machine) -> None:
     model, recipe = candidate
-    fits.require_training(model, recipe.batch_size, machine.engine, machine.precision, machine.mesh)
+    rank = recipe.lora_rank
+    fits.require_training(model, recipe.batch_size, machine.engine, machine.precision, machine.mesh, rank)
 
 
 def _fits(candidate: Candidate, machine: Machine) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from handgrad.engines import lora
 from handgrad.engines.engine import OPTIMIZERS, Optimizer, OptimizerSettings
 from handgrad.errors import UserError, require_known, require_number, require_whole, shown
 from handgrad.model.config import ModelConfig
@@ -21,10 +22,14 @@ BELOW_ONE: Rule = ("at least 0 and below 1", lambda value: 0.0 <= value < 1.0)
 SHARE: Rule = ("from 0 to 1", lambda value: 0.0 <= value <= 1.0)
 ABOVE_ZERO: Rule = ("above 0, and at most 1", lambda value: 0.0 < value <= 1.0)
 
-COUNTS = {"steps": 1, "batch_size": 1, "window": 1, "warmup_steps": 0, "eval_every": 1, "eval_batches": 1}
+COUNTS = {
+    "steps": 1, "batch_size": 1, "window": 1, "lora_rank": 1, "warmup_steps": 0, "eval_every": 1,
+    "eval_batches": 1,
+}  # fmt: skip
 """The whole numbers of a recipe, and the least that each can be."""
 RULES: dict[str, Rule] = {
     "minutes": POSITIVE,
+    "lora_alpha": POSITIVE,
     "learning_rate": POSITIVE,
     "matrix_learning_rate": POSITIVE,
     "final_share": SHARE,
@@ -36,7 +41,7 @@ RULES: dict[str, Rule] = {
     "max_gradient_norm": POSITIVE,
 }
 """What each other number must be."""
-OPTIONAL = ("minutes", "window")
+OPTIONAL = ("minutes", "window", "lora_rank")
 """Numbers that may be None."""
 
 
@@ -54,6 +59,10 @@ class Recipe:
     """Tokens of a sequence that is trained on; by default the model's whole context."""
     learning_rate: float = 1e-3
     """The largest of the schedule: AdamW's."""
+    lora_rank: int | None = None
+    """The width of LoRA's matrices, which alone are learned then; by default all weights are."""
+    lora_alpha: float = 16.0
+    """LoRA's: what its matrices add is multiplied with lora_alpha / lora_rank."""
     schedule: Schedule = "cosine"
     """How the learning rate falls after the warm-up."""
     warmup_steps: int = 100
@@ -94,6 +103,11 @@ class Recipe:
             if not holds(value):
                 raise UserError(f"{name} must be {rule}; got {shown(value)}.")
             object.__setattr__(self, name, value)
+
+    @property
+    def adaptation(self) -> lora.Settings | None:
+        """LoRA's settings; None where all weights are learned."""
+        return None if self.lora_rank is None else lora.Settings(self.lora_rank, self.lora_alpha)
 
     def _has(self, name: str) -> bool:
         return name not in OPTIONAL or getattr(self, name) is not None
@@ -196,3 +210,6 @@ FINE_TUNING = Recipe(
     weight_decay=0.0,
 )
 """How training goes on from a model."""
+
+LORA_LEARNING_RATE = 1e-3
+"""LoRA's matrices begin with nothing to forget; a product of two narrow ones needs longer steps."""

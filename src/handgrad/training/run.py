@@ -11,12 +11,12 @@ from typing import Any
 from handgrad import engines
 from handgrad.data import corpus, files
 from handgrad.data.corpus import Corpus
-from handgrad.engines import fits
-from handgrad.engines.engine import Engine, State
+from handgrad.engines import fits, lora
+from handgrad.engines.engine import Engine, State, Training
 from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError, require_whole
 from handgrad.formats import atomic, lock, model_folder
-from handgrad.formats.model_folder import CONFIG, LAST, RUNS, WRITING
+from handgrad.formats.model_folder import BASE, CONFIG, LAST, RUNS, WRITING
 from handgrad.model.count import count
 from handgrad.model.init import init
 from handgrad.training import checkpoint, curves, doctor, events, loop, material, metrics, run_config
@@ -26,7 +26,7 @@ from handgrad.training.dial import Machine
 from handgrad.training.doctor import Finding
 from handgrad.training.material import Layout
 from handgrad.training.metrics import EvaluationRow
-from handgrad.training.prepare import Asked, prepare
+from handgrad.training.prepare import Asked, Prepared, prepare
 from handgrad.training.run_config import RunConfig
 
 SMALL = 32 << 20
@@ -88,7 +88,8 @@ def create(
     asked.configured()  # before anything is read
     asked = asked._replace(seed=require_whole("seed", asked.seed))
     folder = _new_folder(out, asked.preset_name)
-    model, recipe, made, begun_from, conversations = prepare(text, asked, clock)
+    prepared = prepare(text, asked, clock)
+    model, recipe, made, begun_from, conversations = prepared
     with atomic.new_folder(folder) as partial:
         n_tokens = material.write(partial, text, made, conversations)
         layout = Layout(n_tokens, recipe.trained(model).context_length, conversations is not None)
@@ -108,9 +109,20 @@ def create(
         )
         writing = {WRITING: model_folder.writing(begun_from)} if begun_from else {}
         model_folder.write_description(partial, config.to_json() | writing, made)
-        weights = begun_from.weights if begun_from else init(model, asked.seed)
-        checkpoint.save(partial / LAST, State(weights), Progress(seconds=clock.seconds))
+        state, progress = _first(prepared, asked.seed), Progress(seconds=clock.seconds)
+        checkpoint.save(partial / LAST, state, progress)
+        if state.adapters is not None:
+            checkpoint.save_weights(partial / BASE, state.weights, progress)
     return folder
+
+
+def _first(prepared: Prepared, seed: int) -> State:
+    """Where training starts."""
+    model, adaptation, begun_from = prepared.model, prepared.recipe.adaptation, prepared.begun_from
+    if begun_from is None:
+        return State(init(model, seed))
+    adapters = None if adaptation is None else lora.init(model, adaptation.rank, seed)
+    return State(begun_from.weights, adapters=adapters)
 
 
 def begun(folder: Path, text: Corpus, asked: Asked) -> bool:
@@ -184,15 +196,16 @@ def _train(
 ) -> bool:
     """`resume` without the picture; the memory that training takes is free again when this returns."""
     clock, model, recipe = Clock(report), config.model, config.recipe
-    fits.require_training(config.trained, recipe.batch_size, config.engine, config.precision, mesh)
-    model_folder.require_parameters(folder / LAST, model)
+    rank, adaptation = recipe.lora_rank, recipe.adaptation
+    fits.require_training(config.trained, recipe.batch_size, config.engine, config.precision, mesh, rank)
+    model_folder.require_parameters(folder / (BASE if adaptation else LAST), model)
     tokenizer = model_folder.read_tokenizer(folder, model, exactly=not config.begun_from)
     starts, ends, _ = model_folder.read_writing(model_folder.read_config(folder), model)
     learned = material.read(folder, tokenizer, config.layout)
-    state, progress = checkpoint.read(folder / LAST, model, recipe.steps)
-    training = engines.training(
+    state, progress = checkpoint.read(folder / LAST, model, recipe.steps, adaptation)
+    training: Training = engines.training(
         config.trained,
-        state,
+        state._replace(moments=None) if adaptation else state,
         recipe.optimizer_settings,
         name=config.engine,
         precision=config.precision,
@@ -200,6 +213,8 @@ def _train(
         batch_size=recipe.batch_size,
         compiling=clock.compiling,
     )
+    if adaptation is not None:
+        training = lora.Training(training, state, recipe.optimizer_settings, adaptation)
     writing = _writing(config)
     writing.decoding(model, state.weights, compiling=clock.compiling)
     del state  # copied
