@@ -364,7 +364,7 @@ def test_a_size_that_cannot_be_is_refused_before_anything_of_it_is_made(tiny_run
 @pytest.mark.parametrize("engine", ["cpu", "reference"])
 def test_a_run_that_cannot_fit_is_not_begun(text_file, tmp_path, options, engine):
     with pytest.raises(UserError, match=r"needs .* GB of memory, and this machine has"):
-        handgrad.train(text_file, out=tmp_path / "run", engine=engine, **options)
+        handgrad.train(text_file, out=tmp_path / "run", preset="nano", engine=engine, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
 
 

@@ -13,13 +13,13 @@ from handgrad.model.count import count
 from handgrad.training import dial, run
 from handgrad.training.clock import Clock
 from handgrad.training.dial import Candidate
-from handgrad.training.events import Planned
+from handgrad.training.events import Planned, Preparing
 from handgrad.training.prepare import Asked, n_tokens, prepare
 from handgrad.training.recipe import RECIPES
 
 QUICK = Candidate(PRESETS["quick"], RECIPES["quick"].replace(minutes=1.0))
-SIZES = dial.candidates(QUICK, {})
 LONG = 10**9
+SIZES = dial.candidates(QUICK, {}, LONG)
 
 
 def machine(flops):
@@ -70,9 +70,22 @@ def test_time_for_no_model_is_spent_on_the_smallest():
     assert chosen(1e-4).chosen.recipe.steps == 1
 
 
+def test_a_text_of_a_few_lines_has_a_context_that_suits_it():
+    assert {it.model.context_length for it in dial.candidates(QUICK, {}, 480)} == {30}
+    (named, *_) = dial.candidates(QUICK, {"context_length": 64}, 480)
+    assert named.model.context_length == QUICK.model.context_length
+
+
+def test_a_text_too_short_for_the_context_that_is_named_is_refused_before_anything_is_measured(text_file):
+    events = []
+    with pytest.raises(UserError, match="Give more text, or --context-length"):
+        prepared(text_file, events, options={"context_length": 10**6})
+    assert not any("measuring" in event.doing for event in events if isinstance(event, Preparing))
+
+
 def test_options_stay_as_they_are_named():
     asked = Asked(options={"minutes": 1.0, "d_model": 96, "batch_size": 5, "activation": "silu"})
-    for model, recipe in dial.candidates(asked.configured(), asked.options):
+    for model, recipe in dial.candidates(asked.configured(), asked.options, LONG):
         assert (model.d_model, recipe.batch_size, model.activation) == (96, 5, "silu")
     fixed = dial.plan(SIZES, 20_000, 600.0, machine(3e11), ("dropout", "eval_every"))
     assert fixed.chosen.model.dropout == QUICK.model.dropout

@@ -15,15 +15,20 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 def split(tokens: np.ndarray, context_length: int) -> tuple[np.ndarray, np.ndarray]:
     """The first nine tenths to train on, the rest to validate; `UserError` where one is below a context."""
+    require_windows(len(tokens), context_length)
     window = context_length + 1
-    if len(tokens) < 2 * window:
-        raise UserError(
-            f"Training and validation need a window of {window} tokens each, {2 * window} in all; this text "
-            f"has {len(tokens)}. Give more text, or --context-length "
-            f"{max(1, len(tokens) // 2 - 1)}."
-        )
     cut = min(int((1.0 - VALIDATION_SHARE) * len(tokens)), len(tokens) - window)
     return tokens[:cut], tokens[cut:]
+
+
+def require_windows(n_tokens: int, context_length: int) -> None:
+    """Raise `UserError` where a text is too short to be split."""
+    window = context_length + 1
+    if n_tokens < 2 * window:
+        raise UserError(
+            f"Training and validation need a window of {window} tokens each, {2 * window} in all; this text "
+            f"has {n_tokens}. Give more text, or --context-length {max(1, n_tokens // 2 - 1)}."
+        )
 
 
 def draw(

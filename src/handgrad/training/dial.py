@@ -32,10 +32,12 @@ MOST_CHARACTERS, MOST_DIFFERENT = 4_000_000, 300
 """Of a text whose tokens are characters."""
 TRAINING_SHARE = 0.93
 """Of a run's seconds; the rest is for evaluations and checkpoints."""
+CONTEXTS = 16
+"""How many a text has at least, unless its length is named."""
 EVALUATIONS = 8
 """In a run, its last one among them."""
-MEASURED_STEPS = 4
-"""Steps whose fastest says how long one takes."""
+MEASURED_STEPS, MEASURED_SECONDS = 4, 1.0
+"""Steps whose fastest says how long one takes: fewer, where they take so long."""
 
 SIZES: tuple[dict[str, int], ...] = tuple(
     {"d_model": 32 * n_heads, "n_heads": n_heads, "n_layers": n_layers, "context_length": context}
@@ -182,11 +184,14 @@ def dropout_for(passes: float) -> float:
     return next(share for most, share in DROPOUTS if passes <= most)
 
 
-def candidates(candidate: Candidate, options: Mapping[str, Any]) -> list[Candidate]:
-    """Its sizes, from small to large. What `options` name stays as it is; sizes that it does not fit are
-    left out."""
+def candidates(candidate: Candidate, options: Mapping[str, Any], n_tokens: int) -> list[Candidate]:
+    """Its sizes, from small to large, for a text of `n_tokens`.
+
+    What `options` name stays as it is; sizes that it does not fit are left out.
+    """
     found: dict[Candidate, None] = {}
     for size in SIZES:
+        size = size | {"context_length": min(size["context_length"], max(1, n_tokens // CONTEXTS))}
         changes = {name: n for name, n in size.items() if name not in options}
         with contextlib.suppress(UserError):
             found[Candidate(candidate.model.replace(**changes), candidate.recipe)] = None
@@ -206,10 +211,9 @@ def step_seconds(candidate: Candidate, machine: Machine, compiling: Callable[[st
         training = lora.Training(training, state, recipe.optimizer_settings, recipe.adaptation)
     rng = np.random.default_rng(0)
     token_ids, targets = rng.integers(model.vocab_size, size=(2, recipe.batch_size, model.context_length))
-    return min(_seconds(lambda: training.step(token_ids, targets, 1e-6, rng)) for _ in range(MEASURED_STEPS))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    taken: list[float] = []
+    while len(taken) < MEASURED_STEPS and sum(taken) < MEASURED_SECONDS:
+        started = time.perf_counter()
+        training.step(token_ids, targets, 1e-6, rng)
+        taken.append(time.perf_counter() - started)
+    return min(taken)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from handgrad import engines
 from handgrad import tokenizer as tokenizers
-from handgrad.data import conversations
+from handgrad.data import batches, conversations
 from handgrad.data.corpus import Corpus
 from handgrad.data.examples import Example
 from handgrad.engines import fits, lora
@@ -159,8 +159,7 @@ def prepare(text: Corpus, asked: Asked, clock: Clock) -> Prepared:
         model = model.replace(vocab_size=made.vocab_size)
     trained = Candidate(recipe.trained(model), recipe)
     if recipe.minutes is not None:
-        n = n_tokens(text, made) if found is None else sum(len(example.token_ids) for example in found)
-        plan = _plan(trained, asked, n, clock)
+        plan = _plan(trained, asked, _length(text, made, found), clock)
         clock.report(Planned(plan, made.kind))
         trained = plan.chosen
     _require_fit(trained, machine)
@@ -186,7 +185,8 @@ def _loaded(source: str) -> tuple[Model, Tokenizer]:
 
 
 def _plan(candidate: Candidate, asked: Asked, n_tokens: int, clock: Clock) -> Plan:
-    candidates = [candidate] if asked.is_named else dial.candidates(candidate, asked.options)
+    candidates = [candidate] if asked.is_named else dial.candidates(candidate, asked.options, n_tokens)
+    batches.require_windows(n_tokens, candidates[0].model.context_length)
     _require_fit(candidates[0], asked.machine)
     candidates = list(itertools.takewhile(lambda it: _fits(it, asked.machine), candidates))
 
@@ -212,6 +212,11 @@ def _fits(candidate: Candidate, machine: Machine) -> bool:
     except UserError:
         return False
     return True
+
+
+def _length(text: Corpus, tokenizer: Tokenizer, found: list[Example] | None) -> int:
+    """Tokens of the text, or of the conversations."""
+    return n_tokens(text, tokenizer) if found is None else sum(len(example.token_ids) for example in found)
 
 
 def n_tokens(text: Corpus, tokenizer: Tokenizer) -> int:
