@@ -248,6 +248,10 @@ knobs.turn(passes, stage=STAGES)
 # are the whole backward pass of a layer. So our network's way back is its way forward, read from below, each
 # line undoing one; the numbers should be those on your paper. Below it is the library's layer
 # (`product_over_rows` is $x^\top dz$, `sum_to` the sum over rows).
+#
+# A weight that is itself a sum, $W' = W + s\,A\,B$, needs no new idea: the paths to $A$ and $B$ lead on from
+# $dW'$, and by the same rule $dA = s\,dW' B^\top$ and $dB = s\,A^\top dW'$. With narrow $A$ and $B$ and a
+# frozen $W$ that is LoRA, by which a large model learns with few numbers (`handgrad train --lora 8`).
 
 # %%
 dy = 2 * (y - target)

@@ -95,6 +95,13 @@ SECTIONS: dict[str, tuple[Formula, ...]] = {
         Formula("Affine layer", 5, "The same in matrices", op("linear")),
         Formula("Network of layers", 5, "A network in formulas", op("linear_stack")),
         Formula(
+            "Low-rank adaptation (LoRA)",
+            5,
+            "The same in matrices",
+            op("lora"),
+            parts=("W' =", "dA =", "dB ="),
+        ),
+        Formula(
             "Backpropagation",
             5,
             "Backpropagation by hand",
