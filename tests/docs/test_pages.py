@@ -88,9 +88,9 @@ def runs(tmp_path_factory):
     (folder / "book.txt").write_text("To be, or not to be, that is the question.\n" * 40)
     handgrad.train(
         folder / "book.txt", steps=2, n_layers=1, d_model=8, n_heads=2, batch_size=2,
-        out=folder / "runs" / "nano-1", engine="reference", report=lambda event: None,
+        out=folder / "runs" / "quick-1", engine="reference", report=lambda event: None,
     )  # fmt: skip
-    shutil.copytree(folder / "runs" / "nano-1", folder / "runs" / "mine")
+    shutil.copytree(folder / "runs" / "quick-1", folder / "runs" / "mine")
     return folder
 
 

@@ -41,7 +41,7 @@ def test_a_saved_model_comes_back_as_it_was(model, tmp_path):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_counted_as_it_is_saved(preset, tmp_path):
-    config = PRESETS[preset].replace(vocab_size=7, context_length=8, n_layers=2, d_model=12, d_ff=None)
+    config = PRESETS[preset].replace(vocab_size=7, context_length=8, n_layers=2, d_model=48, d_ff=None)
     model = handgrad.load(handgrad.save(Model(config, init(config)), tmp_path / "model"))
     assert tree.size(model.weights) == count(config).parameters
     assert model.tokenizer is None
