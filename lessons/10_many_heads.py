@@ -351,7 +351,7 @@ from handgrad.model.count import count
 gpt2 = preset("gpt2")
 pictures.cache_memory(
     {
-        g: gpt2.context_length * count(gpt2.replace(n_kv_heads=g)).kv_cache_bytes_per_token
+        g: gpt2.context_length * count(gpt2.replace(n_kv_heads=g)).kv_cache_bytes_per_token["float32"]
         for g in (12, 6, 4, 3, 2, 1)
     }
 )
@@ -562,7 +562,7 @@ def counted(d_model, n_heads, n_kv_heads, T):
     return (
         two.matrix_parameters - one.matrix_parameters - 2 * d_model,
         two.forward_flops_per_token - one.forward_flops_per_token - 4 * d_model,
-        (two.kv_cache_bytes_per_token - one.kv_cache_bytes_per_token) // 4,
+        (two.kv_cache_bytes_per_token["float32"] - one.kv_cache_bytes_per_token["float32"]) // 4,
     )
 
 

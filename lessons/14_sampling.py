@@ -352,7 +352,8 @@ decoding = reference.Decoding(model.config, exact)
 one_by_one = np.array([decoding.read([token_ids[0, t : t + 1]])[0] for t in range(token_ids.shape[1])])
 print(f"largest difference of any logit: {np.max(np.abs(one_by_one - whole[0])):.0e}")
 per_token = sum(k.nbytes + v.nbytes for k, v in decoding.past[0]) // decoding.lengths[0]
-print(f"bytes for a token: {per_token:,} here; {count(model.config).kv_cache_bytes_per_token:,} in float32")
+counted = count(model.config).kv_cache_bytes_per_token["float32"]
+print(f"bytes for a token: {per_token:,} here; {counted:,} in float32")
 
 source.show(reference.Decoding._read, stream.pieces)
 
