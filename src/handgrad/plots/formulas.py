@@ -61,6 +61,13 @@ def unembedding() -> Picture:
     return matrices.equation(("x", X), "@", (r"W^\top", TABLE.T), "=", ("z", X @ TABLE.T))
 
 
+def lora() -> Picture:
+    """A weight that stays as it is, and two narrow matrices, here of rank 1, whose product is added."""
+    weight, a, b = TABLE[:6, :5], X.T[:, :1], Z[:1, :5]
+    merged, _ = ops.lora.forward(a, b, weight=weight)
+    return matrices.equation(("W", weight), "+", ("A", a), "@", ("B", b), "=", ("W'", merged))
+
+
 def learned_position() -> Picture:
     """Every position has a row of its own, learned like any weight and added to the token there."""
     return matrices.equation(("x", X), "+", ("W", TABLE[:4]), "=", ("y", X + TABLE[:4]))
@@ -123,6 +130,7 @@ PICTURES: dict[str, tuple[str, Drawing]] = {
     "residual": _said(residual),
     "feed_forward": _said(feed_forward),
     "dropout": _said(dropout),
+    "lora": _said(lora),
     "embedding": ("Tokens take their rows from the table", positions.lookup),
     "unembedding": _said(unembedding),
     **{
