@@ -277,7 +277,7 @@ def test_a_state_that_is_loaded_goes_on_as_the_training_it_was_taken_from(name, 
     )
     batches = [batch_of(config, rng) for _ in range(3)]
     first.step(*batches[0], 1e-2)
-    weights, moments = first.state()
+    weights, moments, _ = first.state()
     second.load(State(tree.map(np.copy, weights), moments))
     assert [first.step(*batch, 1e-2) for batch in batches] == [second.step(*batch, 1e-2) for batch in batches]
     for ours, theirs in zip(tree.leaves(first.state()), tree.leaves(second.state()), strict=True):

@@ -152,7 +152,7 @@ def test_the_number_of_workers_changes_nothing(precision, batches, monkeypatch):
 def test_a_state_that_is_loaded_goes_on_as_the_training_it_was_taken_from(name, batches):
     first, second = (engines.training(CONFIG, State(init(CONFIG, seed)), MUON, name=name) for seed in (1, 2))
     first.step(*batches[0], RATE)
-    weights, moments = first.state()
+    weights, moments, _ = first.state()
     second.load(State(tree.map(np.copy, weights), moments))
     assert [first.step(*batch, RATE) for batch in batches[:3]] == [
         second.step(*batch, RATE) for batch in batches[:3]
