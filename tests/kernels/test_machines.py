@@ -98,8 +98,10 @@ def python(script: str, cache: object, **environment: str) -> subprocess.Complet
 def test_other_vectors_compute_the_same_and_loaded_kernels_the_same_bits(
     lanes, rows, amx, precisions, tmp_path
 ):
-    machine = {"HANDGRAD_LANES": lanes, "HANDGRAD_AMX": amx, "PRECISIONS": precisions}
-    first, second = (python(COMPARE, tmp_path, **machine) for _ in range(2))
+    if lanes == str(machine.LANES):
+        pytest.skip("all other tests run with these vectors")
+    chosen = {"HANDGRAD_LANES": lanes, "HANDGRAD_AMX": amx, "PRECISIONS": precisions}
+    first, second = (python(COMPARE, tmp_path, **chosen) for _ in range(2))
     assert first.returncode == second.returncode == 0, first.stderr[-2000:] + second.stderr[-2000:]
     *compiled, n_compiled = first.stdout.split()
     *loaded, n_loaded = second.stdout.split()
@@ -247,6 +249,7 @@ def test_without_a_compiler_a_sentence_says_so(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="AMX is asked for on Linux")
+@pytest.mark.skipif(machine.AMX == "hardware", reason="all other tests run these instructions")
 def test_kernels_of_bfloat16_compile_to_tile_instructions(tmp_path):
     features = "+avx512f,+avx2,+fma,+amx-tile,+amx-bf16"
     machine = {"NUMBA_CPU_NAME": "sapphirerapids", "NUMBA_CPU_FEATURES": features, "HANDGRAD_LANES": "16"}
