@@ -70,7 +70,7 @@ def test_two_processes_make_the_run_of_one_with_the_whole_batch(tmp_path, monkey
 def test_what_the_first_process_refuses_ends_all_of_them_with_the_same_sentence(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("too short")
-    codes, printed = together(2, text, "--out", tmp_path / "run", "--engine", "xla")
+    codes, printed = together(2, text, "--out", tmp_path / "run", "--engine", "xla", "--steps", "3")
     assert codes == [2, 2], printed
     assert all("this text has" in " ".join(each.split()) for each in printed), printed
     assert not (tmp_path / "run").exists()

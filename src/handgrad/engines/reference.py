@@ -52,7 +52,7 @@ def memory(config: ModelConfig, batch_size: int, precision: str = "auto") -> Mem
     sequences = max(1, min(batch_size, MICRO_BATCH_TOKENS // config.context_length))
     return Memory(
         weights=4 * 3 * n_weights,
-        gradients=4 * n_weights * (2 + workers),  # their sum, clipped too, and one a worker
+        gradients=4 * n_weights * (1 + workers),  # their sum, and one a worker
         panels=0,
         activations=4 * workers * sequences * config.context_length * numbers_a_token(config),
         process=PROCESS,
