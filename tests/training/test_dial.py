@@ -6,6 +6,7 @@ import json
 import pytest
 
 import handgrad
+from handgrad.data import corpus
 from handgrad.data.corpus import Corpus
 from handgrad.errors import UserError
 from handgrad.model.config import PRESETS
@@ -140,6 +141,18 @@ def test_a_sample_of_a_long_text_is_from_everywhere_and_a_short_one_is_whole():
     assert "\n0198000\n" in sample
 
 
+def test_a_sample_is_as_long_as_asked_for_however_short_the_pieces_that_a_file_is_read_in(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(corpus, "PIECE_BYTES", 1_000)
+    monkeypatch.setattr(corpus, "BLOCK", 100)
+    path = tmp_path / "numbers.txt"
+    path.write_text("".join(f"{i:07}\n" for i in range(12_500)))
+    sample = list(corpus.open_corpus([path]).sample(5_000))
+    assert 4_000 <= sum(map(len, sample)) <= 6_000
+    assert int(sample[len(sample) // 2][:7]) == pytest.approx(6_250, rel=0.1)
+
+
 def test_tokens_are_counted_without_encoding_all_of_a_text():
     text = Corpus("text", text="ab" * 1_000_000)
     assert n_tokens(text, handgrad.tokenizer.train("characters", text.pieces())) == 2_000_000
@@ -148,11 +161,11 @@ def test_tokens_are_counted_without_encoding_all_of_a_text():
 def test_kernels_that_are_compiled_begin_the_clock_anew():
     events = []
     clock = Clock(events.append)
-    before = clock.began
-    assert clock.began == before
+    before = clock.beginning()
+    assert clock.beginning() == before
     clock.compiling("one")
     clock.compiling("two")
-    assert clock.began > before
+    assert clock.beginning() > before
     assert [(event.kernel, event.n) for event in events] == [("one", 1), ("two", 2)]
     assert clock.seconds >= 0.0
 

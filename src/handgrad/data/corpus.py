@@ -13,7 +13,8 @@ from pathlib import Path
 from handgrad.data import files
 from handgrad.errors import UserError
 
-PIECE_BYTES = 1 << 22
+PIECE_BYTES = 1 << 20
+"""Read at a time: what encodes a piece takes some hundred bytes of memory for each of its tokens."""
 BLOCK = 1 << 16
 """Characters of a block of a sample."""
 CHECK = "Check the path and who may read it."
@@ -40,11 +41,14 @@ class Corpus:
         """About `most` characters in blocks from everywhere alike; a text that has no more, whole."""
         total = sum(map(len, self.pieces()))
         every = -(-total // most)
+        before = 0
         for piece in self.pieces():
             if every == 1:
                 yield piece
                 continue
-            yield from (piece[i : i + BLOCK] for i in range(0, len(piece), every * BLOCK))
+            first = -before % (every * BLOCK)
+            yield from (piece[i : i + BLOCK] for i in range(first, len(piece), every * BLOCK))
+            before += len(piece)
 
 
 def embedded() -> Corpus:

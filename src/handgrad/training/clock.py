@@ -21,14 +21,13 @@ class Clock:
         self._has_compiled = True
         self.report(Compiling(kernel, next(self._number)))
 
-    @property
-    def began(self) -> float:
-        """By `time.perf_counter`. To be asked when what may compile is done."""
+    def beginning(self) -> float:
+        """When it began to count, by `time.perf_counter`: now, if something was compiled since last asked."""
         if self._has_compiled:
             self._began, self._has_compiled = time.perf_counter(), False
         return self._began
 
     @property
     def seconds(self) -> float:
-        began = self.began
+        began = self.beginning()
         return time.perf_counter() - began

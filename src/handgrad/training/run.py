@@ -230,7 +230,7 @@ def _train(
         starts=starts,
         ends=ends,
         processes=processes,
-        began=clock.began,
+        began=clock.beginning(),
     ).go()
 
 
