@@ -1,5 +1,6 @@
 """A model may be a run, a folder, a file or a public name: each is told by what stands in it."""
 
+import numpy as np
 import pytest
 
 import handgrad
@@ -8,6 +9,7 @@ from handgrad.formats import gguf, hub, hugging_face, sources
 from handgrad.formats.model_folder import Model
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
+from handgrad.tokenizer import CharacterTokenizer
 
 CONFIG = PRESETS["llama"].replace(
     vocab_size=7, context_length=8, n_layers=1, n_heads=2, n_kv_heads=1, d_model=8, d_ff=12
@@ -68,3 +70,17 @@ def test_a_gguf_is_told_by_its_first_bytes_and_described_without_its_weights(mod
     assert sources.load(again).config == sources.read_config(again)
     monkeypatch.setattr(gguf, "load", lambda path: pytest.fail("its weights were read"))
     assert sources.read_config(again).d_ff == CONFIG.d_ff
+
+
+@pytest.mark.parametrize(("to", "name"), [("hf", "model"), ("gguf", "model.gguf")])
+def test_what_train_makes_by_default_leaves_for_other_programs_and_comes_back(to, name, tmp_path):
+    config = PRESETS["quick"].replace(vocab_size=5, n_layers=1, n_heads=2, d_model=16)
+    model = Model(config, init(config, 1), CharacterTokenizer("abcde"))
+    again = handgrad.load(handgrad.export(model, tmp_path / name, to=to))
+    token_ids = np.array([[0, 1, 4]])
+    np.testing.assert_allclose(
+        handgrad.logits(again.config, again.weights, token_ids)[..., :5],
+        handgrad.logits(config, model.weights, token_ids),
+        rtol=1e-5,
+        atol=1e-6,
+    )

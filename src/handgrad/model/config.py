@@ -171,9 +171,11 @@ PRESETS: dict[str, ModelConfig] = {
     "nano": ModelConfig(bias=False),
     # nanoGPT's config/train_shakespeare_char.py
     "baby": ModelConfig(context_length=256, n_layers=6, n_heads=6, d_model=384, dropout=0.2, bias=False),
-    # what learns most in the least time: see docs/training.md. `training.dial` chooses its size
+    # what learns most in the least time: see docs/training.md. `training.dial` chooses its size. The shape of
+    # Qwen3 (2025), so that other programs run it
     "quick": ModelConfig(
-        context_length=128, d_model=256, position="rope", norm="rms_norm", qk_norm=True, bias=False,
+        context_length=128, d_model=256, position="rope", norm="rms_norm", qk_norm=True, activation="silu",
+        gated=True, bias=False,
     ),
     # GPT-2 (Radford et al., 2019), 124M parameters
     "gpt2": ModelConfig(
