@@ -5,7 +5,7 @@ import pytest
 
 from handgrad import engines, tree
 from handgrad.engines import OptimizerSettings, State, lora
-from handgrad.engines.engine import Memory
+from handgrad.engines.engine import Limits, Memory
 from handgrad.model import init as model_init
 from handgrad.model.config import ModelConfig
 
@@ -78,6 +78,17 @@ def test_a_gradient_that_is_not_finite_changes_nothing(batch):
     assert not training.step(*batch, 1e-2).is_finite
     np.testing.assert_array_equal(training.flat, before)
     assert training.moments.step == 0
+
+
+def test_a_step_beyond_its_limits_changes_nothing(batch):
+    training = adapted("reference")
+    before = training.flat.copy()
+    step = training.step(*batch, 1e-2, None, Limits(loss=1.0))
+    assert step.loss > 1.0
+    np.testing.assert_array_equal(training.flat, before)
+    assert training.moments.step == 0
+    training.begin(*batch, 1e-2, None, Limits(*step))
+    assert training.moments.step == 1
 
 
 def test_only_the_matrices_have_moments():

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from handgrad import tree
+from handgrad import engines, tree
 from handgrad.api import loss_and_gradients
 from handgrad.engines import micro_batches, parallel, reference
-from handgrad.engines.engine import OptimizerSettings, State
+from handgrad.engines.engine import Limits, OptimizerSettings, State
 from handgrad.engines.reference import Training
 from handgrad.model.config import ModelConfig
 from handgrad.model.init import init
@@ -86,6 +86,24 @@ def test_a_step_that_is_not_finite_changes_nothing(batch):
     assert not step.is_finite
     np.testing.assert_array_equal(training.flat, before)
     assert training.state().moments.step == 0
+
+
+@pytest.mark.parametrize("engine", ["reference", "cpu"])
+def test_a_step_beyond_its_limits_changes_nothing_and_one_at_them_is_as_ever(batch, engine):
+    settings = OptimizerSettings(optimizer="muon")
+    free, limited = (
+        engines.training(CONFIG, State(init(CONFIG)), settings, name=engine, precision="float32")
+        for _ in range(2)
+    )
+    step = free.step(*batch, 1e-2)
+    before = limited.flat.copy()
+    for limits in (Limits(0.999 * step.loss), Limits(gradient_norm=0.999 * step.gradient_norm)):
+        assert limited.step(*batch, 1e-2, None, limits) == step
+        np.testing.assert_array_equal(limited.flat, before)
+        assert limited.state().moments.step == 0
+        assert not limited.state().moments.mean.any()
+    assert limited.begin(*batch, 1e-2, None, Limits(*step))() == step
+    np.testing.assert_array_equal(limited.flat, free.flat)
 
 
 @pytest.mark.parametrize("n_sequences", [1, 2, 5, 12, 64])

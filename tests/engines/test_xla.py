@@ -14,7 +14,7 @@ from handgrad import engines, ops, tree
 from handgrad.api import loss_and_gradients
 from handgrad.counted import Counted
 from handgrad.engines import micro_batches, reference
-from handgrad.engines.engine import OptimizerSettings, State, Step
+from handgrad.engines.engine import Limits, OptimizerSettings, State, Step
 from handgrad.errors import UserError
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
@@ -336,6 +336,26 @@ def test_steps_are_those_of_the_reference_engine(layers, rng):
     assert state.moments.step == 4
 
 
+def test_a_step_beyond_its_limits_changes_nothing_and_one_at_them_is_as_ever(rng):
+    training = training_of("baby")
+    start = State(init(training.config))
+    token_ids, targets = batch_of(training.config, rng)
+    training.load(start)
+    step = training.step(token_ids, targets, 1e-2)
+    free = training.state()
+    training.load(start)
+    for limits in (Limits(0.999 * step.loss), Limits(gradient_norm=0.999 * step.gradient_norm)):
+        assert training.step(token_ids, targets, 1e-2, None, limits) == step
+        state = training.state()
+        for before, after in zip(tree.leaves(start.weights), tree.leaves(state.weights), strict=True):
+            np.testing.assert_array_equal(before, after)
+        assert state.moments.step == 0
+        assert not state.moments.mean.any()
+    assert training.step(token_ids, targets, 1e-2, None, Limits(*step)) == step
+    for one, other in zip(tree.leaves(free), tree.leaves(training.state()), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_step_that_is_not_finite_changes_nothing(rng):
     training = training_of("baby")
     weights = init(training.config)
@@ -503,7 +523,7 @@ def test_a_step_that_is_begun_before_the_last_one_is_read_changes_no_loss(tmp_pa
         monkeypatch.setattr(device, "steps_ahead", lambda ahead=ahead: ahead)
         run = handgrad.train(text, out=tmp_path / str(ahead), engine="xla", report=print, **size, **small)
         rows.append([row[:3] if isinstance(row, StepRow) else row[:2] for row in metrics.read(run)])
-    assert [row[0] for row in rows[0]] == [0, 1, 2, 3, 4, 4, 5, 6, 6]
+    assert [row[0] for row in rows[0]] == [0, 1, 2, 3, 4, 4, 5, 6, 6, 6]
     assert rows[0] == rows[1]
 
 

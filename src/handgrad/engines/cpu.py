@@ -23,7 +23,7 @@ from handgrad import tree
 from handgrad.counted import Counted
 from handgrad.engines import cpu_cache, cpu_memory, cpu_muon, cpu_weights, micro_batches, parallel, reference
 from handgrad.engines.cpu_writing import Decoding
-from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
+from handgrad.engines.engine import UNLIMITED, Limits, Memory, OptimizerSettings, State, Step
 from handgrad.errors import require_known
 from handgrad.kernels import cache as compiled
 from handgrad.kernels import machine, optimizer
@@ -219,11 +219,12 @@ class Training:
         targets: np.ndarray,
         learning_rate: float,
         rng: np.random.Generator | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Step:
-        """One update from one batch. Where loss or gradient are not finite, nothing is changed."""
+        """One update from one batch. Beyond `limits`, or where they are not finite, nothing is changed."""
         loss, squares = self._loss_and_square_norm(token_ids, targets, rng)
         step = Step(loss, math.sqrt(squares))
-        if step.is_finite:
+        if limits.allow(step):
             self._update(step.gradient_norm, learning_rate)
         return step
 
@@ -233,9 +234,10 @@ class Training:
         targets: np.ndarray,
         learning_rate: float,
         rng: np.random.Generator | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Callable[[], Step]:
         """A step that is done."""
-        step = self.step(token_ids, targets, learning_rate, rng)
+        step = self.step(token_ids, targets, learning_rate, rng, limits)
         return lambda: step
 
     def loss_and_gradients(

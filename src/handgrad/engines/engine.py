@@ -5,6 +5,7 @@ come in are checked at this door, before anything is computed (`model.inputs`). 
 NumPy's.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, get_args
@@ -66,6 +67,20 @@ class Step(NamedTuple):
         return bool(np.isfinite(self.loss) and np.isfinite(self.gradient_norm))
 
 
+class Limits(NamedTuple):
+    """The largest loss and the largest norm of a gradient with which a step changes anything."""
+
+    loss: float = math.inf
+    gradient_norm: float = math.inf
+
+    def allow(self, step: Step) -> bool:
+        """Whether `step` is applied: what is not finite never is."""
+        return step.is_finite and step.loss <= self.loss and step.gradient_norm <= self.gradient_norm
+
+
+UNLIMITED = Limits()
+
+
 class Memory(NamedTuple):
     """The memory that training takes at its peak, in bytes."""
 
@@ -107,8 +122,9 @@ class Training(Protocol):
         targets: np.ndarray,
         learning_rate: float,
         rng: np.random.Generator | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Step:
-        """One update from one batch. Where loss or gradient are not finite, nothing is changed."""
+        """One update from one batch. Beyond `limits`, or where they are not finite, nothing is changed."""
 
     def begin(
         self,
@@ -116,6 +132,7 @@ class Training(Protocol):
         targets: np.ndarray,
         learning_rate: float,
         rng: np.random.Generator | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Callable[[], Step]:
         """A step that may still be computed: call what is returned for its loss and norm."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
-from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
+from handgrad.engines.engine import UNLIMITED, Limits, Memory, OptimizerSettings, State, Step
 from handgrad.engines.engine import Training as Inner
 from handgrad.errors import UserError
 from handgrad.model import init as model_init
@@ -109,14 +109,15 @@ class Training:
         targets: np.ndarray,
         learning_rate: float,
         rng: np.random.Generator | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Step:
-        """One update of the matrices. Where loss or gradient are not finite, nothing is changed."""
+        """One update of the matrices. Beyond `limits`, or where they are not finite, nothing is changed."""
         loss, gradients = self.inner.loss_and_gradients(token_ids, targets, rng)
         with np.errstate(all="ignore"):  # what overflows is seen in the numbers returned
             self._collect(gradients)
             clipped, norm = clip.by_global_norm(self.gradient, self.optimizer.max_gradient_norm)
         step = Step(loss, float(norm))
-        if step.is_finite:
+        if limits.allow(step):
             self.flat[...], self.moments = adamw.update(
                 self.flat,
                 clipped,
@@ -135,9 +136,10 @@ class Training:
         targets: np.ndarray,
         learning_rate: float,
         rng: np.random.Generator | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Callable[[], Step]:
         """A step that is done."""
-        step = self.step(token_ids, targets, learning_rate, rng)
+        step = self.step(token_ids, targets, learning_rate, rng, limits)
         return lambda: step
 
     def loss_and_gradients(

@@ -16,7 +16,7 @@ from handgrad import tree
 from handgrad.counted import Counted
 from handgrad.engines import allocator, fits, micro_batches, parallel
 from handgrad.engines import texts as in_progress
-from handgrad.engines.engine import Memory, OptimizerSettings, State, Step
+from handgrad.engines.engine import UNLIMITED, Limits, Memory, OptimizerSettings, State, Step
 from handgrad.errors import UserError, require_known
 from handgrad.kernels import PRECISIONS
 from handgrad.model.block import Past
@@ -135,13 +135,14 @@ class Training:
         targets: np.ndarray,
         learning_rate: float,
         rng: np.random.Generator | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Step:
-        """One update from one batch. Where loss or gradient are not finite, nothing is changed."""
+        """One update from one batch. Beyond `limits`, or where they are not finite, nothing is changed."""
         loss, _ = self.loss_and_gradients(token_ids, targets, rng)
         with np.errstate(all="ignore"):  # what overflows is seen in the numbers returned
             clipped, norm = clip.by_global_norm(self.gradient, self.settings.max_gradient_norm)
         step = Step(loss, float(norm))
-        if step.is_finite:
+        if limits.allow(step):
             self._update(clipped, learning_rate)
         return step
 
@@ -151,9 +152,10 @@ class Training:
         targets: np.ndarray,
         learning_rate: float,
         rng: np.random.Generator | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Callable[[], Step]:
         """A step that is done."""
-        step = self.step(token_ids, targets, learning_rate, rng)
+        step = self.step(token_ids, targets, learning_rate, rng, limits)
         return lambda: step
 
     def loss_and_gradients(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from handgrad.engines.engine import OptimizerSettings
+from handgrad.engines.engine import UNLIMITED, Limits, OptimizerSettings
 from handgrad.engines.xla import device
 from handgrad.engines.xla import weights as stacking
 from handgrad.engines.xla.layers import Layers, Scanned
@@ -108,24 +108,30 @@ class Program(NamedTuple):
             return one(first)
         return lax.scan(lambda sum, part: (jax.tree.map(jnp.add, sum, one(part)), None), one(first), rest)[0]
 
-    def step(self, carried: Carried, batch: Batch, learning_rate: Array) -> tuple[Carried, Array]:
-        """One step of the optimizer. Returns what is carried on, and the loss and the gradient's norm."""
+    def step(
+        self, carried: Carried, batch: Batch, learning_rate: Array, limits: Array | Limits = UNLIMITED
+    ) -> tuple[Carried, Array]:
+        """One step of the optimizer. Returns what is carried on, and the loss and the gradient's norm.
+
+        `limits` are the largest of both with which anything is changed.
+        """
         loss, gradients = self.loss_and_gradients(carried.weights, batch)
         norm = sum(jnp.sum(g * g) for g in jax.tree.leaves(gradients)) ** 0.5
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        numbers = jnp.stack([loss, norm])
+        applies = jnp.all(jnp.isfinite(numbers) & (numbers <= jnp.asarray(limits)))
         shorten = self.settings.max_gradient_norm / jnp.maximum(norm, self.settings.max_gradient_norm)
 
         def update(w: Array, g: Array, mean: Array, square: Array, decay: float, by_muon: bool) -> _Updated:
             before = _Updated(w, mean, square)
             run = self._by_muon if by_muon else self._by_adamw
             after = run(before, shorten * g, carried.step, learning_rate, decay)
-            return _Updated(*(jnp.where(finite, *pair) for pair in zip(after, before, strict=True)))
+            return _Updated(*(jnp.where(applies, *pair) for pair in zip(after, before, strict=True)))
 
         kinds = stacking.updates(self.config, self.settings, stacked=self.stacked)
         updated = jax.tree.map(update, carried.weights, gradients, carried.mean, carried.square, *kinds)
         outer, inner = jax.tree.structure(carried.weights), jax.tree.structure(_Updated(0, 0, 0))
         weights, mean, square = map(self.placement.kept, jax.tree.transpose(outer, inner, updated))
-        count, numbers = self.placement.whole((carried.step + finite, jnp.stack([loss, norm])))
+        count, numbers = self.placement.whole((carried.step + applies, numbers))
         return Carried(weights, mean, square, count), numbers
 
     def _by_adamw(

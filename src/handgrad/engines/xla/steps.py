@@ -8,7 +8,7 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
-from handgrad.engines.engine import OptimizerSettings, State, Step
+from handgrad.engines.engine import UNLIMITED, Limits, OptimizerSettings, State, Step
 from handgrad.engines.xla import device, placement, random
 from handgrad.engines.xla import weights as stacking
 from handgrad.engines.xla.mesh import ONE, Mesh
@@ -78,9 +78,10 @@ class Training:
         targets: np.ndarray,
         learning_rate: float,
         rng: np.random.Generator | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Step:
-        """One update from one batch. Where loss or gradient are not finite, nothing is changed."""
-        return self.begin(token_ids, targets, learning_rate, rng)()
+        """One update from one batch. Beyond `limits`, or where they are not finite, nothing is changed."""
+        return self.begin(token_ids, targets, learning_rate, rng, limits)()
 
     def begin(
         self,
@@ -88,11 +89,13 @@ class Training:
         targets: np.ndarray,
         learning_rate: float,
         rng: np.random.Generator | None = None,
+        limits: Limits = UNLIMITED,
     ) -> Callable[[], Step]:
         """A step that the device may still compute: call what is returned for its loss and norm."""
         batch = self._batch(token_ids, targets, rng)
         step = self._call("training step", self._step, token_ids.shape)
-        self.carried, numbers = step(self.carried, batch, np.float32(learning_rate))
+        largest = self.placement.whole(np.array(limits, np.float32))
+        self.carried, numbers = step(self.carried, batch, np.float32(learning_rate), largest)
         return lambda: Step(*np.asarray(numbers).tolist())
 
     def loss_and_gradients(
