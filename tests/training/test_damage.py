@@ -233,7 +233,7 @@ def test_a_run_goes_on_without_its_metrics(tiny_run):
     assert run.about(tiny_run).best_validation_loss == 0.25
     resume(tiny_run)
     assert run.about(tiny_run).best_validation_loss == 0.25
-    assert [row.step for row in metrics.read(tiny_run)] == [4, 4]
+    assert [row.step for row in metrics.read(tiny_run)] == [4, 4, 4]
 
 
 def set_best_loss(folder, loss):
@@ -273,8 +273,12 @@ def set_best_loss(folder, loss):
             '{"step": 3, "best_loss": 1.0, "tokens": 1, "seconds": 1.0, "place": 3.0, "rate": 0.0}',
             "rate must be a number from 1e-09 to 4",
         ),
+        (
+            '{"step": 3, "best_loss": 1.0, "tokens": 1, "seconds": 1, "place": 3, "rate": 1, "skipped": 4}',
+            "No more steps are skipped than done; got 4 of 3",
+        ),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 @pytest.mark.parametrize("open_run", [info, resume])
 def test_the_text_beside_the_weights_is_checked(tiny_run, open_run, progress, words):

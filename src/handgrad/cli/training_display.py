@@ -17,7 +17,16 @@ from handgrad.engines import lora
 from handgrad.model.count import count
 from handgrad.training import curves, run
 from handgrad.training.dial import Reason
-from handgrad.training.events import Advised, Compiling, Evaluated, Event, Planned, Preparing, StepDone
+from handgrad.training.events import (
+    Advised,
+    Compiling,
+    Evaluated,
+    Event,
+    Planned,
+    Preparing,
+    Skipped,
+    StepDone,
+)
 from handgrad.training.run import About
 from handgrad.training.run_config import RunConfig
 
@@ -132,8 +141,8 @@ def _length(about: About) -> str:
 
 
 def _print_json(event: Event) -> None:
-    names = {Evaluated: "evaluation", Advised: "advice"}
-    if isinstance(event, Evaluated | Advised):
+    names = {Evaluated: "evaluation", Advised: "advice", Skipped: "skipped"}
+    if isinstance(event, Evaluated | Advised | Skipped):
         print(json.dumps({"event": names[type(event)], **event._asdict()}), flush=True)
 
 
@@ -167,6 +176,8 @@ def _live(console: Console, about: About) -> Iterator[Callable[[Event], None]]:
                     f"loss {smooth['loss']:.3f}  validation {validation}  {smooth['speed']:,.0f} tokens/s"
                 )
                 progress.update(task, completed=event.step, total=event.expected_steps, status=status)
+            elif isinstance(event, Skipped):
+                console.print(str(event), style="yellow", markup=False)
             elif isinstance(event, Advised):
                 console.print(f"{event}\n", style="yellow", markup=False)
             elif isinstance(event, Evaluated):

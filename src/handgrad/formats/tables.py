@@ -44,15 +44,16 @@ class Table:
 
     def number(self, name: str, least: float = 0.0, most: float = 1e300) -> float:
         """The number `name`, from `least` to `most`."""
-        value = self._get(name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        try:
-            number = float(value) if is_number else math.nan
-        except OverflowError:
-            number = math.nan
-        if not least <= number <= most:
-            raise self.error(f"{name} must be a number from {least:g} to {most:g}; got {shown(value)}.")
-        return number
+        return self._number(name, self._get(name), least, most)
+
+    def numbers(self, name: str, least: float = 0.0, most: float = 1e300) -> list[float]:
+        """The list `name` of numbers from `least` to `most`."""
+        return [self._number(name, value, least, most) for value in self._list(name, self._get(name))]
+
+    def rows(self, name: str, least: float = 0.0, most: float = 1e300) -> list[list[float]]:
+        """The list `name` of lists of numbers from `least` to `most`."""
+        rows = [self._list(name, row) for row in self._list(name, self._get(name))]
+        return [[self._number(name, value, least, most) for value in row] for row in rows]
 
     def text(self, name: str, choices: Sequence[str] = ()) -> str:
         """The text `name`, one of `choices` where there are any."""
@@ -91,6 +92,21 @@ class Table:
     def error(self, sentence: str) -> UserError:
         """What is wrong with this table, to be raised."""
         return UserError(f"{self.where}: {sentence} {self.remedy}")
+
+    def _number(self, name: str, value: Any, least: float, most: float) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        try:
+            number = float(value) if is_number else math.nan
+        except OverflowError:
+            number = math.nan
+        if not least <= number <= most:
+            raise self.error(f"{name} must be a number from {least:g} to {most:g}; got {shown(value)}.")
+        return number
+
+    def _list(self, name: str, value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.error(f"{name} must be a list; got {shown(value)}.")
+        return value
 
     def _get(self, name: str) -> Any:
         if name not in self.fields:

@@ -47,6 +47,8 @@ class Progress:
     """Where in the recipe's schedule it is: after `step` steps, unless its time is given."""
     rate: float = 1.0
     """How many places each step goes on: see `pace`."""
+    skipped: int = 0
+    """Steps that were not applied: see `spikes`."""
 
     def expected_steps(self, places: int) -> int:
         """How many steps the run will have made when it is through its schedule."""
@@ -79,7 +81,7 @@ def read(
     tensors.read_into({**tensors.by_name(learned), **_by_name(moments)}, path)
     if moments.square.min() < 0.0:
         raise UserError(f"A mean of squares is not negative; {path} has one that is. {files.COPY}")
-    return State(weights, moments._replace(step=progress.step), adapters), progress
+    return State(weights, moments._replace(step=progress.step - progress.skipped), adapters), progress
 
 
 def save_weights(path: Path, weights: p.Transformer, progress: Progress) -> None:
@@ -97,7 +99,10 @@ def read_progress(path: Path, steps: int) -> Progress:
     step, best_loss = table.whole("step"), table.number("best_loss", LEAST_LOSS, math.inf)
     tokens, seconds = table.whole("tokens"), table.number("seconds")
     place, rate = table.number("place", 0.0, steps), table.number("rate", LEAST_RATE, steps)
-    return Progress(step, best_loss, tokens, seconds, place, rate)
+    skipped = table.whole("skipped")
+    if skipped > step:
+        raise table.error(f"No more steps are skipped than done; got {skipped:,} of {step:,}.")
+    return Progress(step, best_loss, tokens, seconds, place, rate, skipped)
 
 
 def _by_name(moments: adamw.State) -> dict[str, np.ndarray]:

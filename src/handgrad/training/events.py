@@ -39,6 +39,30 @@ class Evaluated(NamedTuple):
         return f"step {self.step:,}  {train}{validation}{best}"
 
 
+class Skipped(NamedTuple):
+    """A step was not applied, for its loss or its gradient stood out: see `spikes`."""
+
+    step: int
+    loss: float
+    """Of its batch."""
+    gradient_norm: float
+    largest_loss: float
+    """With which it would have been applied,"""
+    largest_gradient_norm: float
+    """and likewise."""
+
+    def __str__(self) -> str:
+        found = [
+            f"{name} {value:.3g} is above {largest:.3g}"
+            for name, value, largest in (
+                ("loss", self.loss, self.largest_loss),
+                ("gradient norm", self.gradient_norm, self.largest_gradient_norm),
+            )
+            if value > largest
+        ]
+        return f"step {self.step:,}  skipped: its {' and its '.join(found)}; the weights stay as they were"
+
+
 class Compiling(NamedTuple):
     """A kernel, or another function, is being compiled: kernels once for this machine."""
 
@@ -78,4 +102,4 @@ class Advised(NamedTuple):
         return f"step {self.step:,}  {self.sentence}"
 
 
-Event = Preparing | Compiling | Planned | StepDone | Evaluated | Advised
+Event = Preparing | Compiling | Planned | StepDone | Skipped | Evaluated | Advised

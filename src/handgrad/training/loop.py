@@ -13,18 +13,19 @@ import numpy as np
 from handgrad import parameters as p
 from handgrad import tree
 from handgrad.data.examples import Conversations
-from handgrad.engines.engine import Engine, State, Step, Training
+from handgrad.engines.engine import Engine, Limits, State, Step, Training
 from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import BEST, LAST, Model
 from handgrad.generation import stream
 from handgrad.generation.request import Request
 from handgrad.tokenizer import Tokenizer
-from handgrad.training import checkpoint, diagnose, doctor, evaluate, interrupt, metrics
+from handgrad.training import checkpoint, diagnosis, doctor, evaluate, interrupt, metrics, not_finite, spikes
 from handgrad.training.checkpoint import Progress
-from handgrad.training.events import Advised, Evaluated, Event, StepDone
+from handgrad.training.diagnosis import Before
+from handgrad.training.events import Advised, Evaluated, Event, Skipped, StepDone
 from handgrad.training.material import Material
-from handgrad.training.metrics import EvaluationRow, StepRow
+from handgrad.training.metrics import EvaluationRow, SkippedRow, StepRow
 from handgrad.training.pace import Pace
 from handgrad.training.recipe import Recipe
 from handgrad.training.run_config import RunConfig
@@ -53,6 +54,7 @@ class Begun(NamedTuple):
     token_ids: np.ndarray
     targets: np.ndarray
     learning_rate: float
+    limits: Limits
     result: Callable[[], Step]
 
 
@@ -114,23 +116,29 @@ class Run:
 
     def _step(self, log: metrics.Writer) -> bool:
         """Whether an evaluation follows."""
-        evaluates = self._begin()
-        self._finish(log, self.training.steps_ahead)
+        is_diagnosed = self._pace.is_diagnosed
+        before = self._before() if is_diagnosed else None
+        evaluates = self._begin(log)
+        self._finish(log, 0 if is_diagnosed else self.training.steps_ahead)
+        if is_diagnosed:
+            self._diagnose(log, before)
         self._pace.renew(self._windows)
         if self.progress.seconds - self._examined_at > EXAMINE_SECONDS:
             self._examine(log)
         return evaluates
 
-    def _begin(self) -> bool:
+    def _begin(self, log: metrics.Writer) -> bool:
         """Have the engine make a step, which it may still compute when this returns."""
         if not self._begun:
             self._clock = time.perf_counter()
         n = self.recipe.batch_size
         token_ids, targets = self.material.train.draw(n, self._rng(BATCH), self.training.own(n))
         learning_rate = self.recipe.learning_rate_at(self.progress.place)
-        result = self.training.begin(token_ids, targets, learning_rate, self._rng(DROPOUT))
+        known = self.progress.step - self.training.steps_ahead  # always, however fast the device is
+        limits = spikes.limits(log.rows, known, self.recipe.skip_spikes)
+        result = self.training.begin(token_ids, targets, learning_rate, self._rng(DROPOUT), limits)
         evaluates = self._pace.step_begun()
-        self._begun.append(Begun(self.progress.step, token_ids, targets, learning_rate, result))
+        self._begun.append(Begun(self.progress.step, token_ids, targets, learning_rate, limits, result))
         return evaluates
 
     def _finish(self, log: metrics.Writer, ahead: int = 0) -> None:
@@ -148,8 +156,31 @@ class Run:
             self._pace.step_done(seconds)
             measured = step.loss, begun.learning_rate, step.gradient_norm
             log.write(StepRow(begun.step, *measured, progress.tokens, progress.seconds))
+            if not begun.limits.allow(step):
+                progress.skipped += 1
+                log.write(SkippedRow(begun.step, *begun.limits, progress.tokens, progress.seconds))
+                self.report(Skipped(begun.step, *step, *begun.limits))
             expected = progress.expected_steps(self.recipe.steps)
             self.report(StepDone(begun.step, expected, step.loss, n_tokens / seconds))
+
+    def _before(self) -> Before | None:
+        """What a diagnosis of the next step is to know; None in a process that does not lead."""
+        state = self.training.state()  # of several processes, all
+        return diagnosis.before(state) if self.processes.leads else None
+
+    def _diagnose(self, log: metrics.Writer, before: Before | None) -> None:
+        """Write down what the step just done did to each part of the model, and what its layers do now."""
+        started = time.perf_counter()
+        state, step = self.training.state(), log.rows[-1]
+        if before is not None and isinstance(step, StepRow):
+            config, recipe = self.training.config, self.recipe
+            n = diagnosis.n_sequences(tree.size(state.weights), recipe.batch_size, config.context_length)
+            sample = diagnosis.shortened(next(iter(self.material.validation.spread(n, n))))
+            row = diagnosis.measure(config, recipe.optimizer_settings, before, state, step, sample)
+            self.progress.seconds = time.perf_counter() - self.began
+            if row:
+                log.write(row._replace(seconds=self.progress.seconds))
+        self._pace.diagnosed(time.perf_counter() - started)
 
     def _rng(self, purpose: int) -> np.random.Generator:
         """Random numbers for this step: they follow from seed and step, so there is no state to keep."""
@@ -216,10 +247,11 @@ class Run:
             checkpoint.save(self.folder / LAST, state, self.progress)
 
     def _log(self) -> metrics.Writer:
-        return metrics.Writer(self.folder, self.progress.step) if self.processes.leads else metrics.Nowhere()
+        writer = metrics.Writer if self.processes.leads else metrics.Nowhere
+        return writer(self.folder, self.progress.step)
 
     def _explain_not_finite(self, begun: Begun, step: Step) -> None:
-        where = diagnose.first_not_finite(
+        where = not_finite.first(
             self.training.config, self.training.state().weights, begun.token_ids, begun.targets
         )
         raise UserError(

@@ -8,9 +8,7 @@ from handgrad.model.config import ModelConfig
 from handgrad.model.transformer import LanguageModel, Transformer
 
 
-def first_not_finite(
-    config: ModelConfig, weights: p.Transformer, token_ids: np.ndarray, targets: np.ndarray
-) -> str:
+def first(config: ModelConfig, weights: p.Transformer, token_ids: np.ndarray, targets: np.ndarray) -> str:
     """The first such array in the order of computation, as "the forward pass at blocks.2.attention.output.x".
 
     The formulas themselves run the batch again, without dropout.

@@ -39,9 +39,10 @@ RULES: dict[str, Rule] = {
     "momentum": BELOW_ONE,
     "weight_decay": NOT_NEGATIVE,
     "max_gradient_norm": POSITIVE,
+    "skip_spikes": POSITIVE,
 }
 """What each other number must be."""
-OPTIONAL = ("minutes", "window", "lora_rank")
+OPTIONAL = ("minutes", "window", "lora_rank", "skip_spikes")
 """Numbers that may be None."""
 
 
@@ -85,6 +86,9 @@ class Recipe:
     """Each step takes away this share of a matrix, times the learning rate."""
     max_gradient_norm: float = 1.0
     """Longer gradients are scaled down to this norm."""
+    skip_spikes: float | None = None
+    """A step whose loss or gradient is so many standard deviations above the mean of those before is not
+    applied: see `spikes`. By default all are."""
     eval_every: int = 250
     """Steps between two evaluations; each is followed by a checkpoint."""
     eval_batches: int = 20

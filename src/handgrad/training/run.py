@@ -34,10 +34,10 @@ SMALL = 32 << 20
 
 
 def print_evaluations(event: events.Event) -> None:
-    """Report every evaluation and what goes wrong in a line of text, and that something is being compiled."""
+    """Print a line for each evaluation, skipped step and thing that goes wrong, and that kernels compile."""
     if isinstance(event, events.Compiling) and event.n == 1:
         print("compiling ...", flush=True)
-    if isinstance(event, events.Evaluated | events.Advised):
+    if isinstance(event, events.Evaluated | events.Advised | events.Skipped):
         print(event, flush=True)
 
 
