@@ -1,5 +1,6 @@
 """What goes wrong in a run is said in a sentence, and nothing is said of a healthy one."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from handgrad.model.config import preset
 from handgrad.training import doctor
-from handgrad.training.metrics import EvaluationRow, StepRow
+from handgrad.training.metrics import DiagnosisRow, EvaluationRow, StepRow
 from handgrad.training.recipe import RECIPES
 from handgrad.training.run_config import RunConfig
 
@@ -139,6 +140,50 @@ def test_of_muons_learning_rates_only_the_loss_can_tell():
     finding = doctor.examine(rows(*[lambda step: 2.2 + 0.01 * step] * 2, about), about)
     assert finding.sentence.startswith("Muon's learning rate 0.08 is too high")
     assert finding.sentence.endswith("try --set matrix_learning_rate=0.02.")
+
+
+def diagnosed(about, dead=(0.0, 0.1), entropies=((0.9, 0.5), (0.8, 0.0)), first=0.5, loss=3.0):
+    """What is said of a run that stands above the bigram, after one diagnosis."""
+    norms = {f"blocks.{i}.{part}": norm for i, norm in ((0, first), (1, 1.0)) for part in ("attention", "x")}
+    found = [list(heads) for heads in entropies]
+    row = DiagnosisRow(STEPS, norms, {}, found, list(dead), [1.0, 1.0], STEPS * A_STEP, 20.0)
+    finding = doctor.examine([*rows(*[falls_to(loss)] * 2, about), row], about)
+    return finding and (finding.kind, finding.sentence)
+
+
+def test_what_the_layers_of_healthy_runs_do_is_not_blamed():
+    assert diagnosed(config()) is None
+    assert diagnosed(config(), dead=(0.5, 0.4), entropies=((0.0, 0.02), (0.5, 0.5)), first=2e-4) is None
+
+
+def test_units_that_are_dead_are_said_with_their_layer():
+    kind, sentence = diagnosed(config(), dead=(0.6, 0.75))
+    assert kind == "dead units"
+    assert sentence.startswith("75% of the units of layer 2's feed-forward are dead")
+    assert sentence.endswith("take a lower learning rate.")  # the activation is another already
+    about = config()
+    relu = dataclasses.replace(about, model=about.model.replace(activation="relu"))
+    assert diagnosed(relu, dead=(0.6, 0.0))[1].endswith("or --set activation=gelu.")
+
+
+def test_attention_that_looks_at_single_positions_is_collapsed_where_nothing_is_learned():
+    collapsed = {"entropies": ((0.9, 0.5), (0.0, 0.005))}
+    kind, sentence = diagnosed(config(), **collapsed)
+    assert kind == "attention collapsed"
+    assert sentence.startswith("Attention has collapsed: every head of layer 2 looks at a single position")
+    assert diagnosed(config(), loss=2.0, **collapsed) is None
+
+
+def test_gradients_that_hardly_reach_the_first_layer_vanish_where_nothing_is_learned():
+    kind, sentence = diagnosed(config(), first=1e-5)
+    assert kind == "gradients vanishing"
+    assert "their norm is 1.4 in the last layer and 1.4e-05 in the first" in sentence
+    assert diagnosed(config(), first=1e-5, loss=2.0) is None
+
+
+def test_of_a_run_that_began_from_a_model_layers_are_not_judged():
+    tuned = dataclasses.replace(config(), begun_from="model")
+    assert diagnosed(tuned, dead=(0.9, 0.9), first=1e-9) is None
 
 
 def test_a_text_of_one_token_has_nothing_to_go_wrong():

@@ -17,8 +17,9 @@ import numpy as np
 
 from handgrad.model import init
 from handgrad.model.count import count
+from handgrad.ops.activation import SILENT
 from handgrad.shapes import Float
-from handgrad.training.metrics import EvaluationRow, Row, StepRow
+from handgrad.training.metrics import DiagnosisRow, EvaluationRow, Row, StepRow
 from handgrad.training.run_config import RunConfig
 
 REPEATED = 0.25
@@ -45,6 +46,12 @@ GAP = 0.1
 """A training loss this share below the validation loss is far from it."""
 PARAMETERS_A_TOKEN = 15
 """Parameters for each token of the training text that can hold the text by heart."""
+DEAD = 0.5
+"""The share of a layer's units that must be dead: of healthy runs, at most a tenth are."""
+COLLAPSED = 0.01
+"""The share of the largest entropy below which a head looks at one position. Healthy layers have a 0.4."""
+VANISHED = 1e-4
+"""The gradient's norm in the first block, as a share of that in the last. Healthy runs have 0.6 and more."""
 TINY = 1e-9
 READ_OFTEN = 4.0
 """How often the training text has been read, from which a gap comes from reading again."""
@@ -65,6 +72,8 @@ class Course(NamedTuple):
     evaluations: list[EvaluationRow]
     losses: Float[np.ndarray, " N"]
     """Of each step."""
+    diagnosis: DiagnosisRow | None = None
+    """The last."""
 
     @property
     def window(self) -> int:
@@ -137,7 +146,8 @@ def examine(rows: Sequence[Row], config: RunConfig) -> Finding | None:
     """What is wrong with a run that measured `rows`; None where nothing seems to be."""
     steps = [row for row in rows if isinstance(row, StepRow)]
     evaluations = [row for row in rows if isinstance(row, EvaluationRow)]
-    course = Course(config, steps, evaluations, np.array([row.loss for row in steps]))
+    diagnosis = next((row for row in reversed(rows) if isinstance(row, DiagnosisRow)), None)
+    course = Course(config, steps, evaluations, np.array([row.loss for row in steps]), diagnosis)
     for kind, found in FINDINGS.items():
         if config.begun_from and kind in OF_FIRST_WEIGHTS:
             continue
@@ -231,6 +241,51 @@ def _is_too_large(run: Course) -> str | None:
     )
 
 
+def _has_dead_units(run: Course) -> str | None:
+    """Of the last diagnosis, the layer with the most."""
+    if run.diagnosis is None:
+        return None
+    share, layer = max((share, layer) for layer, share in enumerate(run.diagnosis.dead_units, start=1))
+    if share <= DEAD:
+        return None
+    smooth = ", or --set activation=gelu" if run.config.model.activation in SILENT else ""
+    return (
+        f"{share:.0%} of the units of layer {layer}'s feed-forward are dead: no token activates them, and "
+        f"they learn nothing; take a lower learning rate{smooth}."
+    )
+
+
+def _has_collapsed(run: Course) -> str | None:
+    """All heads of a layer look at one position each, and the model is no better than pairs of tokens."""
+    if run.diagnosis is None or run.reached <= run.config.baselines["bigram"]:
+        return None
+    collapsed = [n for n, heads in enumerate(run.diagnosis.entropies, start=1) if max(heads) < COLLAPSED]
+    if not collapsed:
+        return None
+    return (
+        f"Attention has collapsed: every head of layer {collapsed[0]} looks at a single position, and the "
+        f"loss, {run.reached:.2f}, is above what pairs of tokens tell, "
+        f"{run.config.baselines['bigram']:.2f}; take a lower learning rate, or --set qk_norm=true."
+    )
+
+
+def _vanishes(run: Course) -> str | None:
+    """Hardly any gradient reaches the first block, and the model is no better than pairs of tokens."""
+    if run.diagnosis is None or run.reached <= run.config.baselines["bigram"]:
+        return None
+    norms, n_layers = run.diagnosis.gradient_norms, len(run.diagnosis.dead_units)
+    first, last = (
+        math.hypot(*(norm for part, norm in norms.items() if part.startswith(f"blocks.{layer}.")))
+        for layer in (0, n_layers - 1)
+    )
+    if first >= VANISHED * last:
+        return None
+    return (
+        f"Gradients vanish: their norm is {last:.2g} in the last layer and {first:.2g} in the first, which "
+        f"hardly learns; take fewer layers, or --set norm_placement=pre."
+    )
+
+
 def _behind(row: EvaluationRow) -> float:
     """The training loss, as a share below the validation loss."""
     return 0.0 if row.train_loss is None else 1.0 - row.train_loss / max(row.validation_loss, TINY)
@@ -243,8 +298,14 @@ FINDINGS = {
     "repeated text": _repeats,
     "overfitting": _overfits,
     "model too large": _is_too_large,
+    "dead units": _has_dead_units,
+    "attention collapsed": _has_collapsed,
+    "gradients vanishing": _vanishes,
 }
 """Whatever may be wrong, the worst first."""
 
-OF_FIRST_WEIGHTS = ("learning rate too high", "learning rate too low", "model too large")
+OF_FIRST_WEIGHTS = (
+    "learning rate too high", "learning rate too low", "model too large", "dead units", "attention collapsed",
+    "gradients vanishing",
+)  # fmt: skip
 """What says nothing of a run that began from a model: it began near its end, and with text read elsewhere."""
