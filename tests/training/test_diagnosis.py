@@ -209,9 +209,11 @@ def test_diagnoses_are_some_of_the_steps_before_evaluations_and_the_last_step():
 
 def test_few_sequences_are_read_and_of_a_large_model_fewer():
     assert diagnosis.n_sequences(800_000, 12, 64) == 6
+    assert diagnosis.n_sequences(800_000, 64, 64) == 8
+    assert diagnosis.n_sequences(800_000, 1, 8) == 32
     assert diagnosis.n_sequences(800_000, 12, 2048) == 1
-    assert diagnosis.n_sequences(124_000_000, 64, 64) == 2
-    assert diagnosis.n_sequences(10**10, 1, 1) == 1
+    assert diagnosis.n_sequences(124_000_000, 64, 64) == 5
+    assert diagnosis.n_sequences(10**11, 1, 1) == 1
     assert diagnosis.shortened((np.zeros((1, 2048)), np.zeros((1, 2048))))[0].shape == (1, diagnosis.LONGEST)
 
 

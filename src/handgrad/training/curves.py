@@ -1,14 +1,17 @@
-"""Pictures of runs' losses, from their metrics.jsonl: one run beside its baselines, and several compared."""
+"""Pictures of runs, from their metrics.jsonl: losses beside baselines or compared, and what layers do."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from handgrad.errors import UserError, require_known
 from handgrad.formats import atomic
 from handgrad.training import metrics
-from handgrad.training.metrics import EvaluationRow, Row, StepRow
+from handgrad.training.metrics import DiagnosisRow, EvaluationRow, Row, StepRow
+from handgrad.training.pace import DIAGNOSED
 from handgrad.training.run_config import RunConfig
 
 if TYPE_CHECKING:  # matplotlib is imported when there is something to draw
@@ -18,25 +21,36 @@ if TYPE_CHECKING:  # matplotlib is imported when there is something to draw
 LOSS = "loss.png"
 ALONG = ("steps", "tokens", "seconds")
 FORMATS = ("png", "svg")
+SHOWN = {"losses": "curves.png", "layers": "layers.png"}
+"""What can be drawn, and into what if no name is given."""
 
 
 def plot(
-    runs: str | Path | Sequence[str | Path], *, by: str = "steps", out: str | Path = "curves.png"
+    runs: str | Path | Sequence[str | Path],
+    *,
+    show: str = "losses",
+    by: str = "steps",
+    out: str | Path | None = None,
 ) -> Path:
     """Draw the losses of `runs`, folders with a metrics.jsonl, over each other into `out`, and return it.
 
-    `by` is what they are drawn against: "steps", "tokens" trained on, or "seconds" of training and
-    evaluating. `out` ends with .png or .svg. Losses are in nats a token, and in bits a byte where tokenizers
+    With `show="layers"`, draw instead what one run did to each of its layers: see `diagnosis`. `by` is what
+    they are drawn against: "steps", "tokens" trained on, or "seconds" of training and evaluating. `out` ends
+    with .png or .svg. Losses are in nats a token, and in bits a byte where tokenizers
     differ. Raises `UserError` where a folder has no metrics, or damaged ones.
     """
-    out = Path(out)
+    require_known("picture", show, SHOWN)
     require_known("axis", by, ALONG)
+    out = Path(SHOWN[show] if out is None else out)
     kind = out.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise UserError(f"A picture's name ends with .png or .svg; got {out}. Try {out.with_suffix('.png')}.")
     folders = [runs] if isinstance(runs, str | Path) else list(runs)
     if not folders:
         raise UserError("A picture compares runs; got none. Name their folders, as runs/quick-1.")
+    if show == "layers":
+        _save(_draw_layers(folders, by), out, kind)
+        return out
     found = {str(folder): _rows(Path(folder)) for folder in folders}
     with _drawable("Unset MPLBACKEND."):
         from handgrad.plots import curves
@@ -44,6 +58,38 @@ def plot(
     figure = curves.draw([_curve(name, rows, by) for name, rows in found.items()], by)
     _save(figure, out, kind)
     return out
+
+
+def _draw_layers(folders: Sequence[str | Path], by: str) -> "Picture":
+    if len(folders) > 1:
+        raise UserError(f"Layers are drawn of one run at a time; got {len(folders)}. Name one of them.")
+    (folder,) = map(Path, folders)
+    rows = [row for row in _rows(folder) if isinstance(row, DiagnosisRow)]
+    if not rows:
+        raise UserError(
+            f"There are no diagnoses to draw in {folder}: a run writes the first one at its first evaluation "
+            f"after {DIAGNOSED} steps, or at its end. Train on, or draw its losses."
+        )
+    if len({_shape(row) for row in rows}) > 1:
+        raise UserError(
+            f"The diagnoses in {folder / metrics.METRICS} are of different models. {metrics.REMEDY}"
+        )
+    with _drawable("Unset MPLBACKEND."):
+        from handgrad.plots import layers
+
+    norms, ratios = (
+        {part: np.array([values.get(part, 0.0) for values in by_part]) for part in by_part[-1]}
+        for by_part in ([row.gradient_norms for row in rows], [row.update_ratios for row in rows])
+    )
+    along = np.array([getattr(row, _field(by)) for row in rows], np.float64)
+    of_layers = (np.array([row[field] for row in rows]) for field in (3, 4, 5))
+    return layers.draw(layers.Diagnosed(along, norms, ratios, *of_layers), by)
+
+
+def _shape(row: DiagnosisRow) -> tuple[object, ...]:
+    """What is the same in all rows of a run."""
+    n_heads = tuple(map(len, row.entropies))
+    return n_heads, len(row.dead_units), len(row.residual_rms)
 
 
 def draw_loss(folder: Path, config: RunConfig) -> None:
@@ -69,11 +115,15 @@ def _rows(folder: Path) -> list[Row]:
 def _curve(name: str, rows: list[Row], by: str) -> "Curve":
     from handgrad.plots.curves import Curve
 
-    field = "step" if by == "steps" else by
+    field = _field(by)
     training = [(getattr(row, field), row.loss) for row in rows if isinstance(row, StepRow)]
     evaluations = [row for row in rows if isinstance(row, EvaluationRow)]
     validation = [(getattr(row, field), row.validation_loss) for row in evaluations]
     return Curve(name, training, validation, _bits_per_nat(evaluations))
+
+
+def _field(by: str) -> str:
+    return "step" if by == "steps" else by
 
 
 def _bits_per_nat(evaluations: list[EvaluationRow]) -> float:

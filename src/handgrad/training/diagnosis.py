@@ -36,9 +36,9 @@ from handgrad.training.metrics import DiagnosisRow, StepRow
 
 SAMPLED = 1 << 19
 """Of a weight with more numbers than this, every n-th column is measured: copies take little memory."""
-TOKENS, LONGEST = 512, 512
-"""The most tokens that are read, and the most of a sequence."""
-WORK = 20_000_000_000
+LEAST, MOST, LONGEST = 256, 512, 512
+"""Tokens that are read, so many that units which are not dead are active; and the most of a sequence."""
+WORK = 40_000_000_000
 """Tokens times weights that are read, which bounds the seconds."""
 SILENT = 1e-3
 """Activations and slopes below this are almost zero."""
@@ -125,8 +125,8 @@ def layers(config: ModelConfig, weights: p.Transformer, token_ids: np.ndarray, t
 
 
 def n_sequences(n_weights: int, batch_size: int, context_length: int) -> int:
-    """How many sequences are read: half a batch at most, and one at the least."""
-    n_tokens = min(TOKENS, batch_size * context_length // 2, WORK // n_weights)
+    """How many sequences are read: half a batch where that is enough, and of a large model few."""
+    n_tokens = min(max(LEAST, batch_size * context_length // 2), MOST, WORK // n_weights)
     return max(1, n_tokens // min(context_length, LONGEST))
 
 
