@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from handgrad.engines.engine import OptimizerSettings, State
+from handgrad.engines.engine import UNLIMITED, OptimizerSettings, State
 from handgrad.engines.xla import device, steps
 from handgrad.engines.xla import plan as plans
 from handgrad.engines.xla.layers import Layers
@@ -136,7 +136,8 @@ def collectives(config: ModelConfig, mesh: Mesh, batch_size: int) -> float:
     training = steps.Training(config, State(init(config)), OptimizerSettings(), mesh=mesh, plan=plans.Plan())
     ids = np.zeros((batch_size, config.context_length), np.int64)
     step = jax.jit(training.program.step, donate_argnums=0)
-    text = step.lower(training.carried, training._batch(ids, ids, None), np.float32(1e-3)).compile().as_text()
+    arguments = training._batch(ids, ids, None), np.float32(1e-3), training._limits(UNLIMITED)
+    text = step.lower(training.carried, *arguments).compile().as_text()
     return traffic(text or "")
 
 

@@ -14,7 +14,7 @@ from handgrad import engines, ops, tree
 from handgrad.api import loss_and_gradients
 from handgrad.counted import Counted
 from handgrad.engines import micro_batches, reference
-from handgrad.engines.engine import Limits, OptimizerSettings, State, Step
+from handgrad.engines.engine import UNLIMITED, Limits, OptimizerSettings, State, Step
 from handgrad.errors import UserError
 from handgrad.model.config import PRESETS
 from handgrad.model.init import init
@@ -462,8 +462,8 @@ def test_memory_is_what_xla_allocates(layers):
     training = steps.Training(config, State(init(config)), OptimizerSettings(), plan=plan.Plan(1, layers))
     ids = np.zeros((8, 256), np.int64)
     step = jax.jit(training.program.step, donate_argnums=0)
-    batch = training._batch(ids, ids, None)
-    analysis = step.lower(training.carried, batch, np.float32(1e-3)).compile().memory_analysis()
+    arguments = training._batch(ids, ids, None), np.float32(1e-3), training._limits(UNLIMITED)
+    analysis = step.lower(training.carried, *arguments).compile().memory_analysis()
     allocated = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
     predicted = plan.predict(config, 8, "float32", training.plan)
     # XLA lets arrays share memory, and keeps some that are needed again: it is the same to a quarter

@@ -13,7 +13,7 @@ import pytest
 import handgrad
 from handgrad import cli, engines, tree
 from handgrad.api import loss_and_gradients
-from handgrad.engines.engine import OptimizerSettings, State
+from handgrad.engines.engine import UNLIMITED, OptimizerSettings, State
 from handgrad.engines.xla.mesh import ONE, Mesh, parse
 from handgrad.errors import UserError
 from handgrad.model.config import PRESETS
@@ -56,7 +56,9 @@ def trained(mesh, n_parts=1, layers="scanned"):
     )
     batch = training._batch(*BATCHES[0], np.random.default_rng(0))
     step = jax.jit(training.program.step, donate_argnums=0)
-    training._step = step.lower(training.carried, batch, np.float32(1e-2)).compile()
+    training._step = step.lower(
+        training.carried, batch, np.float32(1e-2), training._limits(UNLIMITED)
+    ).compile()
     numbers = [training.step(*batch, 1e-2, np.random.default_rng(seed)) for seed, batch in enumerate(BATCHES)]
     return np.array(numbers), training.state(), training._step
 
@@ -184,7 +186,8 @@ def test_memory_of_a_device_is_what_xla_allocates_on_it():
     training = steps.Training(config, State(init(config)), OptimizerSettings(), mesh=mesh)
     ids = np.zeros((16, 256), np.int64)
     step = jax.jit(training.program.step, donate_argnums=0)
-    lowered = step.lower(training.carried, training._batch(ids, ids, None), np.float32(1e-3))
+    batch, limits = training._batch(ids, ids, None), training._limits(UNLIMITED)
+    lowered = step.lower(training.carried, batch, np.float32(1e-3), limits)
     analysis = lowered.compile().memory_analysis()
     allocated = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
     predicted = plan.predict(config, 16, "float32", training.plan, mesh)

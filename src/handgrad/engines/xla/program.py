@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from handgrad.engines.engine import UNLIMITED, Limits, OptimizerSettings
+from handgrad.engines.engine import OptimizerSettings
 from handgrad.engines.xla import device
 from handgrad.engines.xla import weights as stacking
 from handgrad.engines.xla.layers import Layers, Scanned
@@ -109,7 +109,7 @@ class Program(NamedTuple):
         return lax.scan(lambda sum, part: (jax.tree.map(jnp.add, sum, one(part)), None), one(first), rest)[0]
 
     def step(
-        self, carried: Carried, batch: Batch, learning_rate: Array, limits: Array | Limits = UNLIMITED
+        self, carried: Carried, batch: Batch, learning_rate: Array, limits: Array
     ) -> tuple[Carried, Array]:
         """One step of the optimizer. Returns what is carried on, and the loss and the gradient's norm.
 
@@ -118,7 +118,7 @@ class Program(NamedTuple):
         loss, gradients = self.loss_and_gradients(carried.weights, batch)
         norm = sum(jnp.sum(g * g) for g in jax.tree.leaves(gradients)) ** 0.5
         numbers = jnp.stack([loss, norm])
-        applies = jnp.all(jnp.isfinite(numbers) & (numbers <= jnp.asarray(limits)))
+        applies = jnp.all(jnp.isfinite(numbers) & (numbers <= limits))
         shorten = self.settings.max_gradient_norm / jnp.maximum(norm, self.settings.max_gradient_norm)
 
         def update(w: Array, g: Array, mean: Array, square: Array, decay: float, by_muon: bool) -> _Updated:

@@ -94,8 +94,7 @@ class Training:
         """A step that the device may still compute: call what is returned for its loss and norm."""
         batch = self._batch(token_ids, targets, rng)
         step = self._call("training step", self._step, token_ids.shape)
-        largest = self.placement.whole(np.array(limits, np.float32))
-        self.carried, numbers = step(self.carried, batch, np.float32(learning_rate), largest)
+        self.carried, numbers = step(self.carried, batch, np.float32(learning_rate), self._limits(limits))
         return lambda: Step(*np.asarray(numbers).tolist())
 
     def loss_and_gradients(
@@ -128,6 +127,9 @@ class Training:
         shares = (counted / max(1, counted.sum())).astype(np.float32)
         numbers = shares, random.keys(self.config, rng, len(ids), ids.shape[1:])
         return Batch(*self.placement.of_batch((ids, targets), axis=1), *self.placement.whole(numbers))
+
+    def _limits(self, limits: Limits) -> Any:
+        return self.placement.whole(np.array(limits, np.float32))
 
     def _parts(self, ids: np.ndarray, fill: int) -> np.ndarray:
         """A batch (B, T) in the plan's parts (N, B / N, T), or as many as divide it among the devices.
