@@ -75,6 +75,10 @@ def _sick() -> dict[str, Case]:
         sick[f"learning rate {rate:g}"] = Case("reference", {"learning_rate": rate, **SHORT}, high)
     for rate in (2e-6, 2e-5, 8e-5):
         sick[f"learning rate {rate:g}"] = Case("code", {"learning_rate": rate, **SHORT}, low)
+    deep = {"preset": "paper", "n_layers": 12, "d_model": 32, "n_heads": 2, "activation": "sigmoid"}
+    sick["12 layers of sigmoids, norms after"] = Case("shakespeare", deep | SHORT, ("gradients vanishing",))
+    thrown = {"preset": "paper", "n_layers": 2, "d_model": 64, "n_heads": 2, "learning_rate": 0.3}
+    sick["ReLUs, learning rate 0.3"] = Case("shakespeare", thrown | SHORT, ("dead units",))
     return sick
 
 

@@ -153,7 +153,7 @@ def diagnosed(about, dead=(0.0, 0.1), entropies=((0.9, 0.5), (0.8, 0.0)), first=
 
 def test_what_the_layers_of_healthy_runs_do_is_not_blamed():
     assert diagnosed(config()) is None
-    assert diagnosed(config(), dead=(0.5, 0.4), entropies=((0.0, 0.02), (0.5, 0.5)), first=2e-4) is None
+    assert diagnosed(config(), dead=(0.5, 0.4), entropies=((0.0, 0.02), (0.5, 0.5)), first=0.02) is None
 
 
 def test_units_that_are_dead_are_said_with_their_layer():
@@ -178,6 +178,10 @@ def test_gradients_that_hardly_reach_the_first_layer_vanish_where_nothing_is_lea
     kind, sentence = diagnosed(config(), first=1e-5)
     assert kind == "gradients vanishing"
     assert "their norm is 1.4 in the last layer and 1.4e-05 in the first" in sentence
+    assert sentence.endswith("take fewer layers.")
+    about = config()
+    post = dataclasses.replace(about, model=about.model.replace(norm_placement="post"))
+    assert diagnosed(post, first=1e-5)[1].endswith("or --set norm_placement=pre.")
     assert diagnosed(config(), first=1e-5, loss=2.0) is None
 
 

@@ -50,7 +50,7 @@ DEAD = 0.5
 """The share of a layer's units that must be dead: of healthy runs, at most a tenth are."""
 COLLAPSED = 0.01
 """The share of the largest entropy below which a head looks at one position. Healthy layers have a 0.4."""
-VANISHED = 1e-4
+VANISHED = 1e-2
 """The gradient's norm in the first block, as a share of that in the last. Healthy runs have 0.6 and more."""
 TINY = 1e-9
 READ_OFTEN = 4.0
@@ -280,9 +280,10 @@ def _vanishes(run: Course) -> str | None:
     )
     if first >= VANISHED * last:
         return None
+    before = ", or --set norm_placement=pre" if run.config.model.norm_placement == "post" else ""
     return (
         f"Gradients vanish: their norm is {last:.2g} in the last layer and {first:.2g} in the first, which "
-        f"hardly learns; take fewer layers, or --set norm_placement=pre."
+        f"hardly learns; take fewer layers{before}."
     )
 
 
