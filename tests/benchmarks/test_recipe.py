@@ -7,6 +7,7 @@ import recipe
 from handgrad.benchmark.against import EAGER, OURS
 from handgrad.data import batches
 from handgrad.engines import cpu
+from handgrad.training.pace import Pace
 
 pytest.importorskip("torch")
 from handgrad.benchmark import torch_peer
@@ -28,9 +29,9 @@ def recorded(monkeypatch, training, text, engine):
     steps, evaluations = [], []
     step, spread = training.step, batches.spread
 
-    def record_step(self, token_ids, targets, learning_rate, rng=None):
+    def record_step(self, token_ids, targets, learning_rate, *others):
         steps.append((token_ids.copy(), learning_rate))
-        return step(self, token_ids, targets, learning_rate, *([rng] if rng else []))
+        return step(self, token_ids, targets, learning_rate, *others)
 
     def record_spread(tokens, batch_size, context_length, n_windows=None):
         windows = list(spread(tokens, batch_size, context_length, n_windows))
@@ -40,6 +41,7 @@ def recorded(monkeypatch, training, text, engine):
     with monkeypatch.context() as patch:
         patch.setattr(training, "step", record_step)
         patch.setattr(batches, "spread", record_spread)
+        patch.setattr(Pace, "is_diagnosed", False)  # it reads windows too
         outcome = recipe.outcome(text, engine, "float32")
     return outcome, steps, evaluations
 

@@ -20,7 +20,7 @@ def found(n_layers=2, n_heads=2, n=3, *, tied=False):
 
 @pytest.mark.parametrize(
     "one",
-    [found(4, 4, 8), found(12, 12, 40, tied=True), found(1, 1, 1)],
+    [found(4, 4, 8), found(12, 12, 6, tied=True), found(1, 1, 1)],
     ids=["4 layers", "12 layers", "1 layer"],
 )
 def test_it_is_laid_out_without_overlap_in_the_colours_of_its_theme(one):
