@@ -4,7 +4,7 @@ Its thresholds are few. Losses are measured on the scale of the text: its *span*
 the uniform loss minus the bigram loss. Learning rates are measured in first weights: AdamW moves a weight by
 about the learning rate a step, so that the sum of the learning rates so far is how far any weight can have
 moved, and the deviation of first matrices, $0.02\sqrt{768/d_{model}}$, is how far it is to go. Muon moves
-matrices otherwise: of its learning rates only the loss can tell.
+matrices otherwise: of its learning rates only the loss can tell. Of the layers the last diagnosis tells.
 
 `benchmarks/doctor.py` shows on runs, healthy and sick ones, that it is silent and that it speaks.
 """
