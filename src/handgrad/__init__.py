@@ -23,6 +23,7 @@ from handgrad.model.config import PRESETS, ModelConfig, preset
 from handgrad.model.init import init
 from handgrad.model_proof import check_model
 from handgrad.proof import check
+from handgrad.trace import trace
 from handgrad.training.curves import plot
 from handgrad.training.recipe import RECIPES, Recipe
 from handgrad.training.run import resume, train
@@ -50,6 +51,7 @@ __all__ = [
     "preset",
     "resume",
     "save",
+    "trace",
     "train",
     "verify",
 ]

@@ -102,6 +102,8 @@ class Transformer:
         (dx,) = ops.dropout.backward(dx, saved.drop)
         if self.config.position == "learned":
             dx, dpositions = ops.learned_position.backward(dx, saved.positions)
+        elif self.config.position == "sinusoidal":
+            (dx,) = ops.sinusoidal_position.backward(dx, saved.positions)
         (dembedding,) = ops.embedding.backward(dx, saved.embedding)
         if self.config.tied:
             dembedding = ops.embedding.join(dembedding, dhead.weight)  # one table, two uses

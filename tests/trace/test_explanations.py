@@ -1,0 +1,210 @@
+"""What is made of a trace: attribution, ablation, patching, lenses, and why a head looks where it looks."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import handgrad
+from handgrad import UserError
+from handgrad.formats.model_folder import Model
+from handgrad.model.transformer import Transformer
+from handgrad.trace import (
+    ablate,
+    attribute,
+    edits,
+    explain_score,
+    in_words,
+    logit_lens,
+    patch,
+    replace,
+    runs,
+    shares,
+    sites,
+)
+from tests.trace.models import CONFIGS, LETTERS, model_of, weights_of
+
+PRE_NORM = [name for name, config in CONFIGS.items() if config.norm_placement == "pre"]
+
+
+@pytest.mark.parametrize("method", ["gradient x input", "integrated gradients"])
+def test_on_a_linear_model_what_the_tokens_count_sums_to_the_total(method):
+    """From the last norm's result on, the logit is linear."""
+    found = attribute(
+        model_of(), "abcd", "e", objective="logit", site="norm", method=method, steps=3, baseline=0.25
+    )
+    assert found.by_token.sum() == pytest.approx(found.result - found.baseline, rel=1e-12)
+    assert found.values.shape == (4, 8)
+    np.testing.assert_allclose(found.by_token[:3], 0.0)  # the last position alone says what comes next
+
+
+@pytest.mark.parametrize("name", ["nano", "block_gated", "paper"])
+def test_integrated_gradients_sum_to_the_total_where_nothing_is_linear(name):
+    model = model_of(name)
+    found = attribute(model, "abcd", "e")
+    scale = 8**0.5 if name == "paper" else 1.0
+    mean = scale * model.weights.embedding.mean(axis=0)
+    without = handgrad.trace(model, "abcd", "e", edits={"embedding": replace(mean)}).result
+    assert found.baseline == pytest.approx(without)
+    assert found.missing == pytest.approx(0.0, abs=1e-3 * abs(found.result - without))
+    rough = attribute(model, "abcd", "e", method="gradient x input")
+    assert abs(rough.missing) > 10 * abs(found.missing)  # a first-order estimate
+    assert "background" in found._repr_html_()
+
+
+def test_a_head_is_what_counts_where_heads_are_looked_at():
+    found = attribute(model_of("nano"), "abcd", "e", site="blocks.1.attention.heads", steps=8)
+    assert found.values.shape == (2, 4, 4)
+    assert found.by_token.shape == (4,)
+
+
+@pytest.mark.parametrize("each", ["head", "attention", "feed_forward", "neuron"])
+@pytest.mark.parametrize("by", ["zero", "mean"])
+def test_each_ablation_is_a_run_with_that_part_replaced(each, by):
+    model = model_of("block_grouped")
+    found = ablate(model, "abcd", "e", each=each, by=by)
+    whole = handgrad.trace(model, "abcd", "e")
+    assert found.result == whole.result
+    site = {"head": "attention.heads", "neuron": "feed_forward.hidden", "attention": "attention.output"}
+    n = {"head": 2, "neuron": 12}.get(each)
+    assert found.without.shape == ((2, n) if n else (2,))
+    for layer, number in itertools.product(range(2), range(n or 1)):
+        name = f"blocks.{layer}.{site.get(each, 'feed_forward.down')}"
+        where = {"head": np.s_[number], "neuron": np.s_[:, number]}.get(each, ...)
+        there = whole[name].value[where]
+        instead = there.mean(axis=0) if by == "mean" else 0.0
+        one = handgrad.trace(model, "abcd", "e", edits={name: replace(instead, where)}).result
+        assert found.without[(layer, number) if n else layer] == pytest.approx(one, rel=1e-12)
+    np.testing.assert_array_equal(found.effect, found.without - found.result)
+
+
+def test_only_the_layers_that_are_asked_for_are_switched_off():
+    found = ablate(model_of("nano"), "abcd", layers=[1])
+    assert np.isnan(found.without[0]).all()
+    assert np.isfinite(found.without[1]).all()
+    with pytest.raises(UserError, match="Layers are 0 to 1"):
+        ablate(model_of("nano"), "abcd", layers=[2])
+
+
+def test_patching_all_of_the_stream_at_its_end_gives_the_other_texts_answer():
+    model = model_of("nano")
+    found = patch(model, "abcd", "fbcd", "e")
+    assert found.names == sites.stream(model.config)
+    assert found.results.shape == (5, 4)
+    assert found.results[-1, -1] == pytest.approx(found.other)
+    assert found.recovered[-1, -1] == pytest.approx(1.0)
+    np.testing.assert_allclose(found.recovered[0, 1:], 0.0, atol=1e-9)  # these tokens are the same in both
+    assert found.recovered[0, 0] == pytest.approx(1.0)  # and this one is all that is not
+
+
+@pytest.mark.parametrize(("each", "at"), [("position", "blocks.0.attention.output"), ("head", None)])
+def test_each_patch_is_a_run_with_the_other_texts_value_there(each, at):
+    model = model_of("block_gated")
+    found = patch(model, "abcd", "dcba", "e", at=at, each=each)
+    theirs = handgrad.trace(model, "dcba", "e")
+    for row, name in zip(found.results, found.names, strict=True):
+        for place, result in enumerate(row):
+            edit = replace(theirs[name].value[place], place)
+            one = handgrad.trace(model, "abcd", "e", edits={name: edit}).result
+            assert result == pytest.approx(one, rel=1e-12)
+
+
+def test_an_estimated_patch_is_the_slope_of_the_patched_ones():
+    model = model_of("block_grouped")
+    nudged = model.weights._replace(embedding=model.weights.embedding.copy())
+    nudged.embedding[5] = nudged.embedding[0] + 1e-5 * nudged.embedding[5]
+    near = Model(model.config, nudged, LETTERS)
+    exact, estimated = (patch(near, "abcd", "fbcd", "e", estimated=flag) for flag in (False, True))
+    moved, expected = estimated.results - estimated.result, exact.results - exact.result
+    np.testing.assert_allclose(moved, expected, rtol=1e-3, atol=1e-9)
+    assert np.abs(expected).max() > 1e-7
+
+
+@pytest.mark.parametrize(
+    ("question", "says"),
+    [
+        ({"other": "abc"}, "equal length"),
+        ({"other": "dcba", "each": "head", "at": "norm"}, "none of which is H"),
+    ],
+)
+def test_what_cannot_be_patched_is_said(question, says):
+    with pytest.raises(UserError, match=says):
+        patch(model_of(), "abcd", target="e", **question)
+
+
+def test_many_runs_are_cut_into_batches_of_bounded_size_with_the_same_results(monkeypatch):
+    whole = ablate(model_of(), "abcd", each="neuron")
+    sizes = []
+    results = runs.results
+    monkeypatch.setattr(runs, "results", lambda *args: sizes.append(args[-1]) or results(*args))
+    monkeypatch.setattr(runs, "BYTES", 1)
+    np.testing.assert_allclose(ablate(model_of(), "abcd", each="neuron").without, whole.without, rtol=1e-13)
+    assert sizes == [1] * 24
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_logit_lens_at_the_end_of_the_stream_is_the_model(name):
+    trace = handgrad.trace(model_of(name), "abcd")
+    lens = logit_lens(trace)
+    assert list(lens) == sites.stream(trace.model.config)
+    np.testing.assert_allclose(list(lens.values())[-1], trace.logits, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", PRE_NORM)
+def test_the_shares_of_all_parts_add_up_to_the_logit_and_to_the_lead_over_a_rival(name):
+    trace = handgrad.trace(model_of(name), "abcd")
+    assert sum(shares(trace, "e").values()) == pytest.approx(trace.logits[-1, 4], rel=1e-10)
+    lead = shares(trace, "e", "a")
+    assert sum(lead.values()) == pytest.approx(trace.logits[-1, 4] - trace.logits[-1, 0], rel=1e-10)
+    assert {"embedding", "blocks.0.head 1", "blocks.1.feed_forward"} <= lead.keys()
+
+
+@pytest.mark.parametrize("name", PRE_NORM)
+def test_the_shares_of_a_score_add_up_to_it(name):
+    config = CONFIGS[name]
+    trace = handgrad.trace(model_of(name), "abcde")
+    for layer, head, query, key in [(0, 0, 4, 2), (1, 1, 3, 0), (1, config.n_heads - 1, -1, -2)]:
+        score = explain_score(trace, layer, head, query, key)
+        there = trace[f"blocks.{layer}.attention.scores"].value[head, query, key]
+        assert score.score == there
+        assert score.shares.sum() == pytest.approx(there, rel=1e-9, abs=1e-12)
+        assert score.shares.shape == (len(score.query_parts), len(score.key_parts))
+    strongest = score.strongest(2)
+    assert abs(strongest[0][2]) == np.abs(score.shares).max() >= abs(strongest[1][2])
+
+
+def test_a_score_that_there_is_not_and_a_stream_that_is_no_sum_are_said():
+    trace = handgrad.trace(model_of(), "abcd")
+    for place, says in (((9, 0, 0, 0), "layers"), ((0, 9, 0, 0), "heads"), ((0, 0, 4, 0), "positions")):
+        with pytest.raises(UserError, match=says):
+            explain_score(trace, *place)
+    with pytest.raises(UserError, match="Where norms stand before"):
+        shares(handgrad.trace(model_of("paper"), "abcd"), "e")
+    with pytest.raises(UserError, match="Words are read from the stream"):
+        in_words(trace, "blocks.0.attention.probs")
+
+
+def test_a_gradient_in_words_raises_the_token_that_should_have_come():
+    """At the stream's end a step against the gradient raises the target's logit, and no other's as much."""
+    config = CONFIGS["nano"].replace(dropout=0.0, d_model=32)
+    model = Model(config, weights_of(config), LETTERS)
+    for target in "abcdefg":
+        words = in_words(handgrad.trace(model, "abcd", target), "norm", n=1)
+        assert words[-1].raised == [target]
+
+
+def test_a_step_against_the_gradient_of_an_edited_stream_lowers_the_loss():
+    model, at = model_of("nano"), "blocks.0.residual2"
+    trace = handgrad.trace(model, "abcd", "e")
+    moved = handgrad.trace(model, "abcd", "e", edits={at: edits.add(-1e-3 * trace[at].gradient)})
+    assert moved.result < trace.result
+
+
+def test_models_with_more_tokens_than_text_are_read_by_ids():
+    model = Model(CONFIGS["nano"].replace(dropout=0.0), weights_of(CONFIGS["nano"]))
+    trace = handgrad.trace(model, [1, 2, 3], 4)
+    assert trace.tokens == ["1", "2", "3"]
+    logits, _ = Transformer(model.config).forward(model.weights, np.array([[1, 2, 3]]))
+    np.testing.assert_array_equal(trace.logits, logits[0])
+    with pytest.raises(UserError, match="no tokenizer"):
+        handgrad.trace(model, "abc")

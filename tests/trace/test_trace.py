@@ -1,0 +1,213 @@
+"""Every value of a prediction and its gradient: named, right, and changed by name."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import handgrad
+from handgrad import UserError, tree
+from handgrad.formats.model_folder import Model
+from handgrad.model.config import PRESETS, ModelConfig
+from handgrad.model.init import init
+from handgrad.model.transformer import LanguageModel, Transformer
+from handgrad.tokenizer.characters import CharacterTokenizer
+from handgrad.trace import add, memory, replace, runs, scale, sites, zero
+from handgrad.trace.taps import Tapped, Taps
+from tests.trace.models import CONFIGS, LETTERS, model_of, weights_of
+
+STEP = 1e-5
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request):
+    return CONFIGS[request.param].replace(dropout=0.0)
+
+
+def test_a_trace_computes_the_bits_that_the_formulas_compute_forward_and_backward(config, rng):
+    weights, token_ids = weights_of(config), rng.integers(config.vocab_size, size=(2, 5))
+    dlogits = rng.normal(size=(2, 5, config.vocab_size))
+    plain, tapped = Transformer(config), Tapped.of(config, Taps())
+    (logits, saved), (tapped_logits, tapped_saved) = (
+        transformer.forward(weights, token_ids) for transformer in (plain, tapped)
+    )
+    assert np.array_equal(logits, tapped_logits)
+    (gradients,), (tapped_gradients,) = plain.backward(dlogits, saved), tapped.backward(dlogits, tapped_saved)
+    for (name, one), other in zip(tree.named_leaves(gradients), tree.leaves(tapped_gradients), strict=True):
+        assert np.array_equal(one, other), name
+
+
+def test_every_site_is_there_in_the_order_of_computation_both_ways(config):
+    trace = handgrad.trace(Model(config, weights_of(config)), [1, 2, 3, 4])
+    assert list(trace._values) == [site.name for site in sites.of(config)] == trace.names
+    assert set(trace._gradients) == set(trace.names)
+    for site in trace.sites:
+        assert trace[site.name].value.shape == sites.shape(site, config, 4)
+        assert trace[site.name].gradient.shape == sites.shape(site, config, 4)
+
+
+def test_every_gradient_is_the_slope_of_the_loss_when_its_site_moves(config, rng):
+    model, text = Model(config, weights_of(config)), [1, 2, 3, 4]
+    trace = handgrad.trace(model, text)
+    for site in trace.sites:
+        direction = rng.normal(size=trace[site.name].value.shape)
+        steps = STEP * np.stack([direction, -direction])
+        ahead, behind = runs.results(model, trace.token_ids, trace.objective, {site.name: add(steps)}, 2)
+        along = float(np.sum(trace[site.name].gradient * direction))
+        assert (ahead - behind) / (2 * STEP) == pytest.approx(along, rel=1e-5, abs=1e-7), site.name
+
+
+def test_the_loss_and_the_gradients_of_weights_are_those_of_training():
+    model = model_of("block_grouped")
+    trace = handgrad.trace(model, "abcde", weights=True)
+    ids = LETTERS.encode("abcde")[None]
+    targets = np.append(ids[:, 1:], [[-1]], axis=1)
+    loss, gradients = LanguageModel(Transformer(model.config)).loss_and_gradients(
+        1.0, model.weights, ids, targets
+    )
+    assert trace.result == pytest.approx(float(loss), rel=1e-14)
+    for one, other in zip(tree.leaves(trace.weight_gradients), tree.leaves(gradients), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-14)
+
+
+def test_a_target_asks_for_its_loss_its_logit_or_its_lead_over_a_rival():
+    model = model_of()
+    logits = handgrad.logits(model.config, model.weights, LETTERS.encode("abc")[None])[0, -1]
+    log_probs = logits - np.log(np.exp(logits).sum())
+    assert handgrad.trace(model, "abc", "d").result == pytest.approx(-log_probs[3])
+    assert handgrad.trace(model, "abc", 3, objective="logit").result == pytest.approx(logits[3])
+    lead = handgrad.trace(model, "abc", "d", rival="a")
+    assert lead.result == pytest.approx(logits[3] - logits[0])
+    wanted = np.zeros(7)
+    wanted[[3, 0]] = 1.0, -1.0
+    np.testing.assert_array_equal(lead["logits"].gradient[-1], wanted)
+    assert lead.next(2)[0][0] == LETTERS.decode([int(logits.argmax())])
+
+
+def test_later_tokens_have_no_part_in_a_prediction_and_masked_scores_no_gradient():
+    trace = handgrad.trace(model_of("nano"), "abcde")
+    for layer in range(2):
+        probs, dscores = (trace[f"blocks.{layer}.attention.{part}"] for part in ("probs", "scores"))
+        later = np.triu(np.ones((5, 5), bool), 1)
+        assert not probs.value[:, later].any()
+        assert not dscores.gradient[:, later].any()
+
+
+@pytest.mark.parametrize("edit", [zero, lambda where: scale(0.0, where), lambda where: replace(0.0, where)])
+def test_a_head_that_is_silenced_is_as_if_its_rows_of_the_output_were_zero(edit):
+    model = model_of("block_grouped")
+    block = model.weights.blocks[1]
+    output = block.attention.output.weight.copy()
+    output[:4] = 0.0
+    attention = block.attention._replace(output=block.attention.output._replace(weight=output))
+    weights = model.weights._replace(blocks=(model.weights.blocks[0], block._replace(attention=attention)))
+    edited = handgrad.trace(model, "abcd", edits={"blocks.1.attention.heads": edit(0)})
+    other = handgrad.trace(Model(model.config, weights, LETTERS), "abcd")
+    np.testing.assert_allclose(edited.logits, other.logits, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(
+        edited["embedding"].gradient, other["embedding"].gradient, rtol=1e-10, atol=1e-13
+    )
+    assert not edited["blocks.1.attention.heads"].value[0].any()
+
+
+@pytest.mark.parametrize(
+    "edit", [scale(1.7, np.s_[1:3]), replace(0.4, np.s_[:, 2]), lambda x: np.where(x > 0.1, 0.1, x)]
+)
+def test_the_gradients_of_an_edited_model_are_its_own(edit, rng):
+    model, at = model_of(), "blocks.0.residual1"
+    trace = handgrad.trace(model, "abcd", edits={at: edit})
+    direction = rng.normal(size=trace["embedding"].value.shape)
+    ahead, behind = (
+        handgrad.trace(model, "abcd", edits={"embedding": add(sign * STEP * direction), at: edit}).result
+        for sign in (1, -1)
+    )
+    along = float(np.sum(trace["embedding"].gradient * direction))
+    assert (ahead - behind) / (2 * STEP) == pytest.approx(along, rel=1e-6)
+
+
+def test_a_gradient_that_is_edited_changes_all_that_lies_before_it_and_no_value():
+    model, at = model_of("nano"), "blocks.1.residual1"
+    plain = handgrad.trace(model, "abcd")
+    edited = handgrad.trace(model, "abcd", gradient_edits={at: zero()})
+    assert edited.result == plain.result
+    order = plain.names.index(at)
+    for name in plain.names[:order]:
+        np.testing.assert_array_equal(edited[name].value, plain[name].value)
+        assert not edited[name].gradient.any(), name
+    doubled = handgrad.trace(model, "abcd", gradient_edits={at: lambda gradient: 2 * gradient})
+    np.testing.assert_allclose(doubled["embedding"].gradient, 2 * plain["embedding"].gradient, rtol=1e-12)
+
+
+def test_what_is_not_kept_is_not_held_and_changes_nothing_else():
+    whole = handgrad.trace(model_of(), "abcd")
+    part = handgrad.trace(model_of(), "abcd", keep=["blocks.*.attention.probs", "embedding"])
+    assert part.names == ["embedding", "blocks.0.attention.probs", "blocks.1.attention.probs"]
+    for name in part.names:
+        np.testing.assert_array_equal(part[name].gradient, whole[name].gradient)
+
+
+def test_a_wrong_name_is_an_error_that_lists_near_ones():
+    model = model_of()
+    trace = handgrad.trace(model, "abcd")
+    with pytest.raises(UserError, match=r"near are blocks\.0\.attention\.scores"):
+        trace["blocks.0.attention.score"]
+    for wrong in ({"keep": "blocks.9.*"}, {"edits": {"residual": zero()}}, {"gradient_edits": {"x": zero()}}):
+        with pytest.raises(UserError, match="no site"):
+            handgrad.trace(model, "abcd", **wrong)
+
+
+@pytest.mark.parametrize("edit", [zero(9), replace(np.zeros(3)), lambda x: x[:, :1], lambda x: "no number"])
+def test_an_edit_that_does_not_fit_is_said_with_the_site_and_its_shape(edit):
+    with pytest.raises(UserError, match=r"blocks\.0\.residual1 has the shape \(4, 8\)"):
+        handgrad.trace(model_of(), "abcd", edits={"blocks.0.residual1": edit})
+
+
+@pytest.mark.parametrize(
+    ("question", "says"),
+    [
+        ({"text": "abz"}, "z"),
+        ({"text": "abcdef"}, "attends to 5"),
+        ({"text": ""}, "at least one token"),
+        ({"text": "a"}, "Name a target"),
+        ({"text": "ab", "target": "cd"}, "one token"),
+        ({"text": "ab", "target": 7}, "below 7"),
+        ({"text": "ab", "rival": "c"}, "Name it: target"),
+        ({"text": "ab", "target": "c", "rival": "a", "objective": "loss"}, "Leave out"),
+        ({"text": "ab", "target": "c", "objective": "los"}, "Did you mean loss"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_refused_in_a_sentence(question, says):
+    with pytest.raises(UserError, match=says):
+        handgrad.trace(model_of(), **question)
+
+
+def test_memory_is_said_beforehand_and_what_does_not_fit_is_refused(monkeypatch):
+    config = PRESETS["gpt2"]
+    square = 2 * 12 * 12 * 1024 * 1024 * 4  # every layer's scores of every head, and their gradients
+    assert memory(config, 1024) - memory(config, 1024, "embedding") > 2 * square
+    monkeypatch.setattr("handgrad.engines.fits.available", lambda: 1_000)
+    with pytest.raises(UserError, match=r"This trace needs .* keep less"):
+        handgrad.trace(model_of(), "abcd")
+
+
+@pytest.mark.parametrize("keep", ["*", "blocks.0.attention.probs"])
+def test_a_trace_takes_at_most_the_memory_that_was_said(keep):
+    config = ModelConfig(vocab_size=50, context_length=64, n_layers=6, n_heads=8, d_model=64)
+    model = Model(config, init(config, 1))
+    token_ids = np.arange(64) % 50
+    handgrad.trace(model, token_ids, keep=keep)
+    tracemalloc.start()
+    trace = handgrad.trace(model, token_ids, keep=keep)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert trace.names
+    assert 0.4 * memory(config, 64, keep) < peak < memory(config, 64, keep)
+
+
+def test_a_notebook_shows_a_table_of_sites_and_text_cannot_reach_into_it():
+    html = handgrad.trace(model_of(), "abcd", "e")._repr_html_()
+    assert "blocks.1.feed_forward.gate" in html
+    assert "loss" in html
+    letters = CharacterTokenizer("&<>bxyz")
+    shown = handgrad.trace(Model(CONFIGS["nano"], weights_of(CONFIGS["nano"]), letters), "<b>&")._repr_html_()
+    assert "<b>" not in shown
