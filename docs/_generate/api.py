@@ -13,6 +13,7 @@ from _generate import pages
 
 MODULES = {
     "handgrad": "What `import handgrad` gives.",
+    "handgrad.trace": "A model [taken apart](../how-to/take-apart.md): what stands on `handgrad.trace`.",
     "handgrad.gradcheck": "The [proof](../proof.md), for an op of your own too.",
     "handgrad.parameters": "The types of weights, and of their gradients.",
     "handgrad.model.transformer": "The model as a function of its weights, and its backward.",
@@ -43,11 +44,13 @@ elsewhere: each op has [a page of its own](ops.md), and the [lessons](lessons.md
 
 def write(folder: Path) -> None:
     """`generated/api.md`."""
-    parts = [HEAD]
+    parts, listed = [HEAD], set()
     for name, about in MODULES.items():
         module = importlib.import_module(name)
         parts.append(f"## `{name}`\n\n{about}")
-        parts += [entry(name, thing, getattr(module, thing)) for thing in public(module)]
+        new = [thing for thing in public(module) if id(getattr(module, thing)) not in listed]
+        parts += [entry(name, thing, getattr(module, thing)) for thing in new]
+        listed |= {id(getattr(module, thing)) for thing in new}
     pages.write(folder / "api.md", "\n\n".join(parts) + "\n")
 
 
@@ -118,6 +121,7 @@ def fields(thing: Any) -> str:
     rows = [
         [f"`{name}`", f"{about.get(name, '')} {default_text(value)}".strip()]
         for name, value in defaults.items()
+        if not name.startswith("_")
     ]
     if not any(meaning for _, meaning in rows):
         return "Fields: " + ", ".join(name for name, _ in rows) + "."
