@@ -17,9 +17,9 @@ from handgrad.trace.attribution import Attribution, attribute
 from handgrad.trace.edits import add, replace, scale, zero
 from handgrad.trace.lens import Words, in_words, logit_lens, shares
 from handgrad.trace.patching import Patched, patch
+from handgrad.trace.prediction import Trace, Value, memory, trace
 from handgrad.trace.scores import Score, explain_score
 from handgrad.trace.sites import Site
-from handgrad.trace.trace import Trace, Value, memory, trace
 
 __all__ = [
     "Ablation",

@@ -9,7 +9,7 @@ from handgrad.formats.model_folder import Model
 from handgrad.shapes import Float
 from handgrad.trace import runs
 from handgrad.trace.edits import Mixed
-from handgrad.trace.trace import Trace, trace
+from handgrad.trace.prediction import Trace, trace
 
 Each = Literal["head", "attention", "feed_forward", "neuron"]
 By = Literal["zero", "mean"]
@@ -63,7 +63,7 @@ def ablate(
             raise UserError(f"Layers are 0 to {config.n_layers - 1}; got {layer}.")
     chosen = range(config.n_layers) if layers is None else layers
     names = {layer: f"blocks.{layer}.{SITES[each]}" for layer in chosen}
-    whole = trace(model, text, target, rival=rival, objective=objective, keep=list(names.values()))
+    whole = trace(model, text, target, rival=rival, objective=objective)
     n = {"head": config.n_heads, "neuron": config.ff_width}.get(each)
     without = np.full((config.n_layers, n or 1), np.nan)
     for layer, name in names.items():
@@ -77,7 +77,7 @@ def ablate(
 
 def _off(whole: Trace, name: str, each: Each, by: By, part: slice) -> Mixed:
     """In each run of a batch, something else in place of one head, one neuron, or all that a part writes."""
-    value = whole[name].value
+    value = whole.value(name)
     instead = value.mean(axis=POSITIONS[each], keepdims=True) if by == "mean" else np.zeros_like(value)
     if each not in AXES:
         return Mixed(np.ones((1, *value.shape), bool), instead)

@@ -21,8 +21,8 @@ import numpy as np
 from handgrad.errors import require_count, require_known
 from handgrad.formats.model_folder import Model
 from handgrad.shapes import Float
-from handgrad.trace import edits, runs
-from handgrad.trace.trace import Trace, trace
+from handgrad.trace import edits, runs, sites
+from handgrad.trace.prediction import Trace, trace
 
 Method = Literal["gradient x input", "integrated gradients"]
 EMBEDDING = "embedding"
@@ -72,18 +72,20 @@ def attribute(
     """
     require_known("method", method, get_args(Method))
     steps = require_count("steps", steps)
-    at = trace(model, text, target, rival=rival, objective=objective, keep=[site])
+    at = trace(model, text, target, rival=rival, objective=objective)
     value, gradient = at[site]
     base = _baseline(model, site, baseline, value)
-    below = trace(
-        model, text, target, rival=rival, objective=objective, keep=[site], edits={site: edits.replace(base)}
-    )
+    below = trace(model, text, target, rival=rival, objective=objective, edits={site: edits.replace(base)})
     if method == "integrated gradients":
         gradient = _mean_gradient(at, site, value, base, steps)
     values = (value - base) * gradient
-    axis = [letter for letter in at.sites[0].axes.split()].index("T")
+    axis = _axes(model, site).index("T")
     others = tuple(i for i in range(values.ndim) if i != axis)
     return Attribution(at.tokens, values.sum(axis=others), values, at.result, below.result)
+
+
+def _axes(model: Model, site: str) -> list[str]:
+    return next(one.axes.split() for one in sites.of(model.config) if one.name == site)
 
 
 def _baseline(model: Model, site: str, given: Any, value: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from handgrad.model.transformer import Transformer
 from handgrad.shapes import Float
 from handgrad.trace import parts, sites
 from handgrad.trace import text as texts
-from handgrad.trace.trace import Trace
+from handgrad.trace.prediction import Trace
 
 
 class Words(NamedTuple):
@@ -34,7 +34,7 @@ def logit_lens(trace: Trace) -> dict[str, Float[np.ndarray, "T V"]]:
 
     `UserError` where the stream was not kept.
     """
-    return {name: _read(trace.model, trace[name].value) for name in sites.stream(trace.model.config)}
+    return {name: _read(trace.model, trace.value(name)) for name in sites.stream(trace.model.config)}
 
 
 def shares(trace: Trace, target: object, rival: object = None) -> dict[str, float]:
@@ -52,7 +52,7 @@ def shares(trace: Trace, target: object, rival: object = None) -> dict[str, floa
     assert norm is not None  # there is one where norms stand before the parts
     shown = parts.normalized(written[:, -1:], stream[-1:], norm, model.config.norm_eps)
     found = dict(zip(names, (shown[:, 0] @ direction).tolist(), strict=True))
-    constant = float(trace["logits"].value[-1] @ _chosen(model, target, rival)) - sum(found.values())
+    constant = float(trace.value("logits")[-1] @ _chosen(model, target, rival)) - sum(found.values())
     has_constant = getattr(norm, "beta", None) is not None or (
         model.weights.head is not None and model.weights.head.bias is not None
     )
@@ -64,7 +64,7 @@ def in_words(trace: Trace, site: str, n: int = 5) -> list[Words]:
 
     `UserError` where the site is not as wide as the stream.
     """
-    gradient, model = trace[site].gradient, trace.model
+    gradient, model = trace.gradient(site), trace.model
     if gradient.shape[-1] != model.config.d_model or gradient.ndim != 2:
         raise UserError(f"Words are read from the stream, (T, D); {site} has the shape {gradient.shape}.")
     scale = 1.0 if model.weights.norm is None else model.weights.norm.gamma

@@ -15,7 +15,7 @@ import numpy as np
 from handgrad import parameters as p
 from handgrad.errors import UserError
 from handgrad.shapes import Float
-from handgrad.trace.trace import Trace
+from handgrad.trace.prediction import Trace
 
 
 class Parts(NamedTuple):
@@ -35,21 +35,21 @@ def of(trace: Trace, layer: int | None = None) -> Parts:
         raise UserError(
             "Where norms stand before each part, the stream is the sum of what was written; here they do not."
         )
-    embedding = trace["embedding"].value
+    embedding = trace.value("embedding")
     names, written = ["embedding"], [embedding]
     if config.position != "rope":
         names.append("positions")
-        written.append(trace["positions"].value - embedding)
+        written.append(trace.value("positions") - embedding)
     for number in range(config.n_layers if layer is None else layer):
         at, block = f"blocks.{number}", weights.blocks[number]
-        heads = by_head(trace[f"{at}.attention.heads"].value, block.attention.output)
+        heads = by_head(trace.value(f"{at}.attention.heads"), block.attention.output)
         names += [f"{at}.head {head}" for head in range(config.n_heads)]
         written += list(heads)
         if block.attention.output.bias is not None:
             names.append(f"{at}.attention.output.bias")
             written.append(np.broadcast_to(block.attention.output.bias, embedding.shape))
         names.append(f"{at}.feed_forward")
-        written.append(trace[f"{at}.feed_forward.down"].value)
+        written.append(trace.value(f"{at}.feed_forward.down"))
     return Parts(names, np.stack(written))
 
 

@@ -20,8 +20,8 @@ from handgrad.formats.model_folder import Model
 from handgrad.shapes import Float
 from handgrad.trace import runs, sites
 from handgrad.trace.edits import Mixed
+from handgrad.trace.prediction import trace
 from handgrad.trace.sites import Site
-from handgrad.trace.trace import trace
 
 Each = Literal["position", "head"]
 AXES = {"position": "T", "head": "H"}
@@ -72,7 +72,7 @@ def patch(
     found = sites.matching(at or default, model.config)
     _require_axis(found, AXES[each])
     names = [site.name for site in found]
-    asked: dict[str, Any] = {"target": target, "rival": rival, "objective": objective, "keep": names}
+    asked: dict[str, Any] = {"target": target, "rival": rival, "objective": objective}
     ours, theirs = trace(model, text, **asked), trace(model, other, **asked)
     n_tokens = len(ours.token_ids)
     if len(theirs.token_ids) != n_tokens:
@@ -82,9 +82,9 @@ def patch(
         )
     rows = []
     for site in found:
-        axis, (value, gradient) = site.axes.split().index(AXES[each]), ours[site.name]
+        axis, value = site.axes.split().index(AXES[each]), ours.value(site.name)
         if estimated:
-            changes = (theirs[site.name].value - value) * gradient
+            changes = (theirs.value(site.name) - value) * ours.gradient(site.name)
             others = tuple(i for i in range(changes.ndim) if i != axis)
             rows.append(ours.result + changes.sum(axis=others))
             continue
@@ -93,7 +93,7 @@ def patch(
             shape = [part.stop - part.start, *[1] * value.ndim]
             shape[1 + axis] = -1
             here = np.arange(part.start, part.stop)[:, None] == np.arange(len(row))
-            edit = Mixed(here.reshape(shape), theirs[site.name].value)
+            edit = Mixed(here.reshape(shape), theirs.value(site.name))
             row[part] = runs.results(model, ours.token_ids, ours.objective, {site.name: edit}, len(here))
         rows.append(row)
     return Patched(ours.tokens, theirs.tokens, names, each, np.stack(rows), ours.result, theirs.result)

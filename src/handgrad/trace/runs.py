@@ -8,8 +8,8 @@ from handgrad.formats.model_folder import Model
 from handgrad.shapes import Float, Int
 from handgrad.trace.edits import Edit
 from handgrad.trace.objective import Objective
+from handgrad.trace.prediction import of_a_run
 from handgrad.trace.taps import Tapped, Taps
-from handgrad.trace.trace import memory
 
 BYTES = 256_000_000
 """What a batch may take."""
@@ -47,7 +47,7 @@ def gradients(
 
 def chunks(model: Model, n_tokens: int, n_runs: int) -> Iterator[slice]:
     """`n_runs` in pieces that take about `BYTES` each, at least one at a time."""
-    of_one = memory(model.config, n_tokens, "logits", width=model.weights.embedding.dtype.itemsize)
+    of_one = of_a_run(model.config, n_tokens, model.weights.embedding.dtype.itemsize)
     step = max(1, BYTES // of_one)
     for start in range(0, n_runs, step):
         yield slice(start, min(start + step, n_runs))

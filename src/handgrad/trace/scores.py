@@ -17,7 +17,7 @@ from handgrad.errors import UserError
 from handgrad.ops import rope
 from handgrad.shapes import Float
 from handgrad.trace import parts
-from handgrad.trace.trace import Trace
+from handgrad.trace.prediction import Trace
 
 BIASES = "biases"
 
@@ -62,7 +62,7 @@ def explain_score(trace: Trace, layer: int, head: int, query: int, key: int) -> 
     q = _projected(trace, normed[:, query], beta, a.query, a.query_norm, layer, head, query)
     k = _projected(trace, normed[:, key], beta, a.key, a.key_norm, layer, group, key)
     shares = q @ k.T / config.head_width**0.5
-    score = float(trace[f"{at}.attention.scores"].value[head, query, key])
+    score = float(trace.value(f"{at}.attention.scores")[head, query, key])
     all_names = [*names, BIASES] if len(q) > len(names) else names
     return Score(score, all_names, all_names, shares)
 

@@ -8,7 +8,7 @@ import numpy as np
 from handgrad.shapes import Float
 
 if TYPE_CHECKING:
-    from handgrad.trace.trace import Trace
+    from handgrad.trace.prediction import Trace
 
 STYLE = "font-family: monospace; white-space: pre-wrap"
 
@@ -17,8 +17,8 @@ def table(trace: "Trace") -> str:
     """Every kept site: its name, shape and meaning, the size of its numbers and of their gradients."""
     rows = "".join(
         f"<tr><td style='text-align: left'><code>{site.name}</code></td>"
-        f"<td>{' × '.join(map(str, trace[site.name].value.shape))}</td>"
-        f"<td>{_rms(trace[site.name].value):.3g}</td><td>{_rms(trace[site.name].gradient):.3g}</td>"
+        f"<td>{' × '.join(map(str, trace.value(site.name).shape))}</td>"
+        f"<td>{_rms(trace.value(site.name)):.3g}</td><td>{_rms(trace.gradient(site.name)):.3g}</td>"
         f"<td style='text-align: left'>{html.escape(site.meaning)}</td></tr>"
         for site in trace.sites
     )

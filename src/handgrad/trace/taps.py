@@ -6,7 +6,6 @@ lies inside them is tapped too: the same steps as in their ops, in the same orde
 same bits. Each block is computed again on the way back, so only one block's saved values are held at a time.
 """
 
-import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 from handgrad import ops as formulas
 from handgrad import parameters as p
 from handgrad.errors import UserError
+from handgrad.model import block
 from handgrad.model.block import Block, Past
 from handgrad.model.config import ModelConfig
 from handgrad.model.transformer import Transformer
@@ -48,13 +48,12 @@ class Taps:
     values: dict[str, np.ndarray] = field(default_factory=dict)
     gradients: dict[str, np.ndarray] = field(default_factory=dict)
     _saved: dict[str, Any] = field(default_factory=dict)
-    _again: bool = False  # a block is computed a second time
 
     def forward(self, name: str, value: np.ndarray) -> np.ndarray:
         """The value that goes on from the site."""
         if name in self.edits:
             value, self._saved[name] = _edited(name, value, self.edits[name])
-        if name in self.kept and not self._again:
+        if name in self.kept:
             self.values[name] = value
         return value
 
@@ -67,15 +66,6 @@ class Taps:
         if name in self.edits:
             gradient = self.edits[name].backward(gradient, self._saved[name])
         return gradient
-
-    @contextlib.contextmanager
-    def again(self) -> Iterator[None]:
-        """While this lasts, values are edited as before and not kept."""
-        self._again = True
-        try:
-            yield
-        finally:
-            self._again = False
 
 
 def _edited(name: str, value: np.ndarray, edit: Edit) -> tuple[np.ndarray, Any]:
@@ -308,6 +298,10 @@ class Tapped(Transformer):
     taps: Taps = field(default_factory=Taps)
     learns: bool = True
     """Whether the gradients of the blocks' weights are returned."""
+    inputs: list[tuple[Float[Array, "B T D"], p.Block]] = field(default_factory=list)
+    """After forward: what each block was given, and its weights: all that is kept for the way back."""
+    gradients: list[Float[Array, "B T D"]] = field(default_factory=list)
+    """After backward: the gradient of what each block gave on."""
 
     @classmethod
     def of(cls, config: ModelConfig, taps: Taps, *, learns: bool = True) -> "Tapped":
@@ -321,26 +315,26 @@ class Tapped(Transformer):
         *,
         past: Any = None,
         rng: UniformSource | None = None,
-    ) -> tuple[Float[Array, "B T D"], Any]:
-        """All blocks; kept for the way back are only their inputs and weights."""
-        inputs = []
+    ) -> tuple[Float[Array, "B T D"], tuple[block.Saved, ...]]:
+        """All blocks; what they save is not kept."""
         for layer, block_weights in enumerate(weights):
-            inputs.append((x, block_weights))
-            x, _ = self._block(layer).forward(x, block_weights)
-        return x, tuple(inputs)
+            self.inputs.append((x, block_weights))
+            x, _ = self.tapped_block(layer, self.taps).forward(x, block_weights)
+        return x, ()
 
     def layers_backward(
-        self, dx: Float[Array, "B T D"], saved: Any
+        self, dx: Float[Array, "B T D"], saved: tuple[block.Saved, ...]
     ) -> tuple[Float[Array, "B T D"], tuple[p.Block, ...]]:
         dblocks: list[p.Block] = []
-        for layer, (x, weights) in reversed(list(enumerate(saved))):
-            block = self._block(layer)
-            with self.taps.again():
-                _, saved_block = block.forward(x, weights)
-            dx, dblock = block.backward(dx, saved_block)
+        for layer, (x, weights) in reversed(list(enumerate(self.inputs))):
+            self.gradients.insert(0, dx)
+            again = self.tapped_block(layer, self.taps)
+            _, saved_block = again.forward(x, weights)
+            dx, dblock = again.backward(dx, saved_block)
             if self.learns:
                 dblocks.insert(0, dblock)
         return dx, tuple(dblocks)
 
-    def _block(self, layer: int) -> Block:
-        return Block(self.config, TappedOps(self.taps, f"blocks.{layer}"), self.config.turns(layer))
+    def tapped_block(self, layer: int, taps: Taps) -> Block:
+        """A block, for one way forward and back past `taps`."""
+        return Block(self.config, TappedOps(taps, f"blocks.{layer}"), self.config.turns(layer))

@@ -1,0 +1,216 @@
+"""A prediction with every value that made it, and the gradient of each."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from handgrad import parameters as p
+from handgrad.engines import fits
+from handgrad.formats.model_folder import Model
+from handgrad.model import transformer
+from handgrad.model.config import ModelConfig
+from handgrad.model.count import count
+from handgrad.model.init import require_weights_of
+from handgrad.ops import softmax
+from handgrad.shapes import Float, Int
+from handgrad.trace import edits as edits_
+from handgrad.trace import objective as objectives
+from handgrad.trace import sites
+from handgrad.trace import text as texts
+from handgrad.trace.edits import Edit
+from handgrad.trace.objective import Objective
+from handgrad.trace.sites import Site
+from handgrad.trace.taps import Tapped, Taps
+
+Edits = Mapping[str, Edit | Callable[[np.ndarray], Any]]
+HELD_BYTES = 1 << 28
+"""What a trace holds of blocks' insides: those asked for last."""
+LIVE = 4
+"""Of one block's values, how many times over they are held while it is computed, forward or back."""
+
+
+class Value(NamedTuple):
+    """What stood at a site, and how the objective changes with each of its numbers."""
+
+    value: np.ndarray
+    gradient: np.ndarray
+
+
+@dataclass(repr=False)
+class Trace:
+    """One prediction. `trace[name]` is what stood at a site, and its gradient; arrays have no batch axis.
+
+    A trace keeps the residual stream between blocks, and what is around them. What lies inside a block is
+    computed when it is asked for, from these, and the blocks asked for last are held. So long texts and large
+    models take little memory, and nobody who looks at values pays for gradients.
+    """
+
+    model: Model
+    token_ids: Int[np.ndarray, " T"]
+    tokens: list[str]
+    objective: Objective
+    result: float
+    """The objective: a loss in nats, or a logit."""
+    logits: Float[np.ndarray, "T V"]
+    _tapped: Tapped
+    _saved: transformer.Saved
+    _weight_gradients: p.Transformer | None = None
+    _inside: "OrderedDict[tuple[int, bool], dict[str, np.ndarray]]" = field(default_factory=OrderedDict)
+
+    @property
+    def sites(self) -> list[Site]:
+        """All sites, in the order of computation."""
+        return sites.of(self.model.config)
+
+    @property
+    def names(self) -> list[str]:
+        """Their names."""
+        return [site.name for site in self.sites]
+
+    def __getitem__(self, name: str) -> Value:
+        """`UserError` where there is no site of that name: it lists near ones."""
+        return Value(self.value(name), self.gradient(name))
+
+    def value(self, name: str) -> np.ndarray:
+        """What went on from the site."""
+        return self._find(name, backward=False)
+
+    def gradient(self, name: str) -> np.ndarray:
+        """The gradient of the objective with respect to it."""
+        return self._find(name, backward=True)
+
+    @property
+    def weight_gradients(self) -> p.Transformer:
+        """The gradients of all weights, as a tree like them: computed when first asked for."""
+        if self._weight_gradients is None:
+            self._weight_gradients = self._backward(Tapped.of(self.model.config, self._taps()))
+        return self._weight_gradients
+
+    def next(self, n: int = 10) -> list[tuple[str, float]]:
+        """The likeliest next tokens and their probabilities."""
+        probs, _ = softmax.forward(self.logits[-1])
+        best = np.argsort(-probs, kind="stable")[:n]
+        return [(texts.word(self.model, token_id), float(probs[token_id])) for token_id in best]
+
+    def __repr__(self) -> str:
+        return f"Trace of {len(self.tokens)} tokens: {self.objective.kind} {self.result:.4f}"
+
+    def _repr_html_(self) -> str:
+        from handgrad.trace import show
+
+        return show.table(self)
+
+    def _find(self, name: str, *, backward: bool) -> np.ndarray:
+        if name not in self.names:
+            raise sites.unknown(name, self.names)
+        taps = self._tapped.taps
+        if not name.startswith("blocks."):
+            if backward and not taps.gradients:
+                self._backward(self._tapped)
+            return (taps.gradients if backward else taps.values)[name][0]
+        return self._block(int(name.split(".")[1]), backward)[name]
+
+    def _block(self, layer: int, backward: bool) -> dict[str, np.ndarray]:
+        """All that stands inside a block, or all its gradients."""
+        if (layer, backward) not in self._inside:
+            self._compute(layer, backward)
+        self._inside.move_to_end((layer, backward))
+        return self._inside[layer, backward]
+
+    def _compute(self, layer: int, backward: bool) -> None:
+        at = f"blocks.{layer}."
+        taps = self._taps(frozenset(name for name in self.names if name.startswith(at)))
+        block = self._tapped.tapped_block(layer, taps)
+        x, weights = self._tapped.inputs[layer]
+        _, saved = block.forward(x, weights)
+        if backward:
+            if not self._tapped.gradients:
+                self._backward(self._tapped)
+            block.backward(self._tapped.gradients[layer], saved)
+            self._hold((layer, True), taps.gradients)
+        self._hold((layer, False), taps.values)
+
+    def _hold(self, key: tuple[int, bool], arrays: dict[str, np.ndarray]) -> None:
+        self._inside[key] = {name: array[0] for name, array in arrays.items()}
+        held = [sum(array.nbytes for array in inside.values()) for inside in self._inside.values()]
+        while sum(held) > HELD_BYTES and len(held) > 2:
+            self._inside.popitem(last=False)
+            held.pop(0)
+
+    def _taps(self, kept: frozenset[str] = frozenset()) -> Taps:
+        taps = self._tapped.taps
+        return Taps(kept, taps.edits, taps.gradient_edits)
+
+    def _backward(self, tapped: Tapped) -> p.Transformer:
+        dlogits = self.objective.gradient(self.logits[None], self.token_ids[None])
+        if tapped is not self._tapped:
+            _, saved = tapped.forward(self.model.weights, self.token_ids[None])
+            return tapped.backward(dlogits, saved)[0]
+        return tapped.backward(dlogits, self._saved)[0]
+
+
+def trace(
+    model: Model,
+    text: Any,
+    target: Any = None,
+    *,
+    rival: Any = None,
+    objective: str | None = None,
+    edits: Edits | None = None,
+    gradient_edits: Edits | None = None,
+) -> Trace:
+    """Run a text through `model`, ready to say what stood at every site, and what its gradient is.
+
+    The text is a string or token ids (T,). What is differentiated, see `objective`: without a `target` the
+    loss of the text itself; with one, a token as text or id, the loss of its coming next, or by
+    `objective="logit"` its logit; with a `rival` the difference of both logits.
+
+    `edits` change values by the names of their sites, `gradient_edits` gradients (see `edits`, or give a
+    function); what a trace then shows is what went on from there.
+
+    Raises `UserError` for a text that the model cannot read, for a name that no site has, for an edit that
+    does not fit, and for what would not fit into memory.
+    """
+    config = model.config
+    require_weights_of(config, model.weights)
+    read = texts.read(model, text)
+    asked = objectives.of(model, len(read.token_ids), target, rival, objective)
+    n_bytes = memory(config, len(read.token_ids), width=model.weights.embedding.dtype.itemsize)
+    fits.require(n_bytes, "This trace", "Take a shorter text.")
+    around = frozenset(site.name for site in sites.of(config) if not site.name.startswith("blocks."))
+    taps = Taps(around, _of(edits, config), _of(gradient_edits, config))
+    tapped = Tapped.of(config, taps, learns=False)
+    logits, saved = tapped.forward(model.weights, read.token_ids[None])
+    result = float(asked(logits, read.token_ids[None])[0])
+    return Trace(model, *read, asked, result, logits[0], tapped, saved)
+
+
+def memory(config: ModelConfig, n_tokens: int, *, width: int = 4) -> int:
+    """The bytes that a trace takes at most, for numbers of `width` bytes; nothing is computed."""
+    return HELD_BYTES + of_a_run(config, n_tokens, width)
+
+
+def of_a_run(config: ModelConfig, n_tokens: int, width: int) -> int:
+    """The bytes that one way forward and back takes."""
+    inside = [site for site in sites.of(config) if site.name.startswith("blocks.0.")]
+    block = sum(_size(site, config, n_tokens) for site in inside)
+    stream = 2 * (config.n_layers + 3) * n_tokens * config.d_model
+    logits = 5 * n_tokens * config.vocab_size
+    table = 3 * config.vocab_size * config.d_model  # gradients of embedding and head, which a backward makes
+    of_a_block = count(config).parameters // config.n_layers
+    return width * (LIVE * block + stream + logits + table + of_a_block)
+
+
+def _of(edits: Edits | None, config: ModelConfig) -> dict[str, Edit]:
+    names = [site.name for site in sites.of(config)]
+    for name in edits or {}:
+        if name not in names:
+            raise sites.unknown(name, names)
+    return {name: edits_.of(edit) for name, edit in (edits or {}).items()}
+
+
+def _size(site: Site, config: ModelConfig, n_tokens: int) -> int:
+    return int(np.prod(sites.shape(site, config, n_tokens)))
