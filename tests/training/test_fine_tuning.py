@@ -263,10 +263,17 @@ def test_lora_that_cannot_be_is_refused(text_file, source, options, sentence):
     assert not (text_file.parent / "run").exists()
 
 
-def test_what_lora_adds_is_no_model(text_file, source):
-    folder = tuned(text_file, source, steps=1, **LORA)
-    with pytest.raises(UserError, match=r"what LoRA adds to the weights, and not these"):
-        handgrad.load(folder, LAST)
+def test_a_checkpoint_of_lora_is_read_merged(text_file, source):
+    folder = tuned(text_file, source, keep=2, learning_rate=1e-2, **LORA)
+    last = run.about(folder).steps_done
+    best, *others = (
+        dict(tree.named_leaves(handgrad.load(path).weights))
+        for path in (folder / BEST, folder / LAST, folder / "checkpoints" / f"{last}.safetensors")
+    )
+    assert run.about(folder).evaluations[-1].validation_loss == run.about(folder).best_validation_loss
+    for other in others:
+        for name, weight in best.items():
+            np.testing.assert_array_equal(weight, other[name])
 
 
 def test_loras_learning_rate_is_its_own_where_none_is_named(text_file, source):

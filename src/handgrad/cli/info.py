@@ -17,10 +17,14 @@ from handgrad.errors import UserError
 from handgrad.formats import sources
 from handgrad.model.config import PRESETS, ModelConfig
 from handgrad.model.count import Count, count
+from handgrad.training import checkpoint
 from handgrad.training import run as runs
 from handgrad.training.recipe import RECIPES, Recipe
 from handgrad.training.run import About
 from handgrad.training.run_config import RunConfig
+
+CHECKPOINT = ("checkpoint", "checkpoint_step")
+"""A checkpoint's file and its step, in JSON."""
 
 
 class Shown(NamedTuple):
@@ -34,6 +38,8 @@ class Shown(NamedTuple):
     precision: str = "auto"
     mesh: str | None = None
     run: About | None = None
+    checkpoint: tuple[str, int] | None = None
+    """Its file and its step, where one was named."""
 
 
 def info(
@@ -79,11 +85,14 @@ def described(config: ModelConfig) -> str:
 def _found(name: str) -> Shown:
     if name in PRESETS and not Path(name).is_dir():
         return Shown(PRESETS[name], RECIPES[name], name)
-    if not sources.is_run(name):
+    found = sources.checkpoint_of(name)
+    folder = found[0] if found else name
+    if not sources.is_run(folder):
         return Shown(sources.read_config(name))
-    about = runs.about(name)
+    about = runs.about(folder)
     run = about.config
-    return Shown(run.model, run.recipe, run.preset, run.engine, run.precision, run=about)
+    named = (found[1], checkpoint.step(found[0] / found[1])) if found else None
+    return Shown(run.model, run.recipe, run.preset, run.engine, run.precision, None, about, named)
 
 
 def _memory(what: Shown) -> Memory | None:
@@ -110,6 +119,7 @@ def _as_json(what: Shown) -> dict[str, Any]:
     return {
         **what.run.config.to_json(),
         "steps_done": what.run.steps_done,
+        **({} if what.checkpoint is None else dict(zip(CHECKPOINT, what.checkpoint, strict=True))),
         "best_validation_loss": what.run.best_validation_loss,
         "best_bits_per_byte": what.run.best_bits_per_byte,
         "finding": what.run.finding and what.run.finding._asdict(),
@@ -121,6 +131,8 @@ def _rows(what: Shown, cost: Count, memory: Memory | None) -> dict[str, str]:
     rows = {} if what.preset is None else {"preset": what.preset}
     if what.run is not None:
         rows |= _progress(what.run)
+    if what.checkpoint is not None:
+        rows["checkpoint"] = "{}, after step {:,}".format(*what.checkpoint)
     rows["parameters"] = f"{cost.parameters:,}"
     rows["training"] = f"{cost.training_flops_per_token / 1e6:,.1f} MFLOP a token"
     if what.recipe is not None and memory is not None:

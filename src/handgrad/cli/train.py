@@ -94,6 +94,9 @@ def train(
     n_processes: Annotated[int | None, typer.Option("--processes", help="How many, likewise.")] = None,
     process: Annotated[int | None, typer.Option(help="This one's number from 0, likewise.")] = None,
     eval_every: Annotated[int | None, typer.Option(help="Steps between evaluations.")] = None,
+    keep: Annotated[
+        str, typer.Option(metavar="N", help="Checkpoints to keep, one an evaluation; or all.")
+    ] = "1",
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,7 +120,8 @@ def train(
     if distributed:
         joined = _joined(None if resume else engine, coordinator, n_processes, process)
         processes, mesh = joined, mesh or joined.mesh
-    asked = Asked(preset, seed, tokenizer, vocab_size, Machine(engine, precision, mesh), options, begin_from)
+    machine = Machine(engine, precision, mesh)
+    asked = Asked(preset, seed, tokenizer, vocab_size, machine, options, begin_from, keep)
     if distributed and not resume and asked.configured().recipe.minutes is not None:
         raise UserError(
             "Several processes train for a number of steps, not of minutes: each would measure another "

@@ -5,7 +5,7 @@ for A and B. So a step costs the products of a whole one: what is saved are two 
 what is kept is a model near the one it began from. Merging reads and writes each adapted matrix once a step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -72,6 +72,13 @@ def memory(config: ModelConfig, inner: Memory, rank: int) -> Memory:
     adapted = sum(weight.size for name, weight in tree.named_leaves(like) if _is_adapted(name, weight))
     weights, adapters = tree.size(like), tree.size(shapes(config, rank))
     return inner._replace(weights=4 * (weights + adapted + 4 * adapters))
+
+
+def merge(weights: p.Transformer, adapters: p.Transformer, settings: Settings) -> None:
+    """Add the narrow matrices' products to the weights, in place."""
+    named = dict(tree.named_leaves(weights))
+    base = {name: weight for name, weight in named.items() if _is_adapted(name, weight)}
+    _merge_into(named, base, adapters, settings.scale)
 
 
 class Training:
@@ -158,22 +165,29 @@ class Training:
         """The gradients of the matrices from those of the merged weights."""
         of_weights = dict(tree.named_leaves(gradients))
         of_matrices = dict(tree.named_leaves(tree.views(self.gradient, self.adapters)))
-        for name, (a, b) in self._pairs().items():
+        for name, (a, b) in _pairs(self.adapters, self._base).items():
             da, db = lora.backward(of_weights[name], lora.Saved(a, b, self.scale))
             of_matrices[f"{name}.a"][...] = da
             of_matrices[f"{name}.b"][...] = db
 
     def _merge(self) -> None:
         weights = self.inner.state().weights  # its own arrays
-        merged = dict(tree.named_leaves(weights))
         with np.errstate(all="ignore"):  # the next loss shows it
-            for name, (a, b) in self._pairs().items():
-                merged[name][...] = lora.forward(a, b, weight=self._base[name], scale=self.scale)[0]
+            _merge_into(dict(tree.named_leaves(weights)), self._base, self.adapters, self.scale)
         self.inner.load(State(weights))
 
-    def _pairs(self) -> dict[str, p.Adapter]:
-        named = dict(tree.named_leaves(self.adapters))
-        return {name: p.Adapter(named[f"{name}.a"], named[f"{name}.b"]) for name in self._base}
+
+def _merge_into(
+    merged: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], adapters: p.Transformer, scale: float
+) -> None:
+    for name, (a, b) in _pairs(adapters, base).items():
+        merged[name][...] = lora.forward(a, b, weight=base[name], scale=scale)[0]
+
+
+def _pairs(adapters: p.Transformer, names: Iterable[str]) -> dict[str, p.Adapter]:
+    """The two matrices of each adapted weight, by its name."""
+    named = dict(tree.named_leaves(adapters))
+    return {name: p.Adapter(named[f"{name}.a"], named[f"{name}.b"]) for name in names}
 
 
 def _is_adapted(name: str, weight: np.ndarray) -> bool:

@@ -48,6 +48,21 @@ def write_text(path: Path, text: str) -> None:
     write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
+def link(path: Path, source: Path) -> None:
+    """Have `path` name the file at `source` as well; a copy of it on a disk whose files have one name each.
+
+    Neither changes with the other: what is written here replaces a name, and never a file's bytes.
+    """
+
+    def name(partial: Path) -> None:
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
+
+    write(path, name)
+
+
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill, put at `folder` when the block ends. If the block raises, nothing is left.

@@ -1,7 +1,7 @@
 """A model as a folder: config.json, tokenizer.json, and its weights in safetensors.
 
 `save` writes model.safetensors and, of a quantized model, blocks.safetensors. A run has its best and its last
-weights instead, and how to train on.
+weights instead, earlier ones where it keeps them, and how to train on.
 """
 
 import dataclasses
@@ -15,8 +15,9 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tokenizer as tokenizers
+from handgrad import tree
 from handgrad.data import files
-from handgrad.engines import fits
+from handgrad.engines import fits, lora
 from handgrad.errors import UserError, require_whole, shown
 from handgrad.formats import atomic, block_file, tensors
 from handgrad.formats.tables import Table
@@ -29,6 +30,9 @@ CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 MODEL, BEST, LAST = "model.safetensors", "best.safetensors", "last.safetensors"
 BASE = "base.safetensors"
 """Of a run with LoRA: the weights that it began from; its last.safetensors holds only what is added."""
+CHECKPOINTS = "checkpoints"
+"""Of a run that keeps more than its last checkpoint: the folder of them, each named by its step."""
+SAFETENSORS = ".safetensors"
 BLOCKS = "blocks.safetensors"
 """Beside model.safetensors: the matrices of a quantized GGUF as they are there."""
 MOMENTS = ("adam.mean", "adam.square")
@@ -67,24 +71,29 @@ class Model:
 def load(folder: str | Path, checkpoint: str | None = None) -> Model:
     """The model in `folder`: of a run by default the weights with the best validation loss, else the last.
 
+    `checkpoint` names a file in it, such as last.safetensors or checkpoints/500.safetensors. What LoRA adds
+    to the weights is merged into them.
+
     Raises `UserError` where the folder holds no model, or where what it holds is damaged.
     """
     folder = Path(folder)
     table = read_config(folder)
     config = model_config(table)
     path = folder / (checkpoint or _best(folder))
-    if path.name == LAST and files.exists(folder / BASE):
-        raise UserError(
-            f"{path} holds what LoRA adds to the weights, and not these. Take {BEST}, where both are merged."
-        )
+    adaptation = None if path.name in (BEST, BASE) else _adaptation(table)
+    whole = path if adaptation is None else folder / BASE
     fits.require(count(config).weight_bytes, f"The model in {folder}")
-    require_parameters(path, config)
+    require_parameters(whole, config)
     made_here = RECIPE in table.fields and not table.fields.get(BEGUN_FROM)  # and then for its tokenizer
     tokenizer = None
     if files.exists(folder / TOKENIZER):
         tokenizer = read_tokenizer(folder, config, exactly=made_here)
     weights = blank(config)
-    tensors.read_into(tensors.by_name(weights), path, also=MOMENTS)
+    tensors.read_into(tensors.by_name(weights), whole, also=MOMENTS)
+    if adaptation is not None:
+        _, adapters = tree.pack(lora.shapes(config, adaptation.rank))
+        tensors.read_into(tensors.by_name(adapters), path, also=MOMENTS)
+        lora.merge(weights, adapters, adaptation)
     has_blocks = path.name == MODEL and files.exists(folder / BLOCKS)
     blocks = block_file.read(folder / BLOCKS, tensors.by_name(weights)) if has_blocks else None
     return Model(config, weights, tokenizer, *read_writing(table, config), blocks)
@@ -207,6 +216,16 @@ def require_parameters(path: Path, config: ModelConfig) -> None:
             f"{path} belongs to another model: it has {found:,} weights, and {CONFIG} describes one of "
             f"{wanted:,}. Take this run's checkpoint."
         )
+
+
+def _adaptation(config: Table) -> lora.Settings | None:
+    """LoRA's settings, of a run that learns its matrices."""
+    if RECIPE not in config.fields:
+        return None
+    recipe = config.table(RECIPE)
+    if recipe.fields.get("lora_rank") is None:
+        return None
+    return lora.Settings(recipe.whole("lora_rank", least=1), recipe.number("lora_alpha"))
 
 
 def _best(folder: Path) -> str:

@@ -1,6 +1,6 @@
 """Where a model may come from: every command and `handgrad.load` take any of these.
 
-- a run, or a model folder that `save` wrote;
+- a run, one of its checkpoints, or a model folder that `save` wrote;
 - a Hugging Face folder: config.json, safetensors, tokenizer.json;
 - a .gguf file, as llama.cpp reads it;
 - a .bin file of llama2.c, with its tokenizer beside it;
@@ -16,7 +16,7 @@ from pathlib import Path
 from handgrad.data import files
 from handgrad.errors import UserError
 from handgrad.formats import gguf, hub, hugging_face, hugging_face_config, llama2c, model_folder
-from handgrad.formats.model_folder import CONFIG, RECIPE, RUNS, Model
+from handgrad.formats.model_folder import CHECKPOINTS, CONFIG, RECIPE, RUNS, SAFETENSORS, Model
 from handgrad.formats.tables import Table
 from handgrad.model.config import ModelConfig
 
@@ -34,6 +34,8 @@ def load(source: str | Path, checkpoint: str | None = None, tokenizer: str | Pat
     not compute.
     """
     path = hub.fetch(str(source)) if is_public_name(source) else Path(source)
+    if found := checkpoint_of(path):
+        path, checkpoint = found
     if _is_file(path):
         return _load_file(path, tokenizer)
     if tokenizer is not None:
@@ -44,12 +46,42 @@ def load(source: str | Path, checkpoint: str | None = None, tokenizer: str | Pat
 def read_config(source: str | Path) -> ModelConfig:
     """The architecture of the model at `source`; its weights are not read where that can be helped."""
     path = hub.fetch_config(str(source)) if is_public_name(source) else Path(source)
+    path, _ = checkpoint_of(path) or (path, None)
     if _is_file(path):
         return gguf.read_config(path) if _is_gguf(path) else llama2c.load(path).config
     table = model_folder.read_config(path)
     if is_hugging_face_config(table):
         return hugging_face_config.read(table).config
     return model_folder.model_config(table)
+
+
+def checkpoint_of(source: str | Path) -> tuple[Path, str] | None:
+    """The folder that a file of weights belongs to, and its name there; None where `source` is no such file.
+
+    Raises `UserError` where there is no such file, or no folder of ours around it.
+    """
+    path = Path(source)
+    if path.suffix != SAFETENSORS or is_public_name(source) or path.is_dir():
+        return None
+    folder = path.parent.parent if path.parent.name == CHECKPOINTS else path.parent
+    if not files.exists(path):
+        raise UserError(f"There is no file {path}. {_kept(folder)}")
+    if not files.exists(folder / CONFIG) or _is_hugging_face(folder):
+        raise UserError(
+            f"{path} holds weights alone, and belongs to no run or model of handgrad's. Name the folder that "
+            f"has its {CONFIG}."
+        )
+    return folder, str(path.relative_to(folder))
+
+
+def _kept(folder: Path) -> str:
+    """Which checkpoints there are instead."""
+    with files.readable(folder):
+        found = [
+            int(path.stem) for path in folder.glob(f"{CHECKPOINTS}/*{SAFETENSORS}") if path.stem.isdigit()
+        ]
+    steps = ", ".join(map(str, sorted(found)[-6:]))
+    return f"This run's checkpoints are of step {steps}." if steps else "Check the path."
 
 
 def _is_file(path: Path) -> bool:
@@ -62,7 +94,7 @@ def _is_file(path: Path) -> bool:
 def is_run(source: str | Path) -> bool:
     """Whether `source` is a run: a folder that also says how its model is trained."""
     path = Path(source)
-    is_folder = not is_public_name(source) and not _is_file(path)
+    is_folder = not is_public_name(source) and not checkpoint_of(source) and not _is_file(path)
     return is_folder and RECIPE in model_folder.read_config(path).fields
 
 

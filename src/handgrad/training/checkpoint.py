@@ -105,5 +105,11 @@ def read_progress(path: Path, steps: int) -> Progress:
     return Progress(step, best_loss, tokens, seconds, place, rate, skipped)
 
 
+def step(path: Path) -> int:
+    """After which step its weights were saved; `UserError` where it does not say."""
+    text = tensors.read_header(path).metadata.get(PROGRESS, "{}")
+    return Table.parse(text, f"{path}, its state to go on from").whole("step")
+
+
 def _by_name(moments: adamw.State) -> dict[str, np.ndarray]:
     return dict(zip(MOMENTS, (moments.mean, moments.square), strict=True))

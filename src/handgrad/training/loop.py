@@ -20,7 +20,17 @@ from handgrad.formats.model_folder import BEST, LAST, Model
 from handgrad.generation import stream
 from handgrad.generation.request import Request
 from handgrad.tokenizer import Tokenizer
-from handgrad.training import checkpoint, diagnosis, doctor, evaluate, interrupt, metrics, not_finite, spikes
+from handgrad.training import (
+    checkpoint,
+    diagnosis,
+    doctor,
+    evaluate,
+    interrupt,
+    kept,
+    metrics,
+    not_finite,
+    spikes,
+)
 from handgrad.training.checkpoint import Progress
 from handgrad.training.diagnosis import Before
 from handgrad.training.events import Advised, Evaluated, Event, Skipped, StepDone
@@ -95,6 +105,8 @@ class Run:
     def go(self) -> bool:
         """Train to the end of the recipe. False if asked to stop before: the run is saved and can go on."""
         saved_at = time.monotonic()
+        if self.processes.leads:
+            kept.prune(self.folder, self.progress.step, self.config.keep)
         with self._log() as log, interrupt.deferred() as asked_to_stop:
             if self.progress.step == 0:
                 self._evaluate(log)
@@ -108,7 +120,7 @@ class Run:
                     saved_at = time.monotonic()
                 elif wish != GO_ON:
                     self._finish(log)
-                    self._save(log, self.training.state())
+                    self._save(log, self.training.state(), keep=1)
                     saved_at = time.monotonic()
                 if wish == STOP and not self._pace.is_over:
                     return False
@@ -208,7 +220,7 @@ class Run:
         sample = self._sample(state.weights) if self.processes.leads else ""
         so_far = progress.tokens, progress.seconds
         log.write(EvaluationRow(progress.step, loss, bits, train_loss, *so_far, sample))
-        self._save(log, state)
+        self._save(log, state, self.config.keep)
         step, seconds = progress.step, progress.seconds
         self._pace.evaluated(n_windows, evaluated - started, time.perf_counter() - evaluated)
         self.report(Evaluated(step, train_loss, loss, bits, is_best, is_whole, seconds, sample))
@@ -241,10 +253,11 @@ class Run:
         except UserError:
             return self.material.validation.tokens[:1]
 
-    def _save(self, log: metrics.Writer, state: State) -> None:
+    def _save(self, log: metrics.Writer, state: State, keep: int | str) -> None:
+        """Only what was evaluated is kept: where a run is stopped leaves no trace in its folder."""
         log.flush()
         if self.processes.leads:
-            checkpoint.save(self.folder / LAST, state, self.progress)
+            kept.save(self.folder, state, self.progress, keep)
 
     def _log(self) -> metrics.Writer:
         writer = metrics.Writer if self.processes.leads else metrics.Nowhere

@@ -16,7 +16,7 @@ from handgrad.formats import sources
 from handgrad.formats.model_folder import Model
 from handgrad.model.config import ModelConfig, preset
 from handgrad.tokenizer import Tokenizer
-from handgrad.training import dial, material
+from handgrad.training import dial, kept, material
 from handgrad.training.clock import Clock
 from handgrad.training.dial import Candidate, Machine, Plan
 from handgrad.training.events import Planned, Preparing
@@ -56,6 +56,8 @@ class Asked(NamedTuple):
     """Changes to the preset's model and recipe, by name."""
     begin_from: str | None = None
     """A model to begin from, as `formats.sources` takes it, instead of a preset."""
+    keep: int | str = 1
+    """How many checkpoints to keep: see `kept`."""
 
     @property
     def preset_name(self) -> str:
@@ -71,6 +73,7 @@ class Asked(NamedTuple):
 
         Raises `UserError` for what there is not, or what cannot be.
         """
+        kept.require(self.keep)
         for name in self.options:
             require_known("option", name, sorted(MODEL_OPTIONS | RECIPE_OPTIONS))
         of_model, of_recipe = (

@@ -19,7 +19,7 @@ from handgrad.formats import atomic, lock, model_folder
 from handgrad.formats.model_folder import BASE, CONFIG, LAST, RUNS, WRITING
 from handgrad.model.count import count
 from handgrad.model.init import init
-from handgrad.training import checkpoint, curves, doctor, events, loop, material, metrics, run_config
+from handgrad.training import checkpoint, curves, doctor, events, kept, loop, material, metrics, run_config
 from handgrad.training.checkpoint import Progress
 from handgrad.training.clock import Clock
 from handgrad.training.dial import Machine
@@ -53,6 +53,7 @@ def train(
     engine: str = "cpu",
     precision: str = "auto",
     mesh: str | None = None,
+    keep: int | str = 1,
     report: Callable[[events.Event], object] = print_evaluations,
     **options: Any,
 ) -> Path:
@@ -63,14 +64,16 @@ def train(
     `options` change the preset by name: of the model (`d_model=256`, `dropout=0.1`, see `ModelConfig`) or
     of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. `engine` is "cpu",
     "xla" or "reference", `precision` "auto", "float32", "bfloat16" or "int16". `mesh` says on which devices
-    "xla" computes, such as "data=8" (see `engines.xla.mesh`); by default on one. `report` is called with
-    every step and evaluation, and by default prints a line for each evaluation. Returns the run's folder:
-    `out`, or the first free runs/PRESET-N. Raises `UserError` for what cannot work, before anything
-    is written, and `KeyboardInterrupt` once a run that was interrupted is saved.
+    "xla" computes, such as "data=8" (see `engines.xla.mesh`); by default on one. `keep` is how many
+    checkpoints to keep, one an evaluation, or "all" (see `kept`). `report` is called with every step and
+    evaluation, and by default prints a line for each evaluation. Returns the run's folder: `out`, or the
+    first free runs/PRESET-N. Raises `UserError` for what cannot work, before anything is written, and
+    `KeyboardInterrupt` once a run that was interrupted is saved.
     """
     sources = [texts] if isinstance(texts, str | Path) else list(texts)
     source = None if begin_from is None else str(begin_from)
-    asked = Asked(preset, seed, tokenizer, vocab_size, Machine(engine, precision, mesh), options, source)
+    machine = Machine(engine, precision, mesh)
+    asked = Asked(preset, seed, tokenizer, vocab_size, machine, options, source, keep)
     folder = create(corpus.open_corpus(sources), asked, out, report)
     if not resume(folder, mesh=mesh, report=report):
         raise KeyboardInterrupt(f"stopped and saved; go on with handgrad.resume({str(folder)!r})")
@@ -105,6 +108,7 @@ def create(
             n_tokens=n_tokens,
             conversations=len(conversations or ()),
             begun_from=asked.begin_from or "",
+            keep=kept.require(asked.keep),
             **material.measure(learned, made)._asdict(),
         )
         writing = {WRITING: model_folder.writing(begun_from)} if begun_from else {}

@@ -12,7 +12,7 @@ from handgrad.formats.model_folder import BEGUN_FROM
 from handgrad.formats.tables import Table
 from handgrad.kernels import PRECISIONS
 from handgrad.model.config import ModelConfig
-from handgrad.training import baselines, validation_text
+from handgrad.training import baselines, kept, validation_text
 from handgrad.training.material import Layout
 from handgrad.training.recipe import Recipe
 
@@ -46,6 +46,8 @@ class RunConfig:
     """How many it learns from and is judged by; none: it is a text."""
     begun_from: str = ""
     """The model whose weights it began with; empty where they were drawn."""
+    keep: int | str = 1
+    """How many checkpoints it keeps, the last one among them; or "all"."""
 
     @property
     def trained(self) -> ModelConfig:
@@ -100,4 +102,12 @@ def from_table(config: Table) -> RunConfig:
         baselines={name: losses.number(name, most=LARGEST_LOSS) for name in baselines.NAMES},
         conversations=config.whole("conversations"),
         begun_from=config.text(BEGUN_FROM),
+        keep=_keep(config),
     )
+
+
+def _keep(config: Table) -> int | str:
+    try:
+        return kept.require(config.fields.get("keep", 1))
+    except UserError as error:
+        raise config.error(str(error)) from error
