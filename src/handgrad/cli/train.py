@@ -23,8 +23,8 @@ from handgrad.training.prepare import Asked, prepare
 if TYPE_CHECKING:
     from handgrad.engines.xla.processes import Joined
 
-WHERE = ("mesh", "distributed", "coordinator", "n_processes", "process")
-"""Options that say where a run is trained, and nothing of what it is."""
+WHERE = ("mesh", "distributed", "coordinator", "n_processes", "process", "log")
+"""Options that say where a run is trained and shown, and nothing of what it is."""
 
 
 def train(
@@ -97,6 +97,12 @@ def train(
     keep: Annotated[
         str, typer.Option(metavar="N", help="Checkpoints to keep, one an evaluation; or all.")
     ] = "1",
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--log", metavar="WHERE", help="Show losses there, too: tensorboard, wandb. May be repeated."
+        ),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -121,7 +127,7 @@ def train(
         joined = _joined(None if resume else engine, coordinator, n_processes, process)
         processes, mesh = joined, mesh or joined.mesh
     machine = Machine(engine, precision, mesh)
-    asked = Asked(preset, seed, tokenizer, vocab_size, machine, options, begin_from, keep)
+    asked = Asked(preset, seed, tokenizer, vocab_size, machine, options, begin_from, keep, tuple(log or ()))
     if distributed and not resume and asked.configured().recipe.minutes is not None:
         raise UserError(
             "Several processes train for a number of steps, not of minutes: each would measure another "
@@ -142,7 +148,9 @@ def train(
     folder = _resumed(out, context) if resume else Path(processes.agreed(created))
     shown = display(folder, as_json, mesh) if processes.leads else contextlib.nullcontext(_silent)
     with shown as report:
-        done = run.resume(folder, mesh=mesh, processes=processes, report=report)
+        done = run.resume(
+            folder, mesh=mesh, processes=processes, log=log or () if resume else (), report=report
+        )
     if not done and processes.leads:
         again = "" if mesh is None else f" --mesh {mesh}"
         typer.echo(f"Stopped and saved. Go on with: handgrad train --resume --out {folder}{again}", err=True)
@@ -176,7 +184,7 @@ def _resumed(out: Path | None, context: typer.Context) -> Path:
     if given - {"resume", "out", "as_json", *WHERE}:
         raise UserError(
             "--resume goes on exactly as the run began, so it takes no text and no other option than --out, "
-            "and where it runs: --mesh, --distributed. Leave them out, or start a new run."
+            "and where it runs: --mesh, --distributed, --log. Leave them out, or start a new run."
         )
     return out
 

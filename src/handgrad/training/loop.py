@@ -39,6 +39,7 @@ from handgrad.training.metrics import EvaluationRow, SkippedRow, StepRow
 from handgrad.training.pace import Pace
 from handgrad.training.recipe import Recipe
 from handgrad.training.run_config import RunConfig
+from handgrad.training.sinks import Sinks
 
 SAVE_SECONDS = 300.0
 """The most time between two checkpoints where evaluations are further apart."""
@@ -107,7 +108,8 @@ class Run:
         saved_at = time.monotonic()
         if self.processes.leads:
             kept.prune(self.folder, self.progress.step, self.config.keep)
-        with self._log() as log, interrupt.deferred() as asked_to_stop:
+        with self._log() as log, self._sinks(log) as sinks, interrupt.deferred() as asked_to_stop:
+            log.tell = sinks.write
             if self.progress.step == 0:
                 self._evaluate(log)
             while not self._pace.is_over:
@@ -262,6 +264,13 @@ class Run:
     def _log(self) -> metrics.Writer:
         writer = metrics.Writer if self.processes.leads else metrics.Nowhere
         return writer(self.folder, self.progress.step)
+
+    def _sinks(self, log: metrics.Writer) -> Sinks:
+        names = dict.fromkeys(self.config.log) if self.processes.leads else ()
+        return Sinks(names, self.folder, self.config, log.rows, self._given_up)
+
+    def _given_up(self, name: str, sentence: str) -> None:
+        self.report(Advised(self.progress.step, f"log {name}", sentence))
 
     def _explain_not_finite(self, begun: Begun, step: Step) -> None:
         where = not_finite.first(

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, Self, TextIO
 
@@ -128,6 +128,9 @@ def read(folder: Path) -> list[Row]:
 class Writer:
     """Appends rows; begun at a step, it first drops the rows of steps that will be done again."""
 
+    tell: Callable[[Row], object] = staticmethod(lambda row: None)
+    """Is called with each row that is appended: see `sinks`."""
+
     def __init__(self, folder: Path, step: int):
         self.path = folder / METRICS
         self.rows = _until(step, folder)
@@ -145,6 +148,7 @@ class Writer:
         self.rows.append(row)
         with atomic.explained(self.path):
             self._file.write(_line(row))
+        self.tell(row)
 
     def flush(self) -> None:
         """Hand everything to the operating system."""

@@ -58,6 +58,8 @@ class Asked(NamedTuple):
     """A model to begin from, as `formats.sources` takes it, instead of a preset."""
     keep: int | str = 1
     """How many checkpoints to keep: see `kept`."""
+    log: tuple[str, ...] = ()
+    """Where losses go besides the run's folder: see `sinks`."""
 
     @property
     def preset_name(self) -> str:

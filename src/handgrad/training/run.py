@@ -1,6 +1,7 @@
 """A training run: its folder is made, trained in, and resumed as if training had never stopped."""
 
 import contextlib
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +20,18 @@ from handgrad.formats import atomic, lock, model_folder
 from handgrad.formats.model_folder import BASE, CONFIG, LAST, RUNS, WRITING
 from handgrad.model.count import count
 from handgrad.model.init import init
-from handgrad.training import checkpoint, curves, doctor, events, kept, loop, material, metrics, run_config
+from handgrad.training import (
+    checkpoint,
+    curves,
+    doctor,
+    events,
+    kept,
+    loop,
+    material,
+    metrics,
+    run_config,
+    sinks,
+)
 from handgrad.training.checkpoint import Progress
 from handgrad.training.clock import Clock
 from handgrad.training.dial import Machine
@@ -54,6 +66,7 @@ def train(
     precision: str = "auto",
     mesh: str | None = None,
     keep: int | str = 1,
+    log: str | Sequence[str] = (),
     report: Callable[[events.Event], object] = print_evaluations,
     **options: Any,
 ) -> Path:
@@ -65,15 +78,17 @@ def train(
     of the recipe (`steps=500`, `learning_rate=3e-4`, see `Recipe`). `vocab_size` is BPE's. `engine` is "cpu",
     "xla" or "reference", `precision` "auto", "float32", "bfloat16" or "int16". `mesh` says on which devices
     "xla" computes, such as "data=8" (see `engines.xla.mesh`); by default on one. `keep` is how many
-    checkpoints to keep, one an evaluation, or "all" (see `kept`). `report` is called with every step and
-    evaluation, and by default prints a line for each evaluation. Returns the run's folder: `out`, or the
-    first free runs/PRESET-N. Raises `UserError` for what cannot work, before anything is written, and
+    checkpoints to keep, one an evaluation, or "all" (see `kept`). `log` says where losses go besides the
+    run's folder: "tensorboard", "wandb" (see `sinks`). `report` is called with every step and evaluation, and
+    by default prints a line for each evaluation. Returns the run's folder: `out`, or the first free
+    runs/PRESET-N. Raises `UserError` for what cannot work, before anything is written, and
     `KeyboardInterrupt` once a run that was interrupted is saved.
     """
     sources = [texts] if isinstance(texts, str | Path) else list(texts)
     source = None if begin_from is None else str(begin_from)
     machine = Machine(engine, precision, mesh)
-    asked = Asked(preset, seed, tokenizer, vocab_size, machine, options, source, keep)
+    logs = sinks.require(log)
+    asked = Asked(preset, seed, tokenizer, vocab_size, machine, options, source, keep, logs)
     folder = create(corpus.open_corpus(sources), asked, out, report)
     if not resume(folder, mesh=mesh, report=report):
         raise KeyboardInterrupt(f"stopped and saved; go on with handgrad.resume({str(folder)!r})")
@@ -89,6 +104,7 @@ def create(
     """Make the folder of a new run, ready for its first step: all of it, or nothing."""
     clock = Clock(report)
     asked.configured()  # before anything is read
+    sinks.require(asked.log)
     asked = asked._replace(seed=require_whole("seed", asked.seed))
     folder = _new_folder(out, asked.preset_name)
     prepared = prepare(text, asked, clock)
@@ -109,6 +125,7 @@ def create(
             conversations=len(conversations or ()),
             begun_from=asked.begin_from or "",
             keep=kept.require(asked.keep),
+            log=asked.log,
             **material.measure(learned, made)._asdict(),
         )
         writing = {WRITING: model_folder.writing(begun_from)} if begun_from else {}
@@ -164,18 +181,21 @@ def resume(
     *,
     mesh: str | None = None,
     processes: Processes = ALONE,
+    log: str | Sequence[str] = (),
     report: Callable[[events.Event], object] = print_evaluations,
 ) -> bool:
     """Go on with the run in `folder` to its end. False if asked to stop (Ctrl-C) before: it is saved.
 
     `mesh` says on which devices, and `processes` which of several this is: others than before may go on with
-    it. All of them read the folder, and the first one writes it.
+    it. All of them read the folder, and the first one writes it. `log` says where losses go besides those
+    places where they went before.
 
     Raises `UserError` where the folder holds no run, where a file of it is damaged, or where another process
     trains it.
     """
     folder = Path(folder)
     config = run_config.read(folder)
+    config = dataclasses.replace(config, log=(*config.log, *sinks.require(log)))
     with contextlib.ExitStack() as locked:
 
         def hold() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from handgrad import engines
-from handgrad.errors import UserError
+from handgrad.errors import UserError, shown
 from handgrad.formats import model_folder
 from handgrad.formats.model_folder import BEGUN_FROM
 from handgrad.formats.tables import Table
@@ -48,6 +48,8 @@ class RunConfig:
     """The model whose weights it began with; empty where they were drawn."""
     keep: int | str = 1
     """How many checkpoints it keeps, the last one among them; or "all"."""
+    log: tuple[str, ...] = ()
+    """Where its losses go besides its folder: see `sinks`."""
 
     @property
     def trained(self) -> ModelConfig:
@@ -103,7 +105,15 @@ def from_table(config: Table) -> RunConfig:
         conversations=config.whole("conversations"),
         begun_from=config.text(BEGUN_FROM),
         keep=_keep(config),
+        log=_log(config),
     )
+
+
+def _log(config: Table) -> tuple[str, ...]:
+    names = config.fields.get("log", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise config.error(f"log must list names; got {shown(names)}.")
+    return tuple(names)
 
 
 def _keep(config: Table) -> int | str:

@@ -1,0 +1,58 @@
+"""TensorBoard's event files, in RUN/tensorboard, written by tensorboardX: pure Python, without TensorFlow.
+
+They are made anew from the rows whenever a run goes on. The first event tells a TensorBoard that is open to
+forget what it has read of the run (`purge_step`), so that no step is there twice.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+from tensorboardX.summary import hparams
+
+from handgrad.training.metrics import EvaluationRow, Row, StepRow
+
+FOLDER = "tensorboard"
+EVENTS = "events.out.tfevents.*"
+VALIDATION = "loss/validation"
+
+
+class Sink:
+    """Writes scalars by step, samples as text, and what the run is as hyperparameters."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], rows: Sequence[Row]):
+        for old in (folder / FOLDER).glob(EVENTS):
+            old.unlink()
+        self._began = time.time() - (rows[-1].seconds if rows else 0.0)
+        self._writer = SummaryWriter(str(folder / FOLDER), purge_step=0)
+        for summary in hparams(dict(settings), {VALIDATION: 0}):
+            self._writer.file_writer.add_summary(summary)
+        for row in rows:
+            self.write(row)
+        self._writer.flush()
+
+    def write(self, row: Row) -> None:
+        when = self._began + row.seconds
+        for tag, value in scalars(row).items():
+            self._writer.add_scalar(tag, value, row.step, walltime=when)
+        if isinstance(row, EvaluationRow):
+            indented = "\n".join(f"    {line}" for line in row.sample.splitlines())  # Markdown: as it stands
+            self._writer.add_text("sample", indented, row.step, walltime=when)
+            self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def scalars(row: Row) -> dict[str, float]:
+    """A row's numbers by tag."""
+    if isinstance(row, StepRow):
+        return {
+            "loss/training": row.loss,
+            "learning_rate": row.learning_rate,
+            "gradient_norm": row.gradient_norm,
+        }
+    mean = {} if row.train_loss is None else {"loss/training_mean": row.train_loss}
+    return {VALIDATION: row.validation_loss, "bits_per_byte": row.bits_per_byte} | mean
