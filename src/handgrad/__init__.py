@@ -27,6 +27,7 @@ from handgrad.trace import trace
 from handgrad.training.curves import plot
 from handgrad.training.recipe import RECIPES, Recipe
 from handgrad.training.run import resume, train
+from handgrad.training.sweeps.sweep import resume_sweep, sweep
 from handgrad.verify import verify
 
 __version__ = "0.1.0"
@@ -50,7 +51,9 @@ __all__ = [
     "plot",
     "preset",
     "resume",
+    "resume_sweep",
     "save",
+    "sweep",
     "trace",
     "train",
     "verify",

@@ -19,6 +19,7 @@ from handgrad.cli import (
     lessons,
     plot,
     serve,
+    sweep,
     train,
     verify,
 )
@@ -32,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(train.train)
+app.command()(sweep.sweep)
 app.command()(generate.generate)
 app.command()(chat.chat)
 app.command()(serve.serve)

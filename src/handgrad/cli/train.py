@@ -1,12 +1,12 @@
 """handgrad train: a text in, a model out, and something to watch meanwhile."""
 
 import contextlib
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from handgrad.cli import options as command_line
 from handgrad.cli.training_display import display, preparing
 from handgrad.data import corpus
 from handgrad.engines import xla
@@ -121,7 +121,9 @@ def train(
         "n_heads": n_heads, "d_model": d_model, "dropout": dropout, "optimizer": optimizer,
         "lora_rank": lora,
     }  # fmt: skip
-    options = {name: value for name, value in named.items() if value is not None} | _settings(setting or [])
+    options = {name: value for name, value in named.items() if value is not None} | command_line.settings(
+        setting or []
+    )
     processes: Processes = ALONE
     if distributed:
         joined = _joined(None if resume else engine, coordinator, n_processes, process)
@@ -177,8 +179,7 @@ def _silent(event: Event) -> None:
 
 
 def _resumed(out: Path | None, context: typer.Context) -> Path:
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    given = command_line.given(context)
     if out is None:
         raise UserError("--resume goes on with a run, so it needs its folder: --resume --out runs/quick-1.")
     if given - {"resume", "out", "as_json", *WHERE}:
@@ -187,17 +188,3 @@ def _resumed(out: Path | None, context: typer.Context) -> Path:
             "and where it runs: --mesh, --distributed, --log. Leave them out, or start a new run."
         )
     return out
-
-
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    """name=value pairs; values as JSON where they are, else as they stand."""
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise UserError(f"--set takes name=value, as in --set activation=silu; got {pair!r}.")
-        try:
-            options[name.strip().replace("-", "_")] = json.loads(value)
-        except (ValueError, RecursionError):
-            options[name.strip().replace("-", "_")] = value
-    return options

@@ -52,7 +52,7 @@ def plot(
         _save(_draw_layers(folders, by), out, kind)
         return out
     found = {str(folder): _rows(Path(folder)) for folder in folders}
-    with _drawable("Unset MPLBACKEND."):
+    with drawable("Unset MPLBACKEND."):
         from handgrad.plots import curves
 
     figure = curves.draw([_curve(name, rows, by) for name, rows in found.items()], by)
@@ -94,7 +94,7 @@ def _shape(row: DiagnosisRow) -> tuple[object, ...]:
 
 def draw_loss(folder: Path, config: RunConfig) -> None:
     """loss.png in a run's folder."""
-    with _drawable(f"The run is saved. Unset MPLBACKEND, and then: handgrad train --resume --out {folder}"):
+    with drawable(f"The run is saved. Unset MPLBACKEND, and then: handgrad train --resume --out {folder}"):
         from handgrad.plots import loss_curve
 
     losses = metrics.losses(metrics.read(folder))
@@ -133,7 +133,8 @@ def _bits_per_nat(evaluations: list[EvaluationRow]) -> float:
 
 
 @contextlib.contextmanager
-def _drawable(remedy: str) -> Iterator[None]:
+def drawable(remedy: str) -> Iterator[None]:
+    """Turn a backend that matplotlib does not know into a sentence with a remedy."""
     try:
         yield
     except ValueError as error:  # MPLBACKEND names none

@@ -1,0 +1,1 @@
+"""Sweeps: the same run with other numbers, many times, to find the ones that learn best."""
