@@ -1,7 +1,8 @@
 """TensorBoard's event files, in RUN/tensorboard, written by tensorboardX: pure Python, without TensorFlow.
 
-They are made anew from the rows whenever a run goes on. The first event tells a TensorBoard that is open to
-forget what it has read of the run (`purge_step`), so that no step is there twice.
+A file is made anew from the rows whenever a run goes on. Its first event tells TensorBoard to forget what it
+has read of the run (`purge_step`), so that no step is there twice. The file before stays: a TensorBoard that
+is open goes on from it to the next one.
 """
 
 import time
@@ -23,10 +24,11 @@ class Sink:
     """Writes scalars by step, samples as text, and what the run is as hyperparameters."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], rows: Sequence[Row]):
-        for old in (folder / FOLDER).glob(EVENTS):
+        for old in sorted((folder / FOLDER).glob(EVENTS))[:-1]:
             old.unlink()
         self._began = time.time() - (rows[-1].seconds if rows else 0.0)
-        self._writer = SummaryWriter(str(folder / FOLDER), purge_step=0)
+        suffix = f".{time.time_ns()}"  # names have the second alone, and files are read in their order
+        self._writer = SummaryWriter(str(folder / FOLDER), purge_step=0, filename_suffix=suffix)
         for summary in hparams(dict(settings), {VALIDATION: 0}):
             self._writer.file_writer.add_summary(summary)
         for row in rows:
