@@ -286,6 +286,13 @@ def test_what_cannot_be_is_refused_before_anything_is_written(sweep, tmp_path, o
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
 
 
+def test_without_optuna_one_sentence_says_what_to_install(sweep, tmp_path, monkeypatch):
+    monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"Install it: pip install 'handgrad\[sweep\]'"):
+        sweep(RATES)
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
 def test_what_is_swept_is_not_given_as_well_and_a_pipe_is_no_text(text_file, tmp_path):
     with pytest.raises(UserError, match="learning_rate is swept, and given as well"):
         handgrad.sweep(text_file, over=RATES, learning_rate=1.0, out=tmp_path / "sweep")
