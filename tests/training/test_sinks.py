@@ -15,7 +15,8 @@ import handgrad
 from handgrad.errors import UserError
 from handgrad.training import metrics, run, sinks
 from handgrad.training.events import Advised, StepDone
-from handgrad.training.metrics import EvaluationRow, StepRow
+from handgrad.training.metrics import DiagnosisRow, EvaluationRow, StepRow
+from handgrad.training.sinks import scalars
 
 pytest.importorskip("tensorboardX", reason="writes for TensorBoard: install the extra [tensorboard]")
 
@@ -63,6 +64,17 @@ def assert_all_is_there(events, folder):
             (r.step, r.train_loss) for r in rows if isinstance(r, EvaluationRow) and r.step
         ],
     }
+    of_layers = [row for row in rows if isinstance(row, DiagnosisRow)]
+    parts = ("embedding", "blocks.0.attention", "blocks.0.feed_forward")
+    for part in parts:
+        expected[f"gradient_norm/{part}"] = [(row.step, row.gradient_norms[part]) for row in of_layers]
+        expected[f"update_ratio/{part}"] = [(row.step, row.update_ratios[part]) for row in of_layers]
+    for head in (0, 1):
+        expected[f"attention_entropy/blocks.0.{head}"] = [
+            (row.step, row.entropies[0][head]) for row in of_layers
+        ]
+    expected["dead_units/blocks.0"] = [(row.step, row.dead_units[0]) for row in of_layers]
+    expected["residual_rms/blocks.0"] = [(row.step, row.residual_rms[0]) for row in of_layers]
     told = {tag for tag in events.Tags()["tensors"] if not tag.startswith(("_hparams_", "sample"))}
     assert told == expected.keys()
     for tag, points in expected.items():
@@ -150,10 +162,8 @@ def test_weights_and_biases_is_told_each_step_once_under_one_id(train, wandb, tm
     assert first["config"]["model.d_model"] == 16
     (told,) = wandb.runs.values()
     for row in metrics.read(folder):
-        values = {
-            name: value for name, value in row._asdict().items() if name != "step" and value is not None
-        }
-        values.pop("seconds")
+        sample = {"sample": row.sample} if isinstance(row, EvaluationRow) else {}
+        values = {**scalars.of(row), "tokens": row.tokens, **sample}
         assert values.items() <= told[row.step].items()
     assert sorted(told) == list(range(13))
 

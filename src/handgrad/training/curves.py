@@ -74,7 +74,7 @@ def _draw_layers(folders: Sequence[str | Path], by: str) -> "Picture":
         raise UserError(
             f"The diagnoses in {folder / metrics.METRICS} are of different models. {metrics.REMEDY}"
         )
-    with _drawable("Unset MPLBACKEND."):
+    with drawable("Unset MPLBACKEND."):
         from handgrad.plots import layers
 
     norms, ratios = (

@@ -13,11 +13,11 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
 
-from handgrad.training.metrics import EvaluationRow, Row, StepRow
+from handgrad.training.metrics import EvaluationRow, Row
+from handgrad.training.sinks import scalars
 
 FOLDER = "tensorboard"
 EVENTS = "events.out.tfevents.*"
-VALIDATION = "loss/validation"
 
 
 class Sink:
@@ -29,7 +29,7 @@ class Sink:
         self._began = time.time() - (rows[-1].seconds if rows else 0.0)
         suffix = f".{time.time_ns()}"  # names have the second alone, and files are read in their order
         self._writer = SummaryWriter(str(folder / FOLDER), purge_step=0, filename_suffix=suffix)
-        for summary in hparams(dict(settings), {VALIDATION: 0}):
+        for summary in hparams(dict(settings), {scalars.VALIDATION: 0}):
             self._writer.file_writer.add_summary(summary)
         for row in rows:
             self.write(row)
@@ -37,7 +37,7 @@ class Sink:
 
     def write(self, row: Row) -> None:
         when = self._began + row.seconds
-        for tag, value in scalars(row).items():
+        for tag, value in scalars.of(row).items():
             self._writer.add_scalar(tag, value, row.step, walltime=when)
         if isinstance(row, EvaluationRow):
             indented = "\n".join(f"    {line}" for line in row.sample.splitlines())  # Markdown: as it stands
@@ -46,15 +46,3 @@ class Sink:
 
     def close(self) -> None:
         self._writer.close()
-
-
-def scalars(row: Row) -> dict[str, float]:
-    """A row's numbers by tag."""
-    if isinstance(row, StepRow):
-        return {
-            "loss/training": row.loss,
-            "learning_rate": row.learning_rate,
-            "gradient_norm": row.gradient_norm,
-        }
-    mean = {} if row.train_loss is None else {"loss/training_mean": row.train_loss}
-    return {VALIDATION: row.validation_loss, "bits_per_byte": row.bits_per_byte} | mean

@@ -13,6 +13,7 @@ from handgrad.data import files
 from handgrad.errors import UserError
 from handgrad.formats import atomic
 from handgrad.training.metrics import EvaluationRow, Row
+from handgrad.training.sinks import scalars
 
 ID = "wandb.id"
 LONGEST_ID = 64
@@ -22,7 +23,7 @@ SECONDS = 30
 
 
 class Sink:
-    """Sends each row as it is."""
+    """Sends each row: its numbers, and the sample."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], rows: Sequence[Row]):
         import wandb
@@ -41,10 +42,9 @@ class Sink:
     def write(self, row: Row) -> None:
         if row.step < self._first:  # it is there
             return
-        values = row._asdict()
-        del values["step"]
-        if isinstance(row, EvaluationRow) and row.train_loss is None:
-            del values["train_loss"]
+        values: dict[str, Any] = {**scalars.of(row), "tokens": row.tokens, "seconds": row.seconds}
+        if isinstance(row, EvaluationRow):
+            values["sample"] = row.sample
         self._run.log(values, step=row.step)
 
     def close(self) -> None:
