@@ -112,12 +112,13 @@ def test_other_vectors_compute_the_same_and_loaded_kernels_the_same_bits(
 
 
 LOOP = """
+import re
 from numba import types
 from handgrad.kernels import activations
 matrix, vector = types.Array(types.float32, 2, "C"), types.Array(types.float32, 1, "C")
 activations.gelu.compile((matrix, matrix, matrix, vector))
 (code,) = activations.gelu.inspect_asm().values()
-print("zmm" in code)
+print(bool(re.search("vfmadd.*zmm", code)))  # some processors also move by whole vectors what is none
 """
 
 
