@@ -12,6 +12,7 @@ from handgrad.cli import (
     bench,
     chat,
     check,
+    explore,
     export,
     generate,
     import_model,
@@ -37,6 +38,7 @@ app.command()(sweep.sweep)
 app.command()(generate.generate)
 app.command()(chat.chat)
 app.command()(serve.serve)
+app.command()(explore.explore)
 app.command()(info.info)
 app.command()(plot.plot)
 app.command("import")(import_model.import_model)

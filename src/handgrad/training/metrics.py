@@ -121,8 +121,13 @@ def read(folder: Path) -> list[Row]:
             where = f"{path}, line {number}"
             if not is_whole:
                 raise UserError(f"{where} has more than {LONGEST_LINE:,} bytes. {REMEDY}")
-            rows.append(_row(Table.parse(line, where, REMEDY)))
+            rows.append(parsed(line, where))
     return rows
+
+
+def parsed(line: bytes, where: str) -> Row:
+    """The row that a line holds; `UserError` where it is damaged."""
+    return _row(Table.parse(line, where, REMEDY))
 
 
 class Writer:

@@ -1,0 +1,158 @@
+"""The explorer's HTTP interface: every function parses, asks the explorer, and hands on what comes back."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi import Path as UrlPath
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from handgrad.errors import UserError
+from handgrad.explore import formulas, learning
+from handgrad.explore.arrays import What
+from handgrad.explore.bodies import Ablate, Attribute, Draw, Patch, Question, ScoreBody, Shares
+from handgrad.explore.explorer import Explorer, ForgottenError, Json
+from handgrad.serve.errors import ApiError, of_status, of_validation
+from handgrad.serve.guard import Guard, Rules
+
+STATIC = Path(__file__).parent / "static"
+PAGE_HEADERS = {
+    "Content-Security-Policy": "; ".join(
+        [
+            "default-src 'self'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        ]
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+"""KaTeX places what it sets by inline styles."""
+Id = Annotated[str, UrlPath(max_length=64)]
+Site = Annotated[str, Query(max_length=200)]
+Few = Annotated[int, Query(ge=1, le=50)]
+
+
+def create(explorer: Explorer, rules: Rules) -> FastAPI:
+    """The application that shows what `explorer` knows."""
+    app = FastAPI(title="handgrad explore", docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, rules=rules)
+    _explain_errors(app)
+    _add_page(app)
+    _add_traces(app, explorer)
+    _add_explanations(app, explorer)
+    _add_run(app, explorer)
+    return app
+
+
+def _add_page(app: FastAPI) -> None:
+    app.mount("/static", StaticFiles(directory=STATIC))
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
+
+
+def _add_traces(app: FastAPI, explorer: Explorer) -> None:
+    @app.get("/api/model")
+    def model() -> Json:
+        return explorer.about()
+
+    @app.get("/api/formula/{name}")
+    def formula(name: Id) -> dict[str, str]:
+        return formulas.describe(name)
+
+    @app.post("/api/trace")
+    def ask(body: Question) -> Json:
+        return explorer.ask(body)
+
+    @app.get("/api/trace/{key}/stats")
+    def statistics(key: Id, gradient: bool = False) -> Json:
+        return explorer.statistics(key, gradient=gradient)
+
+    @app.get("/api/trace/{key}/array")
+    def array(
+        key: Id, site: Site, what: What = "value", index: Annotated[str, Query(max_length=200)] = ""
+    ) -> Response:
+        return Response(explorer.array(key, site, what, index), media_type="application/octet-stream")
+
+    @app.post("/api/next")
+    def next_tokens(body: Draw) -> Json:
+        return explorer.next(body)
+
+    @app.post("/api/sample")
+    def sample(body: Draw) -> Json:
+        return explorer.sample(body)
+
+
+def _add_explanations(app: FastAPI, explorer: Explorer) -> None:
+    @app.post("/api/attribute")
+    def attribute(body: Attribute) -> Json:
+        return explorer.attribute(body)
+
+    @app.post("/api/ablate")
+    def ablate(body: Ablate) -> Json:
+        return explorer.ablate(body)
+
+    @app.post("/api/patch")
+    def patch(body: Patch) -> Json:
+        return explorer.patch(body)
+
+    @app.get("/api/trace/{key}/lens")
+    def lens(key: Id, n: Few = 5) -> Json:
+        return explorer.lens(key, n)
+
+    @app.get("/api/trace/{key}/words")
+    def words(key: Id, site: Site, n: Few = 5) -> list[Json]:
+        return explorer.words(key, site, n)
+
+    @app.post("/api/shares")
+    def shares(body: Shares) -> list[Json]:
+        return explorer.shares(body)
+
+    @app.post("/api/score")
+    def score(body: ScoreBody) -> Json:
+        return explorer.score(body)
+
+
+def _add_run(app: FastAPI, explorer: Explorer) -> None:
+    def folder() -> Path:
+        if explorer.folder is None:
+            raise ApiError(404, "This model is no run: nothing is known of how it learned.")
+        return explorer.folder
+
+    @app.get("/api/run")
+    def run() -> dict[str, Any]:
+        return {**learning.describe(folder()), "checkpoints": explorer.checkpoints()}
+
+    @app.get("/api/run/live")
+    def live() -> StreamingResponse:
+        return StreamingResponse(learning.live(folder()), media_type="text/event-stream")
+
+
+def _explain_errors(app: FastAPI) -> None:
+    @app.exception_handler(HTTPException)
+    def http_error(request: Request, error: HTTPException) -> Response:
+        return of_status(error).response
+
+    @app.exception_handler(RequestValidationError)
+    def validation_error(request: Request, error: RequestValidationError) -> Response:
+        return of_validation(error).response
+
+    @app.exception_handler(ForgottenError)
+    def forgotten(request: Request, error: ForgottenError) -> Response:
+        return ApiError(404, "This trace is held no longer. Ask anew.", code="forgotten").response
+
+    @app.exception_handler(UserError)
+    def user_error(request: Request, error: UserError) -> Response:
+        return ApiError(400, str(error), code="invalid_value").response
+
+    @app.exception_handler(Exception)
+    def unforeseen(request: Request, error: Exception) -> Response:
+        return ApiError(500, "The server failed at this request: its log says why.").response

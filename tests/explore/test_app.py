@@ -1,0 +1,211 @@
+"""The explorer's interface: every number is the library's, and what cannot be asked is refused in a sentence."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import handgrad
+from handgrad.explore import arrays, learning
+from handgrad.explore.explorer import HELD, Explorer
+from handgrad.trace import ablate, attribute, explain_score, logit_lens, patch, shares, sites, zero
+from handgrad.training import metrics
+
+QUESTION = {"text": "To be, or ", "target": "n"}
+
+
+def ask(client, **changes):
+    answer = client.post("/api/trace", json={**QUESTION, **changes})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def unpacked(answer):
+    assert answer.status_code == 200, answer.text
+    n = int.from_bytes(answer.content[:4], "little")
+    header = json.loads(answer.content[4 : 4 + n])
+    numbers = np.frombuffer(answer.content, "<f4", offset=4 + n)
+    return header, numbers.reshape(header["count"], *header["shape"])
+
+
+@pytest.fixture
+def trace(explorer):
+    return handgrad.trace(explorer.model, "To be, or ", "n")
+
+
+def test_the_model_is_described_with_every_site_and_the_op_that_computes_it(client, explorer):
+    about = client.get("/api/model").json()
+    assert about["n_layers"] == 3
+    assert about["checkpoints"] == ["best", "last", "6", "8"]
+    assert [site["name"] for site in about["sites"]] == [s.name for s in sites.of(explorer.model.config)]
+    for site in about["sites"]:
+        formula = client.get(f"/api/formula/{site['op']}").json()
+        assert "def forward" in formula["forward"]
+        assert "def backward" in formula["backward"]
+    assert about["stream"] == sites.stream(explorer.model.config)
+
+
+def test_a_question_is_answered_with_the_librarys_numbers_and_has_one_id(client, trace):
+    answer = ask(client)
+    assert answer["result"] == trace.result
+    assert answer["tokens"] == trace.tokens
+    assert [(one["token"], one["prob"]) for one in answer["next"][:5]] == trace.next(5)
+    assert answer["objective"]["target_token"] == "n"
+    assert ask(client)["id"] == answer["id"] != ask(client, target="b")["id"]
+    assert {name: tuple(shape) for name, shape in answer["shapes"].items()} == {
+        name: trace.value(name).shape for name in trace.names
+    }
+
+
+def test_every_sites_numbers_and_gradients_arrive_as_they_are(client, trace):
+    key = ask(client)["id"]
+    for name in trace.names:
+        url = f"/api/trace/{key}/array?site={name}&what=both"
+        header, (value, gradient) = unpacked(client.get(url))
+        np.testing.assert_array_equal(value, trace.value(name).astype(np.float32))
+        np.testing.assert_array_equal(gradient, trace.gradient(name).astype(np.float32))
+        assert header["min"] == pytest.approx(float(trace.value(name).min()))
+    for gradient, read in ((0, trace.value), (1, trace.gradient)):
+        stats = client.get(f"/api/trace/{key}/stats?gradient={gradient}").json()
+        assert list(stats) == trace.names
+        name = "blocks.1.attention.heads"
+        assert stats[name]["rms"] == pytest.approx(float(np.sqrt(np.mean(read(name) ** 2))), rel=1e-6)
+
+
+def test_a_part_of_an_array_is_asked_for_by_index(client, trace):
+    key = ask(client)["id"]
+    site = "blocks.0.attention.probs"
+    _, (part,) = unpacked(client.get(f"/api/trace/{key}/array?site={site}&index=1,:,2:5"))
+    np.testing.assert_array_equal(part, trace.value(site)[1, :, 2:5])
+    for index, says in [("9", "there are 2"), ("x", "a number or a range"), ("0,0,0,0", "3 axes")]:
+        answer = client.get(f"/api/trace/{key}/array?site={site}&index={index}")
+        assert answer.status_code == 400
+        assert says in answer.json()["error"]["message"]
+
+
+def test_an_answer_is_never_larger_than_its_bound(client, monkeypatch):
+    monkeypatch.setattr(arrays, "MOST", 10)
+    key = ask(client)["id"]
+    answer = client.get(f"/api/trace/{key}/array?site=embedding")
+    assert answer.status_code == 400
+    assert "Ask for a part" in answer.json()["error"]["message"]
+
+
+def test_edits_and_checkpoints_are_those_of_the_library(client, explorer, folder):
+    edits = [{"site": "blocks.1.attention.heads", "kind": "zero", "where": [0]}]
+    changed = handgrad.trace(explorer.model, "To be, or ", "n", edits={"blocks.1.attention.heads": zero(0)})
+    assert ask(client, edits=edits)["result"] == changed.result
+    model = handgrad.load(folder / "checkpoints" / "6.safetensors")
+    assert ask(client, checkpoint="6")["result"] == handgrad.trace(model, "To be, or ", "n").result
+
+
+def test_what_comes_next_follows_the_settings(client, trace):
+    key = ask(client)["id"]
+    plain = client.post("/api/next", json={"id": key, "n": 5}).json()
+    assert [one["token"] for one in plain["candidates"]] == [token for token, _ in trace.next(5)]
+    few = client.post("/api/next", json={"id": key, "top_k": 2, "temperature": 0.5}).json()
+    assert few["kept"] == 2
+    assert sum(one["prob"] for one in few["candidates"]) == pytest.approx(1.0)
+    assert [one["kept"] for one in few["candidates"][:3]] == [True, True, False]
+    drawn = {
+        client.post("/api/sample", json={"id": key, "top_k": 2, "seed": s}).json()["token"] for s in range(8)
+    }
+    assert drawn <= {one["token"] for one in few["candidates"][:2]}
+
+
+def test_explanations_are_the_librarys(client, explorer, trace):
+    key, model = ask(client)["id"], explorer.model
+    told = client.post("/api/attribute", json={"id": key}).json()
+    np.testing.assert_allclose(told["by_token"], attribute(model, "To be, or ", "n").by_token, rtol=1e-5)
+    told = client.post("/api/ablate", json={"id": key, "each": "head", "layers": [1]}).json()
+    found = ablate(model, "To be, or ", "n", layers=[1]).without
+    assert told["without"][0] == [None, None]
+    np.testing.assert_allclose(told["without"][1], found[1], rtol=1e-6)
+    told = client.post("/api/patch", json={"id": key, "other": "to be, or "}).json()
+    np.testing.assert_allclose(
+        told["results"], patch(model, "To be, or ", "to be, or ", "n").results, rtol=1e-6
+    )
+    told = client.get(f"/api/trace/{key}/lens?n=2").json()
+    stages = logit_lens(trace)
+    assert told["stages"] == list(stages)
+    last = list(stages.values())[-1][-1]
+    assert told["tokens"][-1][-1][0]["id"] == int(last.argmax())
+    told = client.post("/api/shares", json={"id": key, "target": "n", "rival": "b"}).json()
+    assert {one["part"]: one["share"] for one in told} == pytest.approx(shares(trace, "n", "b"))
+    told = client.post("/api/score", json={"id": key, "layer": 1, "head": 0, "query": -1, "key": 2}).json()
+    assert told["score"] == pytest.approx(explain_score(trace, 1, 0, -1, 2).score)
+    words = client.get(f"/api/trace/{key}/words?site=blocks.1.residual1&n=3").json()
+    assert len(words) == len(trace.tokens)
+    assert len(words[0]["raised"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        ("/api/trace", {}, 400, "a text, or token ids"),
+        ("/api/trace", {"text": "To be", "ids": [1]}, 400, "a text, or token ids"),
+        ("/api/trace", {"text": "Zzz€"}, 400, "€"),
+        (
+            "/api/trace",
+            {"text": "To be", "edits": [{"site": "blocks.9.norm1", "kind": "zero"}]},
+            400,
+            "near are",
+        ),
+        ("/api/trace", {"text": "To be", "checkpoint": "../../etc/passwd"}, 400, "no checkpoint"),
+        ("/api/trace", {"text": "To be", "file": "/etc/passwd"}, 400, "file"),
+        ("/api/next", {"id": "none"}, 404, "Ask anew"),
+        ("/api/next", {"id": "none", "temperature": -1}, 400, "temperature"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_a_sentence(client, path, body, status, says):
+    answer = client.post(path, json=body)
+    assert answer.status_code == status
+    assert says in answer.json()["error"]["message"]
+
+
+def test_only_the_traces_asked_for_last_are_held(client, explorer):
+    first = ask(client, target="T")["id"]
+    for target in "obe,rn"[:HELD]:
+        ask(client, target=target)
+    assert client.get(f"/api/trace/{first}/stats").status_code == 404
+    assert len(explorer._traces) == HELD
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"host": "evil.example"}, 403), ({"origin": "http://evil.example"}, 403), ({"host": "127.0.0.1"}, 200)],
+)
+def test_pages_from_elsewhere_are_refused(client, headers, status):
+    assert client.get("/api/model", headers=headers).status_code == status
+
+
+def test_a_run_tells_how_it_learned(client, folder):
+    run = client.get("/api/run").json()
+    rows = metrics.read(folder)
+    assert run["steps"] == 8
+    assert [one["step"] for one in run["evaluations"]] == [0, 2, 4, 6, 8]
+    assert len(run["losses"]) == 8
+    assert run["losses"][-1][1] == next(row.loss for row in reversed(rows) if hasattr(row, "loss"))
+    assert run["diagnoses"]
+    assert run["baselines"].keys() >= {"uniform", "xz"}
+
+
+def test_long_curves_are_thinned_by_the_mean_of_neighbours():
+    points = [(step, float(step)) for step in range(1, 5001)]
+    thinned = learning.thinned(points)
+    assert len(thinned) <= learning.POINTS
+    assert thinned[0] == (3, 2.0)
+    assert thinned[-1][0] == 5000
+
+
+def test_a_model_that_is_no_run_says_so(folder, tmp_path):
+    model = handgrad.save(handgrad.load(folder), tmp_path / "model")
+    explorer = Explorer(str(model))
+    assert explorer.folder is None
+    assert explorer.checkpoints() == []
+    assert explorer.about()["has_run"] is False
+
+
+def test_what_is_no_number_is_null_in_json():
+    assert arrays.plain(np.array([[1.0, math.nan], [math.inf, 2.0]])) == [[1.0, None], [None, 2.0]]
