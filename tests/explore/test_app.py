@@ -1,5 +1,6 @@
-"""The explorer's interface: every number is the library's, and what cannot be asked is refused in a sentence."""
+"""The explorer's interface: every number is the library's; what cannot be asked is refused in a sentence."""
 
+import asyncio
 import json
 import math
 
@@ -108,9 +109,8 @@ def test_what_comes_next_follows_the_settings(client, trace):
     assert few["kept"] == 2
     assert sum(one["prob"] for one in few["candidates"]) == pytest.approx(1.0)
     assert [one["kept"] for one in few["candidates"][:3]] == [True, True, False]
-    drawn = {
-        client.post("/api/sample", json={"id": key, "top_k": 2, "seed": s}).json()["token"] for s in range(8)
-    }
+    asked = [{"id": key, "top_k": 2, "seed": seed} for seed in range(8)]
+    drawn = {client.post("/api/sample", json=one).json()["token"] for one in asked}
     assert drawn <= {one["token"] for one in few["candidates"][:2]}
 
 
@@ -209,3 +209,28 @@ def test_a_model_that_is_no_run_says_so(folder, tmp_path):
 
 def test_what_is_no_number_is_null_in_json():
     assert arrays.plain(np.array([[1.0, math.nan], [math.inf, 2.0]])) == [[1.0, None], [None, 2.0]]
+
+
+def test_new_rows_are_told_while_they_are_written_and_no_half_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning, "PAUSE", 0.01)
+    path = tmp_path / metrics.METRICS
+    old, new = (metrics.StepRow(step, 1.5, 0.1, 0.2, 10 * step, 0.5) for step in (1, 2))
+    path.write_text(json.dumps(old._asdict()) + "\n")
+
+    async def listen():
+        events = learning.live(tmp_path)
+        await anext(events)
+        line = json.dumps(new._asdict()) + "\n"
+        with path.open("a") as file:
+            file.write(line[:20])
+            file.flush()
+            assert (await anext(events)).startswith(":")
+            file.write(line[20:])
+        told = await anext(events)
+        while told.startswith(":"):
+            told = await anext(events)
+        return told
+
+    kind, data = asyncio.run(asyncio.wait_for(listen(), 10)).splitlines()[:2]
+    assert kind == "event: step"
+    assert json.loads(data.removeprefix("data: ")) == new._asdict()

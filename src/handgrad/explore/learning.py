@@ -52,18 +52,23 @@ async def live(folder: Path) -> AsyncIterator[str]:
     while True:
         await asyncio.sleep(PAUSE)
         size = path.stat().st_size if path.exists() else 0
-        if size < place:  # a run that goes on wrote it anew
-            place = size
-        if size == place:
-            yield ": waiting\n\n"
-            continue
-        with path.open("rb") as file:
-            file.seek(place)
-            new = file.read(size - place)
-        whole = new[: new.rfind(b"\n") + 1]
+        place = min(place, size)  # a run that goes on has written it anew
+        whole = _whole_lines(path, place, size)
         place += len(whole)
+        if not whole:
+            yield ": waiting\n\n"
         for line in whole.splitlines():
             yield event(metrics.parsed(line, str(path)))
+
+
+def _whole_lines(path: Path, first: int, last: int) -> bytes:
+    """What stands between two places in a file, up to its last line end."""
+    if first == last:
+        return b""
+    with path.open("rb") as file:
+        file.seek(first)
+        new = file.read(last - first)
+    return new[: new.rfind(b"\n") + 1]
 
 
 def event(row: Row) -> str:
