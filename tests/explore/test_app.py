@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import handgrad
+from handgrad.errors import UserError
 from handgrad.explore import arrays, learning
 from handgrad.explore.explorer import HELD, Explorer
 from handgrad.trace import ablate, attribute, explain_score, logit_lens, patch, shares, sites, zero
 from handgrad.training import metrics
+from handgrad.training.movement import why
 
 QUESTION = {"text": "To be, or ", "target": "n"}
 
@@ -191,6 +193,20 @@ def test_a_run_tells_how_it_learned(client, folder):
     assert run["baselines"].keys() >= {"uniform", "xz"}
 
 
+def test_a_run_tells_why_a_weight_moves_and_where_a_neuron_is_active(client, folder, explorer):
+    place = {"parameter": "blocks.1.attention.query.weight", "index": [2, 3]}
+    told = client.post("/api/why", json=place).json()
+    found = why(folder, place["parameter"], (2, 3))
+    assert told["update"] == found.update
+    assert told["pushed_by"][0]["text"] == found.pushed_by[0].text
+    contexts = client.post("/api/neuron", json={"layer": 2, "unit": 5, "n": 3}).json()
+    assert len(contexts) == 3
+    strongest = contexts[0]
+    text = "".join(strongest["context"])
+    assert text in (folder.parent / "book.txt").read_text()
+    assert strongest["activation"] >= contexts[1]["activation"]
+
+
 def test_long_curves_are_thinned_by_the_mean_of_neighbours():
     points = [(step, float(step)) for step in range(1, 5001)]
     thinned = learning.thinned(points)
@@ -204,6 +220,8 @@ def test_a_model_that_is_no_run_says_so(folder, tmp_path):
     explorer = Explorer(str(model))
     assert explorer.folder is None
     assert explorer.checkpoints() == []
+    with pytest.raises(UserError, match="no run"):
+        explorer.run_folder()
     assert explorer.about()["has_run"] is False
 
 

@@ -22,6 +22,7 @@ from handgrad.trace import (
     shares,
     sites,
 )
+from handgrad.trace.neurons import strongest
 from tests.trace.models import CONFIGS, LETTERS, model_of, weights_of
 
 PRE_NORM = [name for name, config in CONFIGS.items() if config.norm_placement == "pre"]
@@ -208,3 +209,19 @@ def test_models_with_more_tokens_than_text_are_read_by_ids():
     np.testing.assert_array_equal(trace.logits, logits[0])
     with pytest.raises(UserError, match="no tokenizer"):
         handgrad.trace(model, "abc")
+
+
+def test_a_neurons_strongest_contexts_are_where_it_is_largest():
+    model = model_of("nano")
+    tokens = np.random.default_rng(3).integers(7, size=5 * 9 + 3)
+    found = strongest(model, tokens, layer=1, unit=4, n=4)
+    hidden = [
+        handgrad.trace(model, tokens[i : i + 5], 0).value("blocks.1.feed_forward.hidden")[:, 4]
+        for i in range(0, len(tokens), 5)
+    ]
+    expected = np.sort(np.concatenate(hidden))[::-1][:4]
+    np.testing.assert_allclose([context.activation for context in found], expected, rtol=1e-10)
+    place = int(np.concatenate(hidden).argmax())
+    assert found[0].token_ids[found[0].at] == tokens[place]
+    with pytest.raises(UserError, match="units are 0 to 11"):
+        strongest(model, tokens, layer=0, unit=12)

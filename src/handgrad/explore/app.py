@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from handgrad.errors import UserError
 from handgrad.explore import formulas, learning
 from handgrad.explore.arrays import What
-from handgrad.explore.bodies import Ablate, Attribute, Draw, Patch, Question, ScoreBody, Shares
+from handgrad.explore.bodies import Ablate, Attribute, Draw, Neuron, Patch, Question, ScoreBody, Shares, Why
 from handgrad.explore.explorer import Explorer, ForgottenError, Json
 from handgrad.serve.errors import ApiError, of_status, of_validation
 from handgrad.serve.guard import Guard, Rules
@@ -122,18 +122,21 @@ def _add_explanations(app: FastAPI, explorer: Explorer) -> None:
 
 
 def _add_run(app: FastAPI, explorer: Explorer) -> None:
-    def folder() -> Path:
-        if explorer.folder is None:
-            raise ApiError(404, "This model is no run: nothing is known of how it learned.")
-        return explorer.folder
-
     @app.get("/api/run")
     def run() -> dict[str, Any]:
-        return {**learning.describe(folder()), "checkpoints": explorer.checkpoints()}
+        return {**learning.describe(explorer.run_folder()), "checkpoints": explorer.checkpoints()}
+
+    @app.post("/api/neuron")
+    def neuron(body: Neuron) -> list[Json]:
+        return explorer.neuron(body)
+
+    @app.post("/api/why")
+    def why(body: Why) -> Json:
+        return explorer.why(body)
 
     @app.get("/api/run/live")
     def live() -> StreamingResponse:
-        return StreamingResponse(learning.live(folder()), media_type="text/event-stream")
+        return StreamingResponse(learning.live(explorer.run_folder()), media_type="text/event-stream")
 
 
 def _explain_errors(app: FastAPI) -> None:

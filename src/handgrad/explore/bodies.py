@@ -80,3 +80,14 @@ class ScoreBody(OfTrace):
     query: int
     key: int
     n: Annotated[int, Field(ge=1, le=200)] = 10
+
+
+class Neuron(Body):
+    layer: int
+    unit: int
+    n: Annotated[int, Field(ge=1, le=50)] = 10
+
+
+class Why(Body):
+    parameter: Name
+    index: Annotated[list[int], Field(max_length=4)]

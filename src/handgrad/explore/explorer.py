@@ -12,11 +12,23 @@ import handgrad
 from handgrad.data import files
 from handgrad.errors import UserError
 from handgrad.explore import arrays, formulas
-from handgrad.explore.bodies import Ablate, Attribute, Draw, EditBody, Patch, Question, ScoreBody, Shares
+from handgrad.explore.bodies import (
+    Ablate,
+    Attribute,
+    Draw,
+    EditBody,
+    Neuron,
+    Patch,
+    Question,
+    ScoreBody,
+    Shares,
+    Why,
+)
 from handgrad.formats import sources
 from handgrad.formats.model_folder import BEST, CHECKPOINTS, CONFIG, LAST, SAFETENSORS, Model
 from handgrad.generation import sampling
 from handgrad.generation.sampling import Sampling
+from handgrad.generation.writer import require_tokenizer
 from handgrad.model.count import count
 from handgrad.ops import softmax
 from handgrad.trace import (
@@ -35,6 +47,9 @@ from handgrad.trace import (
 )  # fmt: skip
 from handgrad.trace import text as texts
 from handgrad.trace.edits import Edit
+from handgrad.trace.neurons import strongest
+from handgrad.training import material, run_config
+from handgrad.training.movement import why
 
 HELD = 6
 """Traces that are held,"""
@@ -210,6 +225,34 @@ class Explorer:
             for query, key, share in found.strongest(body.n)
         ]
         return {**arrays_of(found, "score", "query_parts", "key_parts", "shares"), "pairs": pairs}
+
+    def neuron(self, body: Neuron) -> list[Json]:
+        """Where in the run's text a neuron is most active."""
+        folder = self.run_folder()
+        config = run_config.read(folder)
+        learned = material.read(folder, require_tokenizer(self.model), config.layout)
+        with self._lock:
+            found = strongest(self.model, learned.validation.tokens, body.layer, body.unit, body.n)
+        return [
+            {
+                "context": [texts.word(self.model, token_id) for token_id in context.token_ids],
+                "at": context.at,
+                "activation": context.activation,
+            }
+            for context in found
+        ]
+
+    def why(self, body: Why) -> Json:
+        """Why a weight moves in the run's next step."""
+        with self._lock:
+            found = why(self.run_folder(), body.parameter, tuple(body.index))
+        return {**found._asdict(), "pushed_by": [push._asdict() for push in found.pushed_by]}
+
+    def run_folder(self) -> Path:
+        """`UserError` where the model is no run."""
+        if self.folder is None:
+            raise UserError("This model is no run: nothing is known of how it learned.")
+        return self.folder
 
     def _trace(self, question: Question) -> Trace:
         if (question.text is None) == (question.ids is None):
