@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from handgrad.cli import options as command_line
+from handgrad.cli.explore import beside, require_installed
 from handgrad.cli.training_display import display, preparing
 from handgrad.data import corpus
 from handgrad.engines import xla
@@ -109,6 +110,9 @@ def train(
             "--set", help="Any other option of model or recipe: --set activation=silu --set gated=true."
         ),
     ] = None,
+    explored: Annotated[
+        bool, typer.Option("--explore", help="Serve a page meanwhile that shows the model at work.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")] = False,
 ) -> None:
     """Train a transformer on text, and watch it learn to write.
@@ -143,13 +147,16 @@ def train(
         with preparing(as_json) as report:
             return str(run.create(texts, asked, out, report))
 
+    if explored:
+        require_installed()
     if plan:
         with preparing(as_json) as report:
             prepare(corpus.open_corpus(text or []), asked, Clock(report))
         return
     folder = _resumed(out, context) if resume else Path(processes.agreed(created))
     shown = display(folder, as_json, mesh) if processes.leads else contextlib.nullcontext(_silent)
-    with shown as report:
+    page = beside(folder) if explored and processes.leads else contextlib.nullcontext()
+    with page, shown as report:
         done = run.resume(
             folder, mesh=mesh, processes=processes, log=log or () if resume else (), report=report
         )
@@ -182,7 +189,7 @@ def _resumed(out: Path | None, context: typer.Context) -> Path:
     given = command_line.given(context)
     if out is None:
         raise UserError("--resume goes on with a run, so it needs its folder: --resume --out runs/quick-1.")
-    if given - {"resume", "out", "as_json", *WHERE}:
+    if given - {"resume", "out", "explored", "as_json", *WHERE}:
         raise UserError(
             "--resume goes on exactly as the run began, so it takes no text and no other option than --out, "
             "and where it runs: --mesh, --distributed, --log. Leave them out, or start a new run."

@@ -71,7 +71,13 @@ class Explorer:
         self._lock = threading.RLock()
         self._models: OrderedDict[str, Model] = OrderedDict()
         self._traces: OrderedDict[str, tuple[Question, Trace]] = OrderedDict()
-        self.model = self._model(None)
+        self._model(None)  # refused now, if it must be
+
+    @property
+    def model(self) -> Model:
+        """As it is now: a run that trains writes better ones."""
+        with self._lock:
+            return self._model(None)
 
     @property
     def folder(self) -> Path | None:
@@ -113,8 +119,9 @@ class Explorer:
 
     def ask(self, question: Question) -> Json:
         """Run a text through the model. The same question has the same id."""
-        key = hashlib.sha256(question.model_dump_json().encode()).hexdigest()[:16]
         with self._lock:
+            of_model = self._version(question.checkpoint)
+            key = hashlib.sha256(f"{of_model} {question.model_dump_json()}".encode()).hexdigest()[:16]
             if key not in self._traces:
                 made = self._trace(question)
                 self._traces[key] = (question, made)
@@ -267,12 +274,20 @@ class Explorer:
     def _model(self, checkpoint: str | None) -> Model:
         if checkpoint is not None and checkpoint not in self.checkpoints():
             raise UserError(f"This model has no checkpoint {checkpoint[:50]!r}.")
-        name = checkpoint or ""
-        if name not in self._models:
-            self._models[name] = sources.load(self._path(checkpoint))
+        version = self._version(checkpoint)
+        if version not in self._models:
+            self._models[version] = sources.load(self._path(checkpoint))
             while len(self._models) > MODELS:
-                self._models.pop(next(key for key in self._models if key))
-        return self._models[name]
+                self._models.popitem(last=False)
+        self._models.move_to_end(version)
+        return self._models[version]
+
+    def _version(self, checkpoint: str | None) -> str:
+        """Other after a run that trains has written the checkpoint anew."""
+        path = Path(self._path(checkpoint))
+        if checkpoint is None and self.folder is not None:
+            path = path / (BEST if files.exists(path / BEST) else LAST)
+        return f"{checkpoint} {path.stat().st_mtime_ns if path.is_file() else 0}"
 
     def _path(self, checkpoint: str | None) -> str | Path:
         if checkpoint is None:
