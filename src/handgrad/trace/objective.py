@@ -35,11 +35,8 @@ class Objective:
         if self.kind == "logit":
             last = logits[:, -1]
             return last[:, self.target] - (0.0 if self.rival is None else last[:, self.rival])
-        targets = self._targets(token_ids)
-        losses = [
-            softmax_cross_entropy.forward(row, wanted)[0] for row, wanted in zip(logits, targets, strict=True)
-        ]
-        return np.array(losses)
+        rows = zip(logits, self._targets(token_ids), strict=True)
+        return np.array([softmax_cross_entropy.forward(*self._counted(*row))[0] for row in rows])
 
     def gradient(
         self, logits: Float[np.ndarray, "B T V"], token_ids: Int[np.ndarray, "B T"]
@@ -52,8 +49,14 @@ class Objective:
                 gradient[:, -1, self.rival] -= 1.0
             return gradient
         for row, wanted, into in zip(logits, self._targets(token_ids), gradient, strict=True):
-            (into[...],) = softmax_cross_entropy.backward(1.0, softmax_cross_entropy.forward(row, wanted)[1])
+            shown, targets = self._counted(row, wanted)
+            _, saved = softmax_cross_entropy.forward(shown, targets)
+            (into[-len(targets) :],) = softmax_cross_entropy.backward(1.0, saved)
         return gradient
+
+    def _counted(self, logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that count: all, or the last one."""
+        return (logits, targets) if self.target is None else (logits[-1:], targets[-1:])
 
     def _targets(self, token_ids: Int[np.ndarray, "B T"]) -> Int[np.ndarray, "B T"]:
         targets = np.full_like(token_ids, -1)

@@ -7,7 +7,7 @@ same bits. Each block is computed again on the way back, so only one block's sav
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from handgrad.ops import (
     rms_norm,
     rope,
     softmax,
+    unembedding,
 )
 from handgrad.shapes import Array, Float, UniformSource, merge_heads, split_heads
 from handgrad.trace.edits import Edit
@@ -77,6 +78,16 @@ def _edited(name: str, value: np.ndarray, edit: Edit) -> tuple[np.ndarray, Any]:
         ) from error
 
 
+def affine_backward(dz: Array, saved: linear.Saved, learns: bool) -> tuple[Array, Array | None, Array | None]:
+    """`linear.backward`; unless it `learns` without the gradients of weight and bias, half of its work."""
+    return linear.backward(dz, saved) if learns else (np.matmul(dz, saved.weight.T), None, None)
+
+
+def unembedding_backward(dz: Array, saved: unembedding.Saved) -> tuple[Array, None]:
+    """`unembedding.backward`, without the gradient of the table."""
+    return np.matmul(dz, saved.weight), None
+
+
 class Named(NamedTuple):
     """What a tapped op saved, and where its result was tapped."""
 
@@ -91,6 +102,8 @@ class TappedOp:
     op: Any
     taps: Taps
     sites: Iterator[str]
+    inner_backward: Callable[..., tuple[Any, ...]] | None = None
+    """By default the formula's."""
 
     def forward(self, *inputs: Any, **settings: Any) -> tuple[Array, Named]:
         y, saved = self.op.forward(*inputs, **settings)
@@ -98,11 +111,12 @@ class TappedOp:
         return self.taps.forward(site, y), Named(site, saved)
 
     def backward(self, dy: Array, saved: Named) -> tuple[Any, ...]:
-        return self.op.backward(self.taps.backward(saved.site, dy), saved.inner)
+        backward = self.inner_backward or self.op.backward
+        return backward(self.taps.backward(saved.site, dy), saved.inner)
 
-    def join(self, dx: Array, dh: Array) -> Array:
-        """As the formula joins two gradients."""
-        return self.op.join(dx, dh)
+    def join(self, dx: Array | None, dh: Array | None) -> Array | None:
+        """As the formula joins two gradients, where they are known."""
+        return None if dx is None or dh is None else self.op.join(dx, dh)
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,7 @@ class TappedAttention:
     taps: Taps
     at: str
     """The block's part of the names."""
+    learns: bool
 
     def forward(
         self,
@@ -170,7 +185,7 @@ class TappedAttention:
 
     def backward(self, dy: Float[Array, "B T D"], saved: multi_head_attention.Saved) -> tuple[Any, ...]:
         back = self._back
-        dy, *doutput = linear.backward(back("output", dy), saved.output)
+        dy, *doutput = affine_backward(back("output", dy), saved.output, self.learns)
         n_heads = saved.attention.q.shape[1]
         dq, dk, dv = self._attend_backward(back("heads", split_heads(dy, n_heads)), saved.attention)
         if saved.query_turn is not None and saved.key_turn is not None:
@@ -180,9 +195,9 @@ class TappedAttention:
         if saved.query_norm is not None and saved.key_norm is not None:
             dq, *dq_norm = rms_norm.backward(back("query_norm", dq), saved.query_norm)
             dk, *dk_norm = rms_norm.backward(back("key_norm", dk), saved.key_norm)
-        dx_q, *dquery = linear.backward(merge_heads(back("query", dq)), saved.query)
-        dx_k, *dkey = linear.backward(merge_heads(back("key", dk)), saved.key)
-        dx_v, *dvalue = linear.backward(merge_heads(back("value", dv)), saved.value)
+        dx_q, *dquery = affine_backward(merge_heads(back("query", dq)), saved.query, self.learns)
+        dx_k, *dkey = affine_backward(merge_heads(back("key", dk)), saved.key, self.learns)
+        dx_v, *dvalue = affine_backward(merge_heads(back("value", dv)), saved.value, self.learns)
         return (
             dx_q + dx_k + dx_v,
             *(p.Linear(*d) for d in (dquery, dkey, dvalue, doutput)),
@@ -227,6 +242,7 @@ class TappedFeedForward:
 
     taps: Taps
     at: str
+    learns: bool
 
     def forward(
         self,
@@ -251,15 +267,15 @@ class TappedFeedForward:
         return self._tap("down", y), feed_forward.Saved(saved_up, act, saved_down)
 
     def backward(self, dy: Float[Array, "B T D"], saved: feed_forward.Saved) -> tuple[Any, ...]:
-        dh, *ddown = linear.backward(self._back("down", dy), saved.down)
+        dh, *ddown = affine_backward(self._back("down", dy), saved.down, self.learns)
         dh = self._back("hidden", dh)
         if not isinstance(saved.act, feed_forward.Gate):
             dz, dalpha = activation_op.backward(dh, saved.act)
-            dx, *dup = linear.backward(self._back("up", dz), saved.up)
+            dx, *dup = affine_backward(self._back("up", dz), saved.up, self.learns)
             return dx, p.Linear(*dup), p.Linear(*ddown), None, dalpha
         dg, dz, dalpha = gated.backward(dh, saved.act.product)
-        dx_gate, *dgate = linear.backward(self._back("gate", dg), saved.act.affine)
-        dx_up, *dup = linear.backward(self._back("up", dz), saved.up)
+        dx_gate, *dgate = affine_backward(self._back("gate", dg), saved.act.affine, self.learns)
+        dx_up, *dup = affine_backward(self._back("up", dz), saved.up, self.learns)
         return dx_gate + dx_up, p.Linear(*dup), p.Linear(*ddown), p.Linear(*dgate), dalpha
 
     def _tap(self, part: str, value: Array) -> Array:
@@ -275,20 +291,29 @@ class TappedOps:
     dropout = formulas.dropout
     next_token_loss = formulas.next_token_loss
 
-    def __init__(self, taps: Taps, block: str = ""):
-        """`block` is its part of the names; empty before and after the blocks."""
+    def __init__(self, taps: Taps, block: str = "", *, learns: bool = True):
+        """`block` is its part of the names; empty before and after the blocks.
+
+        Where nothing `learns`, gradients of matrices are None.
+        """
         norms = iter([f"{block}.norm1", f"{block}.norm2"] if block else ["norm"])
         sums, logits = iter([f"{block}.residual1", f"{block}.residual2"]), iter(["logits"])
-        self.embedding = TappedOp(formulas.embedding, taps, iter(["embedding"]))
+        self.embedding = TappedOp(
+            formulas.embedding, taps, iter(["embedding"]), None if learns else lambda dy, saved: (None,)
+        )
         self.learned_position = TappedOp(formulas.learned_position, taps, iter(["positions"]))
         self.sinusoidal_position = TappedOp(formulas.sinusoidal_position, taps, iter(["positions"]))
         self.layer_norm = TappedOp(formulas.layer_norm, taps, norms)
         self.rms_norm = TappedOp(formulas.rms_norm, taps, norms)
         self.residual = TappedOp(formulas.residual, taps, sums)
-        self.multi_head_attention = TappedAttention(taps, block)
-        self.feed_forward = TappedFeedForward(taps, block)
-        self.linear = TappedOp(formulas.linear, taps, logits)
-        self.unembedding = TappedOp(formulas.unembedding, taps, logits)
+        self.multi_head_attention = TappedAttention(taps, block, learns)
+        self.feed_forward = TappedFeedForward(taps, block, learns)
+        self.linear = TappedOp(
+            formulas.linear, taps, logits, lambda dz, saved: affine_backward(dz, saved, learns)
+        )
+        self.unembedding = TappedOp(
+            formulas.unembedding, taps, logits, None if learns else unembedding_backward
+        )
 
 
 @dataclass(frozen=True)
@@ -297,7 +322,7 @@ class Tapped(Transformer):
 
     taps: Taps = field(default_factory=Taps)
     learns: bool = True
-    """Whether the gradients of the blocks' weights are returned."""
+    """Whether the gradients of weights are computed."""
     inputs: list[tuple[Float[Array, "B T D"], p.Block]] = field(default_factory=list)
     """After forward: what each block was given, and its weights: all that is kept for the way back."""
     gradients: list[Float[Array, "B T D"]] = field(default_factory=list)
@@ -306,7 +331,7 @@ class Tapped(Transformer):
     @classmethod
     def of(cls, config: ModelConfig, taps: Taps, *, learns: bool = True) -> "Tapped":
         """The transformer of `config`, without dropout."""
-        return cls(config.replace(dropout=0.0), TappedOps(taps), taps, learns)
+        return cls(config.replace(dropout=0.0), TappedOps(taps, learns=learns), taps, learns)
 
     def layers(
         self,
@@ -337,4 +362,6 @@ class Tapped(Transformer):
 
     def tapped_block(self, layer: int, taps: Taps) -> Block:
         """A block, for one way forward and back past `taps`."""
-        return Block(self.config, TappedOps(taps, f"blocks.{layer}"), self.config.turns(layer))
+        return Block(
+            self.config, TappedOps(taps, f"blocks.{layer}", learns=self.learns), self.config.turns(layer)
+        )
