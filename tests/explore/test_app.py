@@ -14,6 +14,7 @@ from handgrad.explore.explorer import HELD, Explorer
 from handgrad.trace import ablate, attribute, explain_score, logit_lens, patch, shares, sites, zero
 from handgrad.training import metrics
 from handgrad.training.movement import why
+from tests.explore.conftest import TEXT
 
 QUESTION = {"text": "To be, or ", "target": "n"}
 
@@ -37,7 +38,7 @@ def trace(explorer):
     return handgrad.trace(explorer.model, "To be, or ", "n")
 
 
-def test_the_model_is_described_with_every_site_and_the_op_that_computes_it(client, explorer):
+def test_the_model_is_described_with_every_site_and_the_op_that_computes_it(client, explorer, folder):
     about = client.get("/api/model").json()
     assert about["n_layers"] == 3
     assert about["checkpoints"] == ["best", "last", "6", "8"]
@@ -46,6 +47,8 @@ def test_the_model_is_described_with_every_site_and_the_op_that_computes_it(clie
         formula = client.get(f"/api/formula/{site['op']}").json()
         assert "def forward" in formula["forward"]
         assert "def backward" in formula["backward"]
+    assert about["example"] == TEXT[:20]
+    assert len(Explorer(str(folder)).about()["example"]) == 31  # of the run's own text, within its context
     assert about["stream"] == sites.stream(explorer.model.config)
 
 

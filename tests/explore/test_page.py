@@ -114,7 +114,8 @@ def cell(canvas, *keys):
 
 def test_every_view_opens_without_an_error_on_a_phone_and_on_a_screen_in_light_and_dark(show):
     page = show("prediction", target=TARGET, other="or to be, ")
-    for name, width, colours in zip(VIEWS * 2, WIDTHS * 6, ["Light"] * 6 + ["Dark"] * 6, strict=True):
+    widths = WIDTHS * 3 + WIDTHS[::-1] * 3  # the other width in the dark
+    for name, width, colours in zip(VIEWS * 2, widths, ["Light"] * 6 + ["Dark"] * 6, strict=True):
         page.set_viewport_size({"width": width, "height": 800})
         page.get_by_label("Colours").select_option(colours)
         page.get_by_role("navigation").get_by_role("link", name=name).click()
@@ -122,6 +123,13 @@ def test_every_view_opens_without_an_error_on_a_phone_and_on_a_screen_in_light_a
         finished(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.locator(".problem").all_inner_texts() == []
+
+
+@pytest.mark.parametrize("view", ["prediction", "attention", "next", "backward", "inside", "learning"])
+def test_nothing_serious_keeps_people_from_using_a_view(show, view):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="wants axe-playwright-python")
+    found = axe.Axe().run(show(view, target=TARGET)).response["violations"]
+    assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
 
 
 def test_a_part_shows_its_values_and_as_their_mirror_image_its_gradients(show, trace):

@@ -37,7 +37,6 @@ from handgrad.trace import (
     attribute,
     explain_score,
     in_words,
-    logit_lens,
     patch,
     scale,
     shares,
@@ -47,6 +46,7 @@ from handgrad.trace import (
 )  # fmt: skip
 from handgrad.trace import text as texts
 from handgrad.trace.edits import Edit
+from handgrad.trace.lens import read
 from handgrad.trace.neurons import strongest
 from handgrad.training import material, run_config
 from handgrad.training.movement import why
@@ -56,6 +56,8 @@ HELD = 6
 MODELS = 2
 """and checkpoints."""
 CANDIDATES = 20
+BEGINNING = 32
+"""Tokens of a run's text that the page begins with."""
 Json = dict[str, Any]
 
 
@@ -67,7 +69,8 @@ class Explorer:
     """One model. Its functions are called from several threads, and compute one after the other."""
 
     def __init__(self, source: str, example: str = ""):
-        self.source, self.example = source, example
+        """`example` is the text that the page begins with, of a run by default its own validation text's."""
+        self.source, self._example = source, example
         self._lock = threading.RLock()
         self._models: OrderedDict[str, Model] = OrderedDict()
         self._traces: OrderedDict[str, tuple[Question, Trace]] = OrderedDict()
@@ -106,8 +109,16 @@ class Explorer:
             "stream": sites.stream(config),
             "sites": described,
             "checkpoints": self.checkpoints(),
-            "example": self.example,
+            "example": self._example or self._beginning(),
         }
+
+    def _beginning(self) -> str:
+        """Of the run's validation text; empty where the model is no run."""
+        if self.folder is None or self.model.tokenizer is None:
+            return ""
+        config = run_config.read(self.folder)
+        tokens = material.read(self.folder, self.model.tokenizer, config.layout).validation.tokens
+        return self.model.tokenizer.decode(tokens[: min(BEGINNING, config.model.context_length - 1)])
 
     def checkpoints(self) -> list[str]:
         """Those of a run, by the names that a question may have."""
@@ -198,16 +209,15 @@ class Explorer:
         """What each state of the stream would say."""
         with self._lock:
             found = self._found(key)[1]
-            stages = logit_lens(found)
-        target = found.objective.target
-        tokens, probs_of_target = [], []
-        for logits in stages.values():
-            probs, _ = softmax.forward(logits)
-            best = np.argsort(-probs, axis=-1, kind="stable")[:, :n]
-            tokens.append([self._named(row, at) for row, at in zip(probs, best, strict=True)])
-            probs_of_target.append(None if target is None else probs[:, target].tolist())
+            target, stages = found.objective.target, sites.stream(found.model.config)
+            tokens, probs_of_target = [], []
+            for stage in stages:  # one at a time: the logits of a large vocabulary take much memory
+                probs, _ = softmax.forward(read(found.model, found.value(stage)))
+                best = np.argsort(-probs, axis=-1, kind="stable")[:, :n]
+                tokens.append([self._named(row, at) for row, at in zip(probs, best, strict=True)])
+                probs_of_target.append(None if target is None else probs[:, target].tolist())
         return {
-            "stages": list(stages), "tokens": tokens,
+            "stages": stages, "tokens": tokens,
             "target_prob": None if target is None else probs_of_target,
         }  # fmt: skip
 

@@ -34,7 +34,15 @@ def logit_lens(trace: Trace) -> dict[str, Float[np.ndarray, "T V"]]:
 
     `UserError` where the stream was not kept.
     """
-    return {name: _read(trace.model, trace.value(name)) for name in sites.stream(trace.model.config)}
+    return {name: read(trace.model, trace.value(name)) for name in sites.stream(trace.model.config)}
+
+
+def read(model: Model, stream: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T V"]:
+    """The logits that a state of the stream would give, through the final norm and the head."""
+    x = stream[None]
+    if model.weights.norm is not None:
+        x, _ = Block(model.config).norm(x, model.weights.norm)
+    return Transformer(model.config).head(x, model.weights)[0][0]
 
 
 def shares(trace: Trace, target: object, rival: object = None) -> dict[str, float]:
@@ -77,13 +85,6 @@ def in_words(trace: Trace, site: str, n: int = 5) -> list[Words]:
         )
         for row in order
     ]
-
-
-def _read(model: Model, stream: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T V"]:
-    x = stream[None]
-    if model.weights.norm is not None:
-        x, _ = Block(model.config).norm(x, model.weights.norm)
-    return Transformer(model.config).head(x, model.weights)[0][0]
 
 
 def _head(model: Model) -> Float[np.ndarray, "D V"]:
