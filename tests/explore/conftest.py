@@ -8,6 +8,7 @@ import handgrad
 from handgrad.explore import app
 from handgrad.explore.explorer import Explorer
 from handgrad.explore.server import RULES
+from handgrad.training import loop
 
 TEXT = "To be, or not to be, that is the question.\n"
 
@@ -16,11 +17,13 @@ TEXT = "To be, or not to be, that is the question.\n"
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explore")
     (folder / "book.txt").write_text(TEXT * 60)
-    return handgrad.train(
-        folder / "book.txt", preset="quick", steps=8, eval_every=2, n_layers=3, d_model=16, n_heads=2,
-        batch_size=2, context_length=32, keep=2, out=folder / "run", engine="reference",
-        report=lambda event: None,
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "SAMPLE_TOKENS", 12)
+        return handgrad.train(
+            folder / "book.txt", preset="quick", steps=8, eval_every=2, n_layers=3, d_model=16, n_heads=2,
+            batch_size=2, context_length=32, keep=2, out=folder / "run", engine="reference",
+            report=lambda event: None,
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
