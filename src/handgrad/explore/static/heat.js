@@ -179,7 +179,7 @@ function inCells(map, context) {
 }
 
 function labels(map, write) {
-  const [row, column] = [every(map.rowNames, map.height, 10), every(map.columnNames, map.width, map.need)];
+  const [row, column] = [every(map.rowNames, map.height, 12), every(map.columnNames, map.width, map.need)];
   map.rowNames.forEach((name, i) => {
     const here = map.at?.[0] === i;
     if (row(i) || here) write(shortened(visible(name), LONGEST), map.left - 6, map.top + (i + 0.5) * map.height + 4, "right", false, here);
