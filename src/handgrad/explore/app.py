@@ -5,34 +5,18 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi import Path as UrlPath
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, Response, StreamingResponse
-from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException
+from fastapi.responses import Response, StreamingResponse
 
-from handgrad.errors import UserError
 from handgrad.explore import formulas, learning
 from handgrad.explore.arrays import What
 from handgrad.explore.bodies import Ablate, Attribute, Draw, Neuron, Patch, Question, ScoreBody, Shares, Why
 from handgrad.explore.explorer import Explorer, ForgottenError, Json
-from handgrad.serve.errors import ApiError, of_status, of_validation
+from handgrad.serve import web
+from handgrad.serve.errors import ApiError
 from handgrad.serve.guard import Guard, Rules
 
 STATIC = Path(__file__).parent / "static"
-PAGE_HEADERS = {
-    "Content-Security-Policy": "; ".join(
-        [
-            "default-src 'self'",
-            "style-src 'self' 'unsafe-inline'",
-            "img-src 'self' data: blob:",
-            "frame-ancestors 'none'",
-            "base-uri 'none'",
-        ]
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
+POLICY = ("style-src 'self' 'unsafe-inline'", "img-src 'self' data: blob:")
 """KaTeX places what it sets by inline styles."""
 Id = Annotated[str, UrlPath(max_length=64)]
 Site = Annotated[str, Query(max_length=200)]
@@ -43,20 +27,17 @@ def create(explorer: Explorer, rules: Rules) -> FastAPI:
     """The application that shows what `explorer` knows."""
     app = FastAPI(title="handgrad explore", docs_url=None, redoc_url=None)
     app.add_middleware(Guard, rules=rules)
-    _explain_errors(app)
-    _add_page(app)
+    web.explain_errors(app)
+    web.add_page(app, STATIC, POLICY)
+
+    @app.exception_handler(ForgottenError)
+    def forgotten(request: Request, error: ForgottenError) -> Response:
+        return ApiError(404, "This trace is held no longer. Ask anew.", code="forgotten").response
+
     _add_traces(app, explorer)
     _add_explanations(app, explorer)
     _add_run(app, explorer)
     return app
-
-
-def _add_page(app: FastAPI) -> None:
-    app.mount("/static", StaticFiles(directory=STATIC))
-
-    @app.get("/", include_in_schema=False)
-    def page() -> FileResponse:
-        return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
 
 
 def _add_traces(app: FastAPI, explorer: Explorer) -> None:
@@ -137,25 +118,3 @@ def _add_run(app: FastAPI, explorer: Explorer) -> None:
     @app.get("/api/run/live")
     def live() -> StreamingResponse:
         return StreamingResponse(learning.live(explorer.run_folder()), media_type="text/event-stream")
-
-
-def _explain_errors(app: FastAPI) -> None:
-    @app.exception_handler(HTTPException)
-    def http_error(request: Request, error: HTTPException) -> Response:
-        return of_status(error).response
-
-    @app.exception_handler(RequestValidationError)
-    def validation_error(request: Request, error: RequestValidationError) -> Response:
-        return of_validation(error).response
-
-    @app.exception_handler(ForgottenError)
-    def forgotten(request: Request, error: ForgottenError) -> Response:
-        return ApiError(404, "This trace is held no longer. Ask anew.", code="forgotten").response
-
-    @app.exception_handler(UserError)
-    def user_error(request: Request, error: UserError) -> Response:
-        return ApiError(400, str(error), code="invalid_value").response
-
-    @app.exception_handler(Exception)
-    def unforeseen(request: Request, error: Exception) -> Response:
-        return ApiError(500, "The server failed at this request: its log says why.").response

@@ -6,50 +6,32 @@ Every function parses, asks the service, and forms what comes back.
 from pathlib import Path
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, PlainTextResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
-from handgrad.errors import UserError
-from handgrad.serve import forms, responses
+from handgrad.serve import forms, responses, web
 from handgrad.serve.answer import Answer
 from handgrad.serve.bodies import Chat, Completion, Detokenize, Tokenize
-from handgrad.serve.errors import ApiError, of_status, of_validation
+from handgrad.serve.errors import ApiError
 from handgrad.serve.forms import Envelope, Form, Json
 from handgrad.serve.guard import Guard, Rules
 from handgrad.serve.responses import Wanted
 from handgrad.serve.service import Service
 
 STATIC = Path(__file__).parent / "static"
-PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 
 def create(service: Service, rules: Rules) -> FastAPI:
     """The application that offers `service`."""
     app = FastAPI(title="handgrad", docs_url=None, redoc_url=None)
     app.add_middleware(Guard, rules=rules)
-    _explain_errors(app)
-    _add_page(app)
+    web.explain_errors(app)
+    web.add_page(app, STATIC)
     _add_state(app, service)
     _add_tokenizer(app, service)
     _add_models(app, service)
     _add_writing(app, service)
     return app
-
-
-def _add_page(app: FastAPI) -> None:
-    app.mount("/static", StaticFiles(directory=STATIC))
-
-    @app.get("/", include_in_schema=False)
-    def page() -> FileResponse:
-        return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
@@ -108,23 +90,3 @@ async def _respond(
     tells = body.alternatives is not None
     wanted = Wanted(Envelope.new(form, service.name), service.shown, tells, body.stream_options.include_usage)
     return responses.events(wanted, answer) if body.stream else await responses.whole(wanted, answer, request)
-
-
-def _explain_errors(app: FastAPI) -> None:
-    """Every error is said as OpenAI's interface says it."""
-
-    @app.exception_handler(HTTPException)
-    def http_error(request: Request, error: HTTPException) -> Response:
-        return of_status(error).response
-
-    @app.exception_handler(RequestValidationError)
-    def validation_error(request: Request, error: RequestValidationError) -> Response:
-        return of_validation(error).response
-
-    @app.exception_handler(UserError)
-    def user_error(request: Request, error: UserError) -> Response:
-        return ApiError(400, str(error), code="invalid_value").response
-
-    @app.exception_handler(Exception)
-    def unforeseen(request: Request, error: Exception) -> Response:
-        return ApiError(500, "The server failed at this request: its log says why.").response
