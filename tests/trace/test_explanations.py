@@ -19,8 +19,10 @@ from handgrad.trace import (
     patch,
     replace,
     runs,
+    scale,
     shares,
     sites,
+    zero,
 )
 from handgrad.trace.neurons import strongest
 from tests.trace.models import CONFIGS, LETTERS, model_of, weights_of
@@ -131,6 +133,66 @@ def test_an_estimated_patch_is_the_slope_of_the_patched_ones():
 def test_what_cannot_be_patched_is_said(question, says):
     with pytest.raises(UserError, match=says):
         patch(model_of(), "abcd", target="e", **question)
+
+
+def changed(model, text="abcd", **more):
+    """A trace without two heads' work, changed further."""
+    standing = {"blocks.0.attention.heads": zero(1), "blocks.1.attention.heads": scale(0.5, 0)}
+    return handgrad.trace(model, text, "e", edits={**standing, **more})
+
+
+def test_what_is_changed_stays_so_in_every_run_of_an_experiment():
+    model = model_of("block_gated")
+    whole, other = changed(model), changed(model, "dcba")
+    kept = {"edits": whole.edits}
+    first, second = ("blocks.0.attention.heads", "blocks.1.attention.heads")
+
+    found = ablate(model, "abcd", "e", **kept)
+    assert found.result == whole.result
+    assert found.without[0, 1] == pytest.approx(whole.result)  # it is off already
+    assert found.without[0, 0] == pytest.approx(changed(model, **{first: zero()}).result)
+    halved = edits.Chained(scale(0.5, 0), zero(1))
+    assert found.without[1, 1] == pytest.approx(changed(model, **{second: halved}).result)
+
+    attributed = attribute(model, "abcd", "e", **kept)
+    base = model.weights.embedding.mean(axis=0)
+    assert attributed.result == whole.result
+    assert attributed.baseline == pytest.approx(changed(model, embedding=replace(base)).result)
+    assert abs(attributed.missing) < 1e-3
+
+    patched = patch(model, "abcd", "dcba", "e", each="head", **kept)
+    assert [patched.result, patched.other] == [whole.result, other.result]
+    theirs = edits.Chained(scale(0.5, 0), replace(other.value(second)[0], 0))
+    assert patched.results[1, 0] == pytest.approx(changed(model, **{second: theirs}).result)
+
+
+@pytest.mark.parametrize("first", [zero(1), scale(2.0), edits.Mixed(np.array([[True], [False]]), np.ones(1))])
+def test_the_backward_of_two_edits_is_that_of_both_in_turn(first):
+    chained, x = edits.Chained(first, scale(3.0, 0)), np.array([[1.0, 2.0], [4.0, 8.0]])
+    _, saved = chained.forward(x)
+    for i in np.ndindex(x.shape):
+        nudged = x.copy()
+        nudged[i] += 1.0  # each edit is linear
+        slope = chained.forward(nudged)[0] - chained.forward(x)[0]
+        np.testing.assert_array_equal(chained.backward(np.ones((2, 2)), saved)[i], slope.sum())
+
+
+def test_experiments_tell_how_far_they_are_and_end_where_what_is_told_raises(monkeypatch):
+    monkeypatch.setattr(runs, "BYTES", 1)
+    for experiment, n_runs in (
+        (lambda report: ablate(model_of(), "abcd", report=report), 4),
+        (lambda report: attribute(model_of(), "abcd", steps=3, report=report), 3),
+        (lambda report: patch(model_of(), "abcd", "dcba", "e", report=report), 20),
+    ):
+        told = []
+        experiment(told.append)
+        assert told == pytest.approx([(i + 1) / n_runs for i in range(n_runs)])
+        with pytest.raises(InterruptedError):
+            experiment(stopped)
+
+
+def stopped(share):
+    raise InterruptedError
 
 
 def test_many_runs_are_cut_into_batches_of_bounded_size_with_the_same_results(monkeypatch):

@@ -56,7 +56,7 @@ def test_every_gradient_is_the_slope_of_the_loss_when_its_site_moves(config, rng
     for site in trace.sites:
         direction = rng.normal(size=trace[site.name].value.shape)
         steps = STEP * np.stack([direction, -direction])
-        ahead, behind = runs.results(model, trace.token_ids, trace.objective, {site.name: add(steps)}, 2)
+        ahead, behind = runs.results(trace, {site.name: add(steps)}, 2)
         along = float(np.sum(trace[site.name].gradient * direction))
         assert (ahead - behind) / (2 * STEP) == pytest.approx(along, rel=1e-5, abs=1e-7), site.name
 

@@ -9,7 +9,8 @@ from handgrad.formats.model_folder import Model
 from handgrad.shapes import Float
 from handgrad.trace import runs
 from handgrad.trace.edits import Mixed
-from handgrad.trace.prediction import Trace, trace
+from handgrad.trace.prediction import Edits, Trace, trace
+from handgrad.trace.runs import Progress, Report
 
 Each = Literal["head", "attention", "feed_forward", "neuron"]
 By = Literal["zero", "mean"]
@@ -48,12 +49,14 @@ def ablate(
     each: Each = "head",
     by: By = "zero",
     layers: list[int] | None = None,
+    edits: Edits | None = None,
+    report: Report | None = None,
 ) -> Ablation:
     """Switch off each head, attention, feed-forward block or neuron, one at a time.
 
     The objective is asked for each time. What is switched off writes zero or, by "mean", at every position
-    its mean over the text. `layers` are those looked at, by default all. Memory is bounded; time is a run
-    each. Raises `UserError` as `trace`.
+    its mean over the text. `layers` are those looked at, by default all; `edits` stay in every run. Memory is
+    bounded; time is a run each, and `report` is told the share that is done. Raises `UserError` as `trace`.
     """
     require_known("each", each, get_args(Each))
     require_known("by", by, get_args(By))
@@ -63,15 +66,15 @@ def ablate(
             raise UserError(f"Layers are 0 to {config.n_layers - 1}; got {layer}.")
     chosen = range(config.n_layers) if layers is None else layers
     names = {layer: f"blocks.{layer}.{SITES[each]}" for layer in chosen}
-    whole = trace(model, text, target, rival=rival, objective=objective)
+    whole = trace(model, text, target, rival=rival, objective=objective, edits=edits)
     n = {"head": config.n_heads, "neuron": config.ff_width}.get(each)
     without = np.full((config.n_layers, n or 1), np.nan)
+    progress = Progress((n or 1) * len(names), report)
     for layer, name in names.items():
-        for part in runs.chunks(model, len(whole.token_ids), n or 1):
+        for part in runs.chunks(whole, n or 1):
             edit = _off(whole, name, each, by, part)
-            without[layer, part] = runs.results(
-                model, whole.token_ids, whole.objective, {name: edit}, part.stop - part.start
-            )
+            without[layer, part] = runs.results(whole, {name: edit}, part.stop - part.start)
+            progress.add(part.stop - part.start)
     return Ablation(each, whole.result, without if n else without[:, 0])
 
 

@@ -21,8 +21,10 @@ import numpy as np
 from handgrad.errors import require_count, require_known
 from handgrad.formats.model_folder import Model
 from handgrad.shapes import Float
-from handgrad.trace import edits, runs, sites
-from handgrad.trace.prediction import Trace, trace
+from handgrad.trace import edits as edits_
+from handgrad.trace import runs, sites
+from handgrad.trace.prediction import Edits, Trace, trace
+from handgrad.trace.runs import Progress, Report
 
 Method = Literal["gradient x input", "integrated gradients"]
 EMBEDDING = "embedding"
@@ -64,24 +66,26 @@ def attribute(
     site: str = EMBEDDING,
     baseline: Any = None,
     steps: int = STEPS,
+    edits: Edits | None = None,
+    report: Report | None = None,
 ) -> Attribution:
-    """What each token of `text` counts for the objective: see `trace` for what it may be.
+    """What each token of `text` counts for the objective: see `trace` for what it and `edits` may be.
 
     `site` is whose numbers count, `baseline` what stands there instead: by default the mean embedding, and
-    zeros at other sites. Raises `UserError` as `trace`.
+    zeros at other sites. `report` is told the share that is done. Raises `UserError` as `trace`.
     """
     require_known("method", method, get_args(Method))
     steps = require_count("steps", steps)
-    at = trace(model, text, target, rival=rival, objective=objective)
+    at = trace(model, text, target, rival=rival, objective=objective, edits=edits)
     value, gradient = at[site]
     base = _baseline(model, site, baseline, value)
-    below = trace(model, text, target, rival=rival, objective=objective, edits={site: edits.replace(base)})
+    (below,) = runs.results(at, {site: edits_.replace(base)}, 1)
     if method == "integrated gradients":
-        gradient = _mean_gradient(at, site, value, base, steps)
+        gradient = _mean_gradient(at, site, value, base, Progress(steps, report))
     values = (value - base) * gradient
     axis = _axes(model, site).index("T")
     others = tuple(i for i in range(values.ndim) if i != axis)
-    return Attribution(at.tokens, values.sum(axis=others), values, at.result, below.result)
+    return Attribution(at.tokens, values.sum(axis=others), values, at.result, float(below))
 
 
 def _axes(model: Model, site: str) -> list[str]:
@@ -99,14 +103,17 @@ def _mean_embedding(model: Model) -> Float[np.ndarray, " D"]:
     return scale * model.weights.embedding.mean(axis=0)
 
 
-def _mean_gradient(at: Trace, site: str, value: np.ndarray, base: np.ndarray, steps: int) -> np.ndarray:
+def _mean_gradient(
+    at: Trace, site: str, value: np.ndarray, base: np.ndarray, progress: Progress
+) -> np.ndarray:
     """The gradient's mean on the way from `base` to `value`."""
-    places, weights = np.polynomial.legendre.leggauss(steps)
+    places, weights = np.polynomial.legendre.leggauss(progress.n_runs)
     places, weights = ((it / 2).astype(value.dtype) for it in (places + 1.0, weights))
     total = np.zeros_like(value)
-    for part in runs.chunks(at.model, len(at.token_ids), steps):
+    for part in runs.chunks(at, progress.n_runs):
         shares = places[part].reshape(-1, *[1] * value.ndim)
-        on_the_way = edits.replace(base + shares * (value - base))
-        found = runs.gradients(at.model, at.token_ids, at.objective, {site: on_the_way}, len(shares), site)
+        on_the_way = edits_.replace(base + shares * (value - base))
+        found = runs.gradients(at, {site: on_the_way}, len(shares), site)
         total += np.tensordot(weights[part], found, axes=1)
+        progress.add(len(shares))
     return total

@@ -10,7 +10,7 @@ An edit of a value is an op: it has a backward of its own, so that gradients sta
 `blocks.0.attention.heads`, `where=np.s_[:, -1]` its last position.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -114,6 +114,23 @@ class Called:
         return gradient * saved
 
 
+@dataclass(frozen=True)
+class Chained:
+    """One edit after the other."""
+
+    first: Edit
+    then: Edit
+
+    def forward(self, value: np.ndarray) -> tuple[np.ndarray, tuple[Any, Any]]:
+        value, first = self.first.forward(value)
+        value, then = self.then.forward(value)
+        return value, (first, then)
+
+    def backward(self, gradient: np.ndarray, saved: tuple[Any, Any]) -> np.ndarray:
+        first, then = saved
+        return self.first.backward(self.then.backward(gradient, then), first)
+
+
 def zero(where: Any = ...) -> Replaced:
     """Zero in place of part of a value, or of a gradient."""
     return Replaced(0.0, where)
@@ -137,6 +154,12 @@ def add(what: Any, where: Any = ...) -> Added:
 def of(what: "Edit | Callable[[np.ndarray], Any]") -> Edit:
     """An edit, or one made of a function."""
     return what if hasattr(what, "forward") and hasattr(what, "backward") else Called(what)
+
+
+def together(standing: Mapping[str, Edit], added: Mapping[str, Edit]) -> dict[str, Edit]:
+    """Both, by the names of sites; where both change a site, `added` comes after."""
+    after = {name: Chained(standing[name], edit) for name, edit in added.items() if name in standing}
+    return {**standing, **added, **after}
 
 
 def _batched(where: Any) -> tuple[Any, ...]:

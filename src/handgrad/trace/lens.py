@@ -16,7 +16,7 @@ from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model
 from handgrad.model.block import Block
 from handgrad.model.transformer import Transformer
-from handgrad.shapes import Float
+from handgrad.shapes import Float, Int
 from handgrad.trace import parts, sites
 from handgrad.trace import text as texts
 from handgrad.trace.prediction import Trace
@@ -67,8 +67,8 @@ def shares(trace: Trace, target: object, rival: object = None) -> dict[str, floa
     return found | ({"norm and head biases": constant} if has_constant else {})
 
 
-def in_words(trace: Trace, site: str, n: int = 5) -> list[Words]:
-    """The gradient at a state of the stream, or of what is written into it, in words: for every position.
+def in_words(trace: Trace, site: str, n: int = 5, positions: slice = slice(None)) -> list[Words]:
+    """The gradient at a state of the stream, or of what is written into it, in words, position by position.
 
     `UserError` where the site is not as wide as the stream.
     """
@@ -76,15 +76,22 @@ def in_words(trace: Trace, site: str, n: int = 5) -> list[Words]:
     if gradient.shape[-1] != model.config.d_model or gradient.ndim != 2:
         raise UserError(f"Words are read from the stream, (T, D); {site} has the shape {gradient.shape}.")
     scale = 1.0 if model.weights.norm is None else model.weights.norm.gamma
-    moves = -(gradient * scale) @ _head(model)
-    order = np.argsort(-moves, axis=-1, kind="stable")
+    moves = -(gradient[positions] * scale) @ _head(model)
     return [
         Words(
-            [texts.word(model, token_id) for token_id in row[:n]],
-            [texts.word(model, token_id) for token_id in row[::-1][:n]],
+            [texts.word(model, token_id) for token_id in raised],
+            [texts.word(model, token_id) for token_id in lowered],
         )
-        for row in order
+        for raised, lowered in zip(largest(moves, n), largest(-moves, n), strict=True)
     ]
+
+
+def largest(rows: Float[np.ndarray, "N V"], n: int) -> Int[np.ndarray, "N n"]:
+    """Where the `n` largest numbers of each row stand, the largest first; all where there are fewer."""
+    n = min(n, rows.shape[-1])
+    found = np.argpartition(-rows, n - 1, axis=-1)[:, :n]
+    order = np.argsort(-np.take_along_axis(rows, found, axis=-1), axis=-1, kind="stable")
+    return np.take_along_axis(found, order, axis=-1)
 
 
 def _head(model: Model) -> Float[np.ndarray, "D V"]:

@@ -20,7 +20,8 @@ from handgrad.formats.model_folder import Model
 from handgrad.shapes import Float
 from handgrad.trace import runs, sites
 from handgrad.trace.edits import Mixed
-from handgrad.trace.prediction import trace
+from handgrad.trace.prediction import Edits, Trace, trace
+from handgrad.trace.runs import Progress, Report
 from handgrad.trace.sites import Site
 
 Each = Literal["position", "head"]
@@ -60,43 +61,55 @@ def patch(
     at: str | Iterable[str] | None = None,
     each: Each = "position",
     estimated: bool = False,
+    edits: Edits | None = None,
+    report: Report | None = None,
 ) -> Patched:
     """Put what stood in the run of `other` into that of `text`, one position (or head) of one site at a time.
 
     `at` names sites by patterns, by default the residual stream's or, for heads, "blocks.*.attention.heads".
-    `estimated` takes the first-order estimate. Memory is bounded. Raises `UserError` as `trace`, for texts of
-    unequal length, and for a site that has no such axis.
+    `estimated` takes the first-order estimate. `edits` stay in every run of both texts. Memory is bounded;
+    `report` is told the share that is done. Raises `UserError` as `trace`, for texts of unequal length, and
+    for a site that has no such axis.
     """
     require_known("each", each, get_args(Each))
     default = sites.stream(model.config) if each == "position" else ["blocks.*.attention.heads"]
     found = sites.matching(at or default, model.config)
     _require_axis(found, AXES[each])
-    names = [site.name for site in found]
-    asked: dict[str, Any] = {"target": target, "rival": rival, "objective": objective}
+    asked: dict[str, Any] = {"target": target, "rival": rival, "objective": objective, "edits": edits}
     ours, theirs = trace(model, text, **asked), trace(model, other, **asked)
-    n_tokens = len(ours.token_ids)
-    if len(theirs.token_ids) != n_tokens:
+    if len(theirs.token_ids) != len(ours.token_ids):
         raise UserError(
-            f"Texts of equal length can be patched, position by position; got {n_tokens} tokens, "
+            f"Texts of equal length can be patched, position by position; got {len(ours.token_ids)} tokens, "
             f"{ours.tokens}, and {len(theirs.token_ids)}, {theirs.tokens}."
         )
-    rows = []
-    for site in found:
-        axis, value = site.axes.split().index(AXES[each]), ours.value(site.name)
-        if estimated:
-            changes = (theirs.value(site.name) - value) * ours.gradient(site.name)
-            others = tuple(i for i in range(changes.ndim) if i != axis)
-            rows.append(ours.result + changes.sum(axis=others))
-            continue
-        row = np.empty(value.shape[axis])
-        for part in runs.chunks(model, n_tokens, len(row)):
-            shape = [part.stop - part.start, *[1] * value.ndim]
-            shape[1 + axis] = -1
-            here = np.arange(part.start, part.stop)[:, None] == np.arange(len(row))
-            edit = Mixed(here.reshape(shape), theirs.value(site.name))
-            row[part] = runs.results(model, ours.token_ids, ours.objective, {site.name: edit}, len(here))
-        rows.append(row)
+    axes = [site.axes.split().index(AXES[each]) for site in found]
+    n_places = len(ours.token_ids) if each == "position" else model.config.n_heads
+    progress = Progress(n_places * len(found), report)
+    row_of = _estimated if estimated else _measured
+    rows = [row_of(ours, theirs, site.name, axis, progress) for site, axis in zip(found, axes, strict=True)]
+    names = [site.name for site in found]
     return Patched(ours.tokens, theirs.tokens, names, each, np.stack(rows), ours.result, theirs.result)
+
+
+def _measured(ours: Trace, theirs: Trace, name: str, axis: int, progress: Progress) -> np.ndarray:
+    """What the objective becomes with each place of a site patched."""
+    value = theirs.value(name)
+    row = np.empty(value.shape[axis])
+    for part in runs.chunks(ours, len(row)):
+        shape = [part.stop - part.start, *[1] * value.ndim]
+        shape[1 + axis] = -1
+        here = np.arange(part.start, part.stop)[:, None] == np.arange(len(row))
+        row[part] = runs.results(ours, {name: Mixed(here.reshape(shape), value)}, len(here))
+        progress.add(len(here))
+    return row
+
+
+def _estimated(ours: Trace, theirs: Trace, name: str, axis: int, progress: Progress) -> np.ndarray:
+    """The same to first order."""
+    value, gradient = ours[name]
+    changes = (theirs.value(name) - value) * gradient
+    progress.add(changes.shape[axis])
+    return ours.result + changes.sum(axis=tuple(i for i in range(changes.ndim) if i != axis))
 
 
 def _require_axis(found: list[Site], letter: str) -> None:

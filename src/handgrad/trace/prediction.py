@@ -83,6 +83,11 @@ class Trace:
         return self._find(name, backward=True)
 
     @property
+    def edits(self) -> Mapping[str, Edit]:
+        """What was changed on the way forward, by the names of sites."""
+        return self._tapped.taps.edits
+
+    @property
     def weight_gradients(self) -> p.Transformer:
         """The gradients of all weights, as a tree like them: computed when first asked for."""
         if self._weight_gradients is None:

@@ -1,53 +1,66 @@
 """Many runs of one text, each edited otherwise: as batches of a bounded size."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from handgrad.formats.model_folder import Model
-from handgrad.shapes import Float, Int
+from handgrad.model.config import ModelConfig
+from handgrad.shapes import Float
+from handgrad.trace import edits as edits_
+from handgrad.trace import prediction
 from handgrad.trace.edits import Edit
-from handgrad.trace.objective import Objective
-from handgrad.trace.prediction import of_a_run
+from handgrad.trace.prediction import Trace, of_a_run
 from handgrad.trace.taps import Tapped, Taps
 
 BYTES = 256_000_000
 """What a batch may take."""
+Report = Callable[[float], None]
+"""Is told the share of the runs that is done, after each batch; what it raises ends the work."""
 
 
-def results(
-    model: Model,
-    token_ids: Int[np.ndarray, " T"],
-    objective: Objective,
-    edits: Mapping[str, Edit],
-    n_runs: int,
-) -> Float[np.ndarray, " N"]:
-    """The objective of `n_runs` runs at once, whose edits differ along the batch axis."""
-    batch = np.repeat(token_ids[None], n_runs, axis=0)
-    logits, _ = Tapped.of(model.config, Taps(edits=edits)).forward(model.weights, batch)
-    return objective(logits, batch)
+def results(of: Trace, edits: Mapping[str, Edit], n_runs: int) -> Float[np.ndarray, " N"]:
+    """The objective of `n_runs` runs of a trace's text at once, whose edits differ along the batch axis.
+
+    They come after those of the trace.
+    """
+    batch = np.repeat(of.token_ids[None], n_runs, axis=0)
+    tapped = Tapped.of(of.model.config, Taps(edits=edits_.together(of.edits, edits)))
+    logits, _ = tapped.forward(of.model.weights, batch)
+    return of.objective(logits, batch)
 
 
-def gradients(
-    model: Model,
-    token_ids: Int[np.ndarray, " T"],
-    objective: Objective,
-    edits: Mapping[str, Edit],
-    n_runs: int,
-    site: str,
-) -> Float[np.ndarray, "N *S"]:
+def gradients(of: Trace, edits: Mapping[str, Edit], n_runs: int, site: str) -> Float[np.ndarray, "N *S"]:
     """Likewise, the gradient of each run's objective with respect to what goes on from `site`."""
-    batch = np.repeat(token_ids[None], n_runs, axis=0)
-    taps = Taps(frozenset([site]), edits)
-    tapped = Tapped.of(model.config, taps, learns=False)
-    logits, saved = tapped.forward(model.weights, batch)
-    tapped.backward(objective.gradient(logits, batch), saved)
+    batch = np.repeat(of.token_ids[None], n_runs, axis=0)
+    taps = Taps(frozenset([site]), edits_.together(of.edits, edits))
+    tapped = Tapped.of(of.model.config, taps, learns=False)
+    logits, saved = tapped.forward(of.model.weights, batch)
+    tapped.backward(of.objective.gradient(logits, batch), saved)
     return taps.gradients[site]
 
 
-def chunks(model: Model, n_tokens: int, n_runs: int) -> Iterator[slice]:
+def chunks(of: Trace, n_runs: int) -> Iterator[slice]:
     """`n_runs` in pieces that take about `BYTES` each, at least one at a time."""
-    of_one = of_a_run(model.config, n_tokens, model.weights.embedding.dtype.itemsize)
+    of_one = of_a_run(of.model.config, len(of.token_ids), of.model.weights.embedding.dtype.itemsize)
     step = max(1, BYTES // of_one)
     for start in range(0, n_runs, step):
         yield slice(start, min(start + step, n_runs))
+
+
+def memory(config: ModelConfig, n_tokens: int, *, width: int = 4) -> int:
+    """The bytes that `attribute`, `ablate` and `patch` take at most: two traces, and a batch of runs."""
+    of_one = of_a_run(config, n_tokens, width)
+    return 2 * prediction.memory(config, n_tokens, width=width) + max(BYTES, of_one)
+
+
+class Progress:
+    """Counts the runs that are done."""
+
+    def __init__(self, n_runs: int, report: Report | None):
+        self.n_runs, self._done, self._report = n_runs, 0, report
+
+    def add(self, n_runs: int) -> None:
+        """So many more."""
+        self._done += n_runs
+        if self._report is not None:
+            self._report(self._done / self.n_runs)
