@@ -3,15 +3,19 @@
 import asyncio
 import json
 import math
+import threading
+import time
 
 import numpy as np
 import pytest
 
 import handgrad
 from handgrad.errors import UserError
-from handgrad.explore import arrays, learning
+from handgrad.explore import arrays, experiments, learning
 from handgrad.explore.explorer import HELD, Explorer
-from handgrad.trace import ablate, attribute, explain_score, logit_lens, patch, shares, sites, zero
+from handgrad.trace import ablate, attribute, explain_score, in_words, logit_lens, patch, shares, sites
+from handgrad.trace import edits as edits_
+from handgrad.trace.edits import scale, zero
 from handgrad.training import metrics
 from handgrad.training.movement import why
 from tests.explore.conftest import TEXT
@@ -102,6 +106,10 @@ def test_edits_and_checkpoints_are_those_of_the_library(client, explorer, folder
     edits = [{"site": "blocks.1.attention.heads", "kind": "zero", "where": [0]}]
     changed = handgrad.trace(explorer.model, "To be, or ", "n", edits={"blocks.1.attention.heads": zero(0)})
     assert ask(client, edits=edits)["result"] == changed.result
+    both = [*edits, {"site": "blocks.1.attention.heads", "kind": "scale", "factor": 0.5, "where": [1]}]
+    in_turn = {"blocks.1.attention.heads": edits_.Chained(zero(0), scale(0.5, 1))}
+    without = handgrad.trace(explorer.model, "To be, or ", "n", edits=in_turn)
+    assert ask(client, edits=both)["result"] == without.result
     model = handgrad.load(folder / "checkpoints" / "6.safetensors")
     assert ask(client, checkpoint="6")["result"] == handgrad.trace(model, "To be, or ", "n").result
 
@@ -140,9 +148,76 @@ def test_explanations_are_the_librarys(client, explorer, trace):
     assert {one["part"]: one["share"] for one in told} == pytest.approx(shares(trace, "n", "b"))
     told = client.post("/api/score", json={"id": key, "layer": 1, "head": 0, "query": -1, "key": 2}).json()
     assert told["score"] == pytest.approx(explain_score(trace, 1, 0, -1, 2).score)
-    words = client.get(f"/api/trace/{key}/words?site=blocks.1.residual1&n=3").json()
-    assert len(words) == len(trace.tokens)
-    assert len(words[0]["raised"]) == 3
+    assert len(told["pairs"]) == 10
+    url = f"/api/trace/{key}/words?site=blocks.1.residual1&n=3&position="
+    assert client.get(f"{url}2").json() == in_words(trace, "blocks.1.residual1", 3)[2]._asdict()
+    assert "Positions are 0 to 9" in client.get(f"{url}10").json()["error"]["message"]
+
+
+def test_the_lens_reads_the_last_positions_that_are_asked_for(client):
+    key = ask(client)["id"]
+    whole, few = (client.get(f"/api/trace/{key}/lens?last={last}").json() for last in (64, 3))
+    assert [len(row) for row in few["tokens"]] == [3] * 7
+    for row, all_of_it in zip(few["tokens"], whole["tokens"], strict=True):
+        for here, there in zip(row, all_of_it[-3:], strict=True):
+            assert [one["id"] for one in here] == [one["id"] for one in there]
+            assert [one["prob"] for one in here] == pytest.approx([one["prob"] for one in there])
+
+
+def test_experiments_are_those_of_the_changed_model(client, explorer):
+    off = {"site": "blocks.0.attention.heads", "kind": "zero", "where": [1]}
+    key, kept = ask(client, edits=[off])["id"], {"edits": {"blocks.0.attention.heads": zero(1)}}
+    about = (explorer.model, "To be, or ", "n")
+    told = client.post("/api/attribute", json={"id": key, "method": "gradient x input"}).json()
+    expected = attribute(*about, method="gradient x input", **kept)
+    np.testing.assert_allclose(told["by_token"], expected.by_token, rtol=1e-5)
+    told = client.post("/api/ablate", json={"id": key}).json()
+    np.testing.assert_allclose(told["without"], ablate(*about, **kept).without, rtol=1e-6)
+    told = client.post("/api/patch", json={"id": key, "other": "to be, or ", "each": "head"}).json()
+    patched = patch(explorer.model, "To be, or ", "to be, or ", "n", each="head", **kept)
+    np.testing.assert_allclose(told["results"], patched.results, rtol=1e-6)
+
+
+def test_an_experiment_that_takes_long_tells_how_far_it_is(client, monkeypatch):
+    key = ask(client)["id"]
+    at_once = client.post("/api/ablate", json={"id": key}).json()
+    monkeypatch.setattr(experiments, "SOON", 0.0)
+    answer = client.post("/api/ablate", json={"id": key})
+    assert answer.headers["content-type"] == experiments.LINES
+    *told, last = map(json.loads, answer.text.splitlines())
+    assert last == at_once
+    assert told
+    assert all(line.keys() == {"share"} for line in told)
+    answer = client.post("/api/patch", json={"id": key, "other": "to be"})
+    assert "equal length" in json.loads(answer.text.splitlines()[-1])["error"]["message"]
+
+
+def test_an_experiment_ends_when_nobody_listens_any_more(monkeypatch):
+    monkeypatch.setattr(experiments, "SOON", 0.0)
+    ended = threading.Event()
+
+    def work(report):
+        try:
+            for share in range(1000):
+                report(share / 1000)
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    async def listen_for_a_while():
+        lines = (await experiments.answer(work)).body_iterator
+        assert "share" in json.loads(await anext(lines))
+        await lines.aclose()
+        return await asyncio.to_thread(ended.wait, 5.0)
+
+    assert asyncio.run(listen_for_a_while())
+
+
+def test_a_trace_is_read_while_an_experiment_goes_on(client, explorer):
+    key = ask(client)["id"]
+    with explorer._experiment:
+        assert client.get(f"/api/trace/{key}/stats").status_code == 200
+        assert ask(client, target="b")["id"] != key
 
 
 @pytest.mark.parametrize(

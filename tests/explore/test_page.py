@@ -1,11 +1,13 @@
 """The explorer's page in a real browser: every view, its numbers those of the library, its keys and files."""
 
+import contextlib
 import csv
 import hashlib
 import json
 import re
 import shutil
 import threading
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -13,8 +15,15 @@ import numpy as np
 import pytest
 
 import handgrad
-from handgrad.explore import learning, server
+from handgrad import tree
+from handgrad.explore import experiments, learning, server
+from handgrad.explore.explorer import Explorer
+from handgrad.formats import hugging_face
+from handgrad.formats.model_folder import Model
+from handgrad.model.config import PRESETS
+from handgrad.model.init import init
 from handgrad.serve.server import listen
+from handgrad.tokenizer.bpe import BPETokenizer
 from handgrad.trace import ablate, attribute, explain_score, logit_lens, patch, zero
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="looking at the page wants playwright")
@@ -24,6 +33,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="looking at the page wa
 TEXT, TARGET = "To be, or ", "n"
 WIDTHS = (390, 1280)
 VIEWS = ("Prediction", "Attention", "Next token", "Backward", "Inside", "Learning")
+STORIES = Path(__file__).parents[3] / "shared" / "data" / "stories260K" / "stories260K.bin"
 VENDOR = Path(server.__file__).parent / "static" / "vendor"
 
 
@@ -33,9 +43,9 @@ def browser():
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
 
 
-@pytest.fixture(scope="module")
-def url(explorer):
-    """Of a server that answers in a thread of this process."""
+@contextlib.contextmanager
+def served(explorer):
+    """The address of a server that answers in a thread of this process."""
     with listen("127.0.0.1", 0) as listening:
         listening.listen()
         serving = server.server(explorer)
@@ -46,18 +56,24 @@ def url(explorer):
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def url(explorer):
+    with served(explorer) as url:
+        yield url
+
+
 def error_of(said):
     """Without requests that the server refuses: the page says why."""
     return [said.text] if said.type == "error" and "status of 400" not in said.text else []
 
 
 @pytest.fixture
-def page(browser, url):
+def page(browser):
     """Nothing is fetched from elsewhere, and nothing goes wrong."""
     with browser.new_context(reduced_motion="reduce") as context:
         page = context.new_page()
         page.set_default_timeout(5000)
-        problems, own = [], (url, "data:", "blob:")
+        problems, own = [], ("http://localhost:", "data:", "blob:")
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda said: problems.extend(error_of(said)))
         page.on("request", lambda r: None if r.url.startswith(own) else problems.append(r.url))
@@ -68,16 +84,30 @@ def page(browser, url):
 @pytest.fixture
 def show(page, url):
     """Open a view, by what stands in its link."""
+    return lambda view, **state: opened(page, url, view, **state)
 
-    def show(view, **state):
-        state = {"view": view, "text": TEXT, **state}
-        page.goto("about:blank")
-        page.goto(f"{url}/#{urllib.parse.urlencode(state)}")
-        page.locator("main h2").wait_for()
-        finished(page)
-        return page
 
-    return show
+def opened(page, url, view, text=TEXT, **state):
+    page.goto("about:blank")
+    page.goto(f"{url}/#{urllib.parse.urlencode({'view': view, 'text': text, **state})}")
+    page.locator("main h2").wait_for()
+    finished(page)
+    return page
+
+
+@pytest.fixture(scope="module", params=["stories260K", "GPT-2's shape"])
+def other(request, tmp_path_factory):
+    """Models from elsewhere: grouped queries and a vocabulary of pieces; learned positions and biases."""
+    if request.param == "stories260K":
+        if not STORIES.exists():
+            pytest.skip("the model is not among the package's files")
+        return Explorer(str(STORIES))
+    folder, rng = tmp_path_factory.mktemp("gpt2"), np.random.default_rng(0)
+    tokenizer = BPETokenizer.train(["Once upon a time there was a model. " * 9], 280)
+    sizes = {"n_layers": 2, "d_model": 32, "n_heads": 4, "context_length": 64}
+    config = PRESETS["gpt2"].replace(vocab_size=tokenizer.vocab_size, **sizes)
+    weights = tree.map(lambda w: w + 0.1 * rng.normal(size=w.shape).astype(w.dtype), init(config, rng))
+    return Explorer(str(hugging_face.save(Model(config, weights, tokenizer), folder / "model")))
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +153,35 @@ def test_every_view_opens_without_an_error_on_a_phone_and_on_a_screen_in_light_a
         finished(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.locator(".problem").all_inner_texts() == []
+
+
+def test_models_from_elsewhere_are_shown_in_every_view_with_the_librarys_numbers(page, other):
+    text, layers = "Once upon a time", other.model.config.n_layers
+    trace = handgrad.trace(other.model, text, 5)
+    with served(other) as url:
+        opened(page, url, "attention", text, targetId=5, layer=1, head=3)
+        probs = trace.value("blocks.1.attention.probs")[3]
+        assert cell(page.locator(".panel canvas").first, "PageDown", "ArrowRight") == close(probs[-1, 1])
+
+        opened(page, url, "backward", text, targetId=5)
+        stream = page.get_by_role("region", name="Gradient by state of the stream").locator("canvas").first
+        gradient = trace.gradient("embedding")[-1].astype(np.float64)
+        assert cell(stream, "PageUp", "End") == close(np.sqrt(np.mean(gradient**2)))
+
+        opened(page, url, "prediction", text, targetId=5, site=f"blocks.{layers - 1}.feed_forward.hidden")
+        expect(page.locator(".panel dd")).to_have_count(8)
+        value = trace.value(f"blocks.{layers - 1}.feed_forward.hidden")
+        assert number(page.locator(".panel dd").nth(1).inner_text()) == close(value.min())
+
+        opened(page, url, "next", text)
+        logit = page.locator(".choices button").first.get_attribute("title").split("·")[1]
+        assert number(logit) == close(trace.logits[-1].max())
+
+        opened(page, url, "inside", text, targetId=5)
+        without = page.get_by_role("region", name="What is missing").locator("canvas").first
+        assert cell(without, "End") == close(ablate(other.model, text, 5).effect[-1, -1])
+        assert page.locator(".problem").all_inner_texts() == []
+        assert page.get_by_role("link", name="Learning").count() == 0
 
 
 @pytest.mark.parametrize("view", ["prediction", "attention", "next", "backward", "inside", "learning"])
@@ -261,6 +320,35 @@ def test_a_head_that_is_switched_off_stays_off_in_every_view_until_it_is_switche
     expect(page.get_by_role("region", name="Switched off")).to_have_count(0)
     page.go_back()
     expect(page.get_by_role("region", name="Switched off")).to_have_count(1)
+
+
+def test_an_experiment_that_takes_long_says_how_far_it_is_and_can_be_stopped(show, explorer, monkeypatch):
+    monkeypatch.setattr(experiments, "SOON", 0.0)
+    monkeypatch.setattr(experiments, "PAUSE", 0.02)
+    monkeypatch.setattr(explorer, "patch", endless())
+    page = show("inside", target=TARGET)
+    carried = page.get_by_role("region", name="What carries")
+    carried.get_by_label("Other text").fill("or to be, ")
+    carried.get_by_role("button", name="Compute").click()
+    expect(carried.locator("progress[value='0.5']")).to_have_count(1)
+    carried.get_by_role("button", name="Stop").click()
+    carried.get_by_text("Stopped.").wait_for()
+    assert explorer.patch.left.wait(5.0)  # the server has ended it too
+
+
+def endless():
+    """An experiment that goes on until nobody listens."""
+
+    def experiment(body, report):
+        try:
+            while True:
+                report(0.5)
+                time.sleep(0.01)
+        finally:
+            experiment.left.set()
+
+    experiment.left = threading.Event()
+    return experiment
 
 
 def test_pictures_are_saved_with_their_numbers_and_a_view_as_a_page_of_its_own(show, trace, tmp_path):

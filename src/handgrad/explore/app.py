@@ -7,7 +7,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi import Path as UrlPath
 from fastapi.responses import Response, StreamingResponse
 
-from handgrad.explore import formulas, learning
+from handgrad.explore import experiments, formulas, learning
 from handgrad.explore.arrays import What
 from handgrad.explore.bodies import Ablate, Attribute, Draw, Neuron, Patch, Question, ScoreBody, Shares, Why
 from handgrad.explore.explorer import Explorer, ForgottenError, Json
@@ -74,24 +74,24 @@ def _add_traces(app: FastAPI, explorer: Explorer) -> None:
 
 def _add_explanations(app: FastAPI, explorer: Explorer) -> None:
     @app.post("/api/attribute")
-    def attribute(body: Attribute) -> Json:
-        return explorer.attribute(body)
+    async def attribute(body: Attribute) -> Response:
+        return await experiments.answer(lambda report: explorer.attribute(body, report))
 
     @app.post("/api/ablate")
-    def ablate(body: Ablate) -> Json:
-        return explorer.ablate(body)
+    async def ablate(body: Ablate) -> Response:
+        return await experiments.answer(lambda report: explorer.ablate(body, report))
 
     @app.post("/api/patch")
-    def patch(body: Patch) -> Json:
-        return explorer.patch(body)
+    async def patch(body: Patch) -> Response:
+        return await experiments.answer(lambda report: explorer.patch(body, report))
 
     @app.get("/api/trace/{key}/lens")
-    def lens(key: Id, n: Few = 5) -> Json:
-        return explorer.lens(key, n)
+    def lens(key: Id, n: Few = 5, last: Annotated[int, Query(ge=1, le=4096)] = 64) -> Json:
+        return explorer.lens(key, n, last)
 
     @app.get("/api/trace/{key}/words")
-    def words(key: Id, site: Site, n: Few = 5) -> list[Json]:
-        return explorer.words(key, site, n)
+    def words(key: Id, site: Site, position: int, n: Few = 5) -> Json:
+        return explorer.words(key, site, n, position)
 
     @app.post("/api/shares")
     def shares(body: Shares) -> list[Json]:

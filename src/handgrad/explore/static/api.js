@@ -1,4 +1,4 @@
-/** The server, asked: JSON, and arrays in their binary form. What was asked before is remembered. */
+/** The server, asked: JSON, and arrays in their binary form. What a trace's id names is remembered. */
 
 import { W } from "./words.js";
 
@@ -17,8 +17,8 @@ async function fetched(path, options) {
   let response;
   try {
     response = await fetch(path, options);
-  } catch {
-    throw new Failed(W.noServer, 0);
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Failed(W.noServer, 0);
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => ({}));
@@ -29,14 +29,19 @@ const asJson = (body) => ({
   method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
 });
 
-/** `ask`, and once more after the trace was made anew where the server no longer had it. */
+/**
+ * `ask`, and once more after the trace was made anew where the server no longer had it. Of a run that has
+ * trained on it is another: then the page is drawn anew.
+ */
 async function withTrace(id, ask) {
   try {
     return await ask();
   } catch (error) {
     if (error.status !== 404 || !questions.has(id)) throw error;
-    await fetched("api/trace", asJson(questions.get(id)));
-    return ask();
+    const made = await json("api/trace", asJson(questions.get(id)));
+    if (made.id === id) return ask();
+    dispatchEvent(new Event("stale"));
+    throw new Failed(W.stale, 404);
   }
 }
 
@@ -52,16 +57,58 @@ function remembered(key, ask) {
 
 const json = (path, options) => fetched(path, options).then((response) => response.json());
 
+/** Not remembered, since it may change: `getAnew`, `postAnew` and `trace`. */
+export const getAnew = (path) => json(path);
+export const postAnew = (path, body) => json(path, asJson(body));
 export const get = (path) => remembered(path, () => json(path));
 export const getTraced = (path) => remembered(path, () => withTrace(path.split("/")[2], () => json(path)));
-/** Not remembered: it may change. */
-export const getAnew = (path) => json(path);
 export const post = (path, body) =>
   remembered(path + JSON.stringify(body), () => withTrace(body.id, () => json(path, asJson(body))));
 
+/** The server has the same answer as before, unless the model is another by now. */
 export async function trace(asked) {
-  const answer = await remembered(`trace${JSON.stringify(asked)}`, () => json("api/trace", asJson(asked)));
+  const answer = await json("api/trace", asJson(asked));
   questions.set(answer.id, asked);
+  return answer;
+}
+
+const experiments = new Map(); // those that go on: who is told, and what ends them
+
+/**
+ * What takes many runs. `onshare` is told how much is done. By `signal` who asked says that it has left: when
+ * all have, the server is told to end it.
+ */
+export function experiment(path, body, { signal, onshare }) {
+  const key = path + JSON.stringify(body);
+  if (!answers.has(key)) {
+    const going = { told: new Set(), stop: new AbortController() };
+    experiments.set(key, going);
+    remembered(key, () => withTrace(body.id, () => lines(path, body, going)).finally(() => experiments.delete(key)));
+  }
+  const going = experiments.get(key);
+  going?.told.add(onshare);
+  signal.addEventListener("abort", () => {
+    going?.told.delete(onshare);
+    if (!going?.told.size) going?.stop.abort();
+  });
+  return remembered(key);
+}
+
+/** The last line of an answer; those before it say how much is done. */
+async function lines(path, body, { told, stop }) {
+  const response = await fetched(path, { ...asJson(body), signal: stop.signal });
+  if (!response.headers.get("Content-Type").includes("ndjson")) return response.json();
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "", answer = null;
+  for (let read = await reader.read(); !read.done; read = await reader.read()) {
+    const whole = (text + read.value).split("\n");
+    text = whole.pop();
+    for (const line of whole.map((each) => JSON.parse(each))) {
+      if (Object.keys(line).join() === "share") told.forEach((tell) => tell(line.share));
+      else answer = line;
+    }
+  }
+  if (!answer || answer.error) throw new Failed(answer?.error.message ?? W.noServer, 400);
   return answer;
 }
 

@@ -1,6 +1,7 @@
 /** The page: its state in the URL, the text and its trace, and one view at a time. */
 import * as api from "./api.js";
 import { button, el, select } from "./dom.js";
+import { later, load, release, whenAsked } from "./loading.js";
 import { exact, visible } from "./numbers.js";
 import { saveView } from "./pictures.js";
 import * as attention from "./views/attention.js";
@@ -33,32 +34,7 @@ export const app = {
     place("status").className = "problem";
     place("status").textContent = error.message;
   },
-  /** Fill `holder` with what `make` promises; an error is said there. */
-  async load(holder, make) {
-    const mine = holder.turn = (holder.turn ?? 0) + 1;
-    holder.setAttribute("aria-busy", "true");
-    try {
-      const made = await make();
-      if (holder.turn === mine) holder.replaceChildren(...[made].flat().filter(Boolean));
-    } catch (error) {
-      if (!(error instanceof api.Failed)) console.error(error);
-      if (holder.turn === mine) holder.replaceChildren(el("p", { class: "problem" }, error.message));
-    }
-    if (holder.turn === mine) holder.removeAttribute("aria-busy");
-    return holder;
-  },
-  /** A part of a view that fills itself. */
-  later(make, attributes = {}) {
-    const holder = el("div", { class: "later", ...attributes }, el("p", { class: "note" }, W.working));
-    this.load(holder, make);
-    return holder;
-  },
-  /** The same where it takes long: a button computes it. */
-  whenAsked(isLight, make) {
-    if (isLight) return app.later(make);
-    const holder = el("div", { class: "later" }, button(W.compute, () => { holder.replaceChildren(el("p", { class: "note" }, W.working)); this.load(holder, make); }));
-    return holder;
-  },
+  load, later, whenAsked,
   /** Switch a part off, or on again. */
   switch(key) {
     const others = offs(app.state.off).map((each) => each.key).filter((each) => each !== key);
@@ -140,6 +116,7 @@ async function render() {
     root.replaceChildren(el("div", { class: "about" }, el("h2", {}, W.views[view]), el("p", {}, W.about[view]),
       button(W.saveView, () => saveView(root, `${W.views[view]} ${app.model.name.split("/").at(-1)}`), { class: "quiet" })), content);
     if (same) { scrollTo(0, scroll); refocus(focus); }
+    release();
     app.say("");
   } catch (error) {
     if (mine === turn) app.fail(error);
@@ -250,6 +227,7 @@ async function start() {
   drawTools();
   read();
   addEventListener("popstate", () => { read(); render(); });
+  addEventListener("stale", render);
   return render();
 }
 

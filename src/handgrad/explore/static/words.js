@@ -2,6 +2,8 @@
 
 const plural = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
+const gigabytes = (bytes) => `${(bytes / 1e9).toPrecision(2)} GB`;
+
 export const W = {
   title: (name) => `${name} · handgrad explorer`,
   size: (m) => `${plural(m.parameters, "parameter")} · ${plural(m.n_layers, "layer")} · ${plural(m.n_heads, "head")} · ${m.d_model} wide`,
@@ -27,10 +29,13 @@ export const W = {
     label: "Switched off", on: (part) => `Switch on again: ${part}`, switchOff: (part) => `Switch off ${part}`, switchOn: (part) => `Switch on again: ${part}`,
     part: (site, where) => `${site.replace("blocks.", "")}${where.filter((place) => place !== null).map((place) => ` ${place}`).join("")}`,
     changed: (what, before, now, tokenBefore, token) => `The ${what}: ${before} → ${now}. Next: “${tokenBefore}”${token === tokenBefore ? ", as before" : ` → “${token}”`}.`,
-    note: "Attribution, ablation and patching are those of the whole model.", stay: "Press a cell to leave that part off in every view.",
+    stay: "Press a cell to leave that part off in every view.",
   },
   show: "Show", example: "To be, or not to be, that is the ", exampleIds: "0 1 2 3",
   needsText: "Write a text first.",
+  stale: "The model has learned since.", stop: "Stop", stopped: "Stopped.",
+  cost: (runs, bytes) => `${plural(runs, "run")} of the model, in at most ${gigabytes(bytes)}.`,
+  holds: (bytes) => `This trace takes at most ${gigabytes(bytes)}.`,
   noServer: "The server does not answer. Is it still running?", refused: (status) => `The server answered with ${status}.`,
   compute: "Compute", working: "Computing …",
   tokens: "Tokens of the text", position: (i) => `position ${i}`,
@@ -83,7 +88,7 @@ export const W = {
   },
   next: {
     settings: "Settings", temperature: "Temperature", topK: "Top-k", topP: "Top-p", minP: "Min-p", off: "off",
-    best: "Take the likeliest", sample: "Draw one", run: "Run", stop: "Stop", reset: "Reset the settings",
+    best: "Take the likeliest", sample: "Draw one", run: "Run", reset: "Reset the settings",
     says: (token, p) => `The model would say “${token}”: ${p}.`,
     kept: (n, all, entropy) => `${plural(n, "token")} of ${all.toLocaleString("en")} may be drawn; entropy ${entropy} nats.`,
     bars: "Bars: probability with these settings; the outline is without. Choose a token to append it.",

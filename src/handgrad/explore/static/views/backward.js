@@ -1,5 +1,5 @@
 /** Backward: the token that should have come, and who is to blame that it did not. */
-import { array, getTraced, post } from "../api.js";
+import { array, experiment, getTraced, post, postAnew } from "../api.js";
 import { button, choice, el, select } from "../dom.js";
 import { scale } from "../colours.js";
 import { heatMap } from "../heat.js";
@@ -53,8 +53,8 @@ function attribution(app) {
   const { trace, state } = app;
   const heavy = (runs) => app.model.parameters * trace.tokens.length * runs > HEAVY;
   const method = B.methods[state.method] ? state.method : heavy(STEPS) ? "gradient x input" : "integrated gradients";
-  const fill = app.whenAsked(method === "gradient x input" || !heavy(STEPS), async () => {
-    const found = await post("api/attribute", { id: trace.id, method });
+  const fill = app.whenAsked(method === "gradient x input" || !heavy(STEPS), async (asking) => {
+    const found = await experiment("api/attribute", { id: trace.id, method }, asking);
     const isLoss = trace.objective.kind === "loss", sign = isLoss ? 1 : -1;
     const worst = found.by_token.reduce((best, x, i) => (sign * x > sign * found.by_token[best] ? i : best), 0);
     const colours = scale(found.by_token), sum = found.by_token.reduce((total, x) => total + x, 0);
@@ -68,7 +68,7 @@ function attribution(app) {
       ranked(trace.tokens.map((token, i) => `${visible(token)} (${i})`), found.by_token),
       el("div", { class: "controls" }, el("span", { class: "note" }, B.missing(exact(sum), exact(found.result), exact(found.baseline), exact(found.missing))),
         saving("attribution", { rows: () => [["position", "token", "attribution"], ...trace.tokens.map((token, i) => [i, token, found.by_token[i]])] }))];
-  });
+  }, W.cost(STEPS, trace.experiment_bytes));
   return card(B.attribution, B.attributionHint, el("div", { class: "controls" }, choice(B.method, Object.entries(B.methods), method, (chosen) => app.change({ method: chosen }))), fill);
 }
 
@@ -127,13 +127,13 @@ function words(app, position) {
   const { trace, model } = app, at = Math.min(position, trace.tokens.length - 1);
   const read = async () => {
     const found = [];
-    for (const site of model.stream) found.push((await getTraced(`api/trace/${trace.id}/words?site=${encodeURIComponent(site)}&n=5`))[at]);
+    for (const site of model.stream) found.push(await getTraced(`api/trace/${trace.id}/words?${new URLSearchParams({ site, position: at, n: 5 })}`));
     const chips = (list) => list.map((token) => el("code", { class: "word" }, visible(token)));
     return el("div", { class: "table" }, el("table", {}, el("caption", { class: "note" }, `“${visible(trace.tokens[at])}”, ${W.position(at)}`),
       el("thead", {}, el("tr", {}, el("th", {}, B.state), el("th", {}, B.raised), el("th", {}, B.lowered))),
       el("tbody", {}, found.map((each, i) => el("tr", {}, el("th", { scope: "row" }, model.stream[i].replace("blocks.", "")), el("td", {}, chips(each.raised)), el("td", {}, chips(each.lowered)))))));
   };
-  return app.whenAsked(trace.tokens.length * model.vocab_size * model.stream.length < MANY, read);
+  return app.whenAsked(model.vocab_size * model.stream.length < MANY, read);
 }
 
 function neurons(app) {
@@ -168,7 +168,7 @@ function whyMoved(app) {
   const ask = () => {
     app.note({ parameter: valueOf(parameter), weightRow: valueOf(row), weightColumn: valueOf(column) });
     app.load(holder, async () => {
-      const found = await post("api/why", { parameter: valueOf(parameter), index: [Number(valueOf(row)), Number(valueOf(column))] });
+      const found = await postAnew("api/why", { parameter: valueOf(parameter), index: [Number(valueOf(row)), Number(valueOf(column))] });
       return [el("p", { class: "sentence" }, B.whyStep(found)), el("dl", { class: "stats" }, Object.entries(B.whyRows).map(([key, label]) => el("div", {}, el("dt", {}, label), el("dd", {}, exact(found[key]))))),
         el("h4", {}, B.pushed), el("div", { class: "table" }, el("table", {}, el("tbody", {}, found.pushed_by.map((each) => el("tr", {}, el("td", { class: "number" }, exact(each.share)), el("td", {}, el("code", { class: "excerpt", title: each.text }, each.text.replaceAll("\n", " ↵ "))))))))];
     });

@@ -1,5 +1,5 @@
 /** Inside: the stream read after every layer, parts switched off, values of another text put in. */
-import { getTraced, post } from "../api.js";
+import { experiment, getTraced, postAnew } from "../api.js";
 import { button, check, choice, el, select } from "../dom.js";
 import { heatMap } from "../heat.js";
 import { exact, share, visible } from "../numbers.js";
@@ -10,12 +10,13 @@ import { card } from "./backward.js";
 const I = W.inside;
 const HEAVY = 1e9; // weights times tokens times runs that are computed before one is asked
 const MANY = 3e7; // logits, likewise
+const READ = 64; // last positions that the lens reads
 
 const OFF = { head: (i) => `attention.heads|${i}`, neuron: (i) => `feed_forward.hidden|,${i}`, attention: () => "attention.output", feed_forward: () => "feed_forward.down" };
 
 export async function show(app) {
   return el("div", {},
-    card(I.lens, I.lensHint, app.whenAsked(app.trace.tokens.length * app.model.vocab_size * app.model.stream.length < MANY, () => lens(app))),
+    card(I.lens, I.lensHint, app.whenAsked(Math.min(app.trace.tokens.length, READ) * app.model.vocab_size * app.model.stream.length < MANY, () => lens(app))),
     card(I.ablation, I.ablated(W.objectiveIs(app.trace.objective)), ablation(app)),
     card(I.patching, I.patchHint, patching(app)),
     app.model.has_run && card(I.neuron, I.neuronHint, neuron(app)));
@@ -23,14 +24,14 @@ export async function show(app) {
 
 async function lens(app) {
   const { trace, model } = app;
-  const found = await getTraced(`api/trace/${trace.id}/lens?n=5`);
-  const n = trace.tokens.length, from = Math.max(0, n - 64), tokens = trace.tokens.slice(from);
-  const best = (i, j) => found.tokens[i][from + j];
+  const found = await getTraced(`api/trace/${trace.id}/lens?n=5&last=${READ}`);
+  const tokens = trace.tokens.slice(-READ);
+  const best = (i, j) => found.tokens[i][j];
   const picked = el("div", { class: "picked", "aria-live": "polite" });
   const stages = found.stages.map((name) => name.replace("blocks.", ""));
   const open = (i, j) => picked.replaceChildren(el("h4", {}, I.lensCell(found.stages[i], visible(tokens[j]))), el("ol", { class: "candidates" }, best(i, j).map((each) => el("li", {},
     el("code", {}, visible(each.token)), el("span", { class: "bar forward" }, el("i", { style: { width: `${100 * each.prob}%` } })), el("span", { class: "number" }, exact(each.prob))))),
-  found.target_prob && el("p", { class: "note" }, `${I.ofTarget}: ${exact(found.target_prob[i][from + j])}`));
+  found.target_prob && el("p", { class: "note" }, `${I.ofTarget}: ${exact(found.target_prob[i][j])}`));
   const map = heatMap({
     numbers: Float32Array.from(stages.flatMap((_, i) => tokens.map((__, j) => best(i, j)[0].prob))), rowNames: stages, columnNames: tokens, signed: false, name: I.lens,
     end: true, cell: 64, least: model.vocab_size < 300 ? 22 : 50, texts: (i, j) => best(i, j)[0].token, onpick: open,
@@ -44,8 +45,8 @@ function ablation(app) {
   const { trace, model, state } = app;
   const each = I.eaches[state.each] ? state.each : "head", by = I.bys[state.by] ? state.by : "zero";
   const layer = Math.min(Number(state.ablateLayer ?? 0), model.n_layers - 1);
-  const ask = async () => {
-    const found = await post("api/ablate", { id: trace.id, each, by, ...(each === "neuron" && { layers: [layer] }) });
+  const ask = async (asking) => {
+    const found = await experiment("api/ablate", { id: trace.id, each, by, ...(each === "neuron" && { layers: [layer] }) }, asking);
     const rows = found.without.map((row) => [row].flat());
     const shown = each === "neuron" ? [layer] : rows.map((_, i) => i);
     const first = each === "neuron" ? Number(state.unitFrom ?? 0) : 0, width = Math.min(rows[shown[0]].length - first, MOST);
@@ -58,10 +59,10 @@ function ablation(app) {
     });
     const total = rows[shown[0]].length;
     const pages = total > MOST && el("div", { class: "controls" }, Array.from({ length: Math.ceil(total / MOST) }, (_, i) => button(String(i * MOST), () => app.change({ unitFrom: i * MOST }), { "aria-pressed": String(i * MOST === first), class: "pick" })));
-    return [el("p", { class: "sentence" }, I.most(I.part[each](most[0], most[1]), exact(most[2]))), pages, map, el("p", { class: "note" }, W.off.stay, " ", app.state.off && W.off.note)];
+    return [el("p", { class: "sentence" }, I.most(I.part[each](most[0], most[1]), exact(most[2]))), pages, map, el("p", { class: "note" }, W.off.stay)];
   };
   const runs = each === "head" ? model.n_layers * model.n_heads : each === "neuron" ? model.d_ff : model.n_layers;
-  const holder = app.whenAsked(model.parameters * trace.tokens.length * runs < HEAVY, ask);
+  const holder = app.whenAsked(model.parameters * trace.tokens.length * runs < HEAVY, ask, W.cost(runs, trace.experiment_bytes));
   return [el("div", { class: "controls" },
     select(I.each, Object.entries(I.eaches), each, (value) => app.change({ each: value })),
     each === "neuron" && select(I.layer, Array.from({ length: model.n_layers }, (_, i) => [i, String(i)]), layer, (value) => app.change({ ablateLayer: value })),
@@ -73,8 +74,8 @@ function patching(app) {
   const each = I.patchEaches[state.patch] ? state.patch : "position", estimated = state.estimated === "1";
   const other = el("input", { value: state.other ?? "", placeholder: I.otherHint, autocomplete: "off" });
   const holder = el("div", { class: "later" });
-  const ask = async () => {
-    const found = await post("api/patch", { id: trace.id, other: other.value, each, estimated });
+  const ask = async (asking) => {
+    const found = await experiment("api/patch", { id: trace.id, other: other.value, each, estimated }, asking);
     const width = found.recovered[0].length, from = each === "position" ? Math.max(0, width - MOST) : 0;
     const columnNames = each === "position" ? found.tokens.slice(from) : Array.from({ length: width }, (_, i) => String(i));
     const at = (i, j) => found.results[i][from + j];
@@ -96,7 +97,8 @@ function patching(app) {
     choice(I.patchEach, Object.entries(I.patchEaches), each, (value) => app.change({ patch: value, other: other.value })),
     check(I.estimated, estimated, (value) => app.change({ estimated: value ? "1" : null, other: other.value })),
     el("button", { type: "submit", class: "main" }, W.compute));
-  return [form, holder];
+  const runs = estimated ? 3 : each === "head" ? model.n_layers * model.n_heads : trace.tokens.length * model.stream.length;
+  return [form, el("p", { class: "note" }, W.cost(runs, trace.experiment_bytes)), holder];
 }
 
 function neuron(app) {
@@ -108,7 +110,7 @@ function neuron(app) {
     const asked = { layer: Number(layer.querySelector("select").value), unit: Number(unit.value) };
     app.note({ contextLayer: asked.layer, unit: asked.unit });
     app.load(holder, async () => {
-      const found = await post("api/neuron", { ...asked, n: 10 });
+      const found = await postAnew("api/neuron", { ...asked, n: 10 });
       return el("div", { class: "table" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "number" }, I.activation), el("th", {}, I.context))),
         el("tbody", {}, found.map((each) => el("tr", {}, el("td", { class: "number" }, exact(each.activation)),
           el("td", {}, el("code", {}, each.context.map((token, i) => (i === each.at ? el("mark", {}, visible(token)) : visible(token))))))))));

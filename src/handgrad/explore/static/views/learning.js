@@ -14,6 +14,7 @@ const REDRAWN = 1000; // milliseconds between two pictures of a run that goes on
 export async function show(app) {
   if (!app.model.has_run) return el("p", {}, L.none);
   const run = await getAnew("api/run");
+  app.model.checkpoints = run.checkpoints; // a run that trains has more by now
   const sentence = el("p", { class: "sentence" }), live = el("p", { class: "note" }, L.still);
   const loss = lineChart({ name: L.loss, series: losses(run), levels: Object.entries(run.baselines).map(([name, y]) => ({ name, y })), x: L.step, y: L.nats });
   const norms = lineChart({ name: L.norms, series: normsOf(run), x: L.step, y: L.norms, log: true });

@@ -72,7 +72,7 @@ export async function show(app) {
   const run = button(N.run, async () => {
     if (running) { running = false; return; }
     running = true;
-    run.textContent = N.stop;
+    run.textContent = W.stop;
     keep();
     let { ids, id } = trace;
     const written = el("span", { class: "written" });

@@ -110,6 +110,7 @@ function way(app, stats, open, chosen, pick, toggle) {
     el("ol", { class: "stations" }, before.map(row), blocks, after.map(row)),
     el("div", { class: "result" }, el("h3", {}, P.next), nextTokens(trace)),
     el("p", { class: "note" }, P.bars, " ", P.gradient, " ", el("b", {}, W.objectiveIs(trace.objective)), `: ${exact(trace.result)} ${trace.objective.kind === "loss" ? W.nats : ""}`),
+    el("p", { class: "note" }, W.holds(trace.bytes)),
     button(allOpen ? P.close : P.open, () => {
       const all = Array.from({ length: model.n_layers }, (_, i) => i);
       all.forEach((layer) => (allOpen === open.has(layer) && toggle(layer)));
