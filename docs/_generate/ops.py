@@ -66,7 +66,8 @@ def page(name: str, module: ModuleType, folder: Path) -> str:
     parts += [
         listing(name, thing) for thing in (*saved_types(module), "forward", "backward", *others(module))
     ]
-    parts += [*twin(name), "## Proof", PROOF.format(name=name), proof(module), "## Cost", costs(module)]
+    parts += ["## In PyTorch", IN_TORCH, peer(name), *twin(name)]
+    parts += ["## Proof", PROOF.format(name=name), proof(module), "## Cost", costs(module)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -74,6 +75,15 @@ def lessons(name: str) -> str:
     """Where the course derives the op."""
     links = [formulas.lesson_link(f, "../") for f in formulas.every() if name in formulas.ops_of(f)]
     return f"In the lessons: {', '.join(links)}. What the letters mean: [notation](../../notation.md)."
+
+
+IN_TORCH = """The same, written with PyTorch, whose autograd differentiates it. Tests compare values and
+gradients on each of the op's cases."""
+
+
+def peer(name: str) -> str:
+    """The op's peer in PyTorch."""
+    return f"```{{literalinclude}} /../tests/ops/torch_peers.py\n:pyobject: {name}\n```"
 
 
 PROOF = """On each of the op's cases, `backward` is compared with central differences of `forward` along
