@@ -13,6 +13,7 @@ import numpy as np
 
 import handgrad
 from handgrad.data import files
+from handgrad.engines import fits
 from handgrad.errors import UserError
 from handgrad.explore import arrays, formulas
 from handgrad.explore.bodies import (
@@ -61,6 +62,8 @@ HELD = 6
 """Traces that are held,"""
 MODELS = 2
 """and checkpoints."""
+HOLD = 2 << 30
+"""The bytes of blocks' insides that are held of the trace asked for last: at most an eighth of the memory."""
 TURN = 0.001
 """Seconds in which another thread takes its turn."""
 CANDIDATES = 20
@@ -291,6 +294,7 @@ class Explorer:
             rival=question.rival,
             objective=question.objective,
             edits=_edits(question.edits),
+            hold=_most(),
         )
 
     @contextlib.contextmanager
@@ -334,6 +338,8 @@ class Explorer:
 
     def _hold(self, key: str, made: Trace) -> Trace:
         with self._held:
+            for before in self._traces.values():
+                before.release()
             self._traces[key] = made
             while len(self._traces) > HELD:
                 self._traces.popitem(last=False)
@@ -376,9 +382,13 @@ def _described(key: str, made: Trace) -> Json:
         "next": [{**each, "logit": float(made.logits[-1, each["id"]])} for each in named],
         "target_prob": None if objective.target is None else float(probs[objective.target]),
         "shapes": {site.name: sites.shape(site, model.config, n_tokens) for site in made.sites},
-        "bytes": prediction.memory(model.config, n_tokens, width=width),
+        "bytes": prediction.memory(model.config, n_tokens, width=width, hold=_most()),
         "experiment_bytes": runs.memory(model.config, n_tokens, width=width),
     }
+
+
+def _most() -> int:
+    return min(HOLD, (fits.available() or HOLD) // 8)
 
 
 def _word(model: Model, token_id: int | None) -> str | None:

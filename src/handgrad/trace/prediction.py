@@ -57,6 +57,7 @@ class Trace:
     logits: Float[np.ndarray, "T V"]
     _tapped: Tapped
     _saved: transformer.Saved
+    _most: int = HELD_BYTES
     _weight_gradients: p.Transformer | None = None
     _inside: "OrderedDict[tuple[int, bool], dict[str, np.ndarray]]" = field(default_factory=OrderedDict)
 
@@ -100,6 +101,10 @@ class Trace:
         best = np.argsort(-probs, kind="stable")[:n]
         return [(texts.word(self.model, token_id), float(probs[token_id])) for token_id in best]
 
+    def release(self) -> None:
+        """Let go of blocks' insides: they are computed again where they are asked for."""
+        self._inside.clear()
+
     def __repr__(self) -> str:
         return f"Trace of {len(self.tokens)} tokens: {self.objective.kind} {self.result:.4f}"
 
@@ -141,7 +146,7 @@ class Trace:
     def _hold(self, key: tuple[int, bool], arrays: dict[str, np.ndarray]) -> None:
         self._inside[key] = {name: array[0] for name, array in arrays.items()}
         held = [sum(array.nbytes for array in inside.values()) for inside in self._inside.values()]
-        while sum(held) > HELD_BYTES and len(held) > 2:
+        while sum(held) > self._most and len(held) > 2:
             self._inside.popitem(last=False)
             held.pop(0)
 
@@ -166,6 +171,7 @@ def trace(
     objective: str | None = None,
     edits: Edits | None = None,
     gradient_edits: Edits | None = None,
+    hold: int | None = None,
 ) -> Trace:
     """Run a text through `model`, ready to say what stood at every site, and what its gradient is.
 
@@ -174,7 +180,8 @@ def trace(
     `objective="logit"` its logit; with a `rival` the difference of both logits.
 
     `edits` change values by the names of their sites, `gradient_edits` gradients (see `edits`, or give a
-    function); what a trace then shows is what went on from there.
+    function); what a trace then shows is what went on from there. `hold` is how many bytes of blocks' insides
+    are held once they were asked for, by default `HELD_BYTES`.
 
     Raises `UserError` for a text that the model cannot read, for a name that no site has, for an edit that
     does not fit, and for what would not fit into memory.
@@ -183,19 +190,27 @@ def trace(
     require_weights_of(config, model.weights)
     read = texts.read(model, text)
     asked = objectives.of(model, len(read.token_ids), target, rival, objective)
-    n_bytes = memory(config, len(read.token_ids), width=model.weights.embedding.dtype.itemsize)
+    most = HELD_BYTES if hold is None else hold
+    n_bytes = memory(config, len(read.token_ids), width=model.weights.embedding.dtype.itemsize, hold=most)
     fits.require(n_bytes, "This trace", "Take a shorter text.")
     around = frozenset(site.name for site in sites.of(config) if not site.name.startswith("blocks."))
     taps = Taps(around, _of(edits, config), _of(gradient_edits, config))
     tapped = Tapped.of(config, taps, learns=False)
     logits, saved = tapped.forward(model.weights, read.token_ids[None])
     result = float(asked(logits, read.token_ids[None])[0])
-    return Trace(model, *read, asked, result, logits[0], tapped, saved)
+    return Trace(model, *read, asked, result, logits[0], tapped, saved, most)
 
 
-def memory(config: ModelConfig, n_tokens: int, *, width: int = 4) -> int:
+def memory(config: ModelConfig, n_tokens: int, *, width: int = 4, hold: int | None = None) -> int:
     """The bytes that a trace takes at most, for numbers of `width` bytes; nothing is computed."""
-    return HELD_BYTES + of_a_run(config, n_tokens, width)
+    most = HELD_BYTES if hold is None else hold
+    return min(most, insides(config, n_tokens, width)) + of_a_run(config, n_tokens, width)
+
+
+def insides(config: ModelConfig, n_tokens: int, width: int) -> int:
+    """The bytes of all that stands inside blocks, and of its gradients."""
+    inside = [site for site in sites.of(config) if site.name.startswith("blocks.")]
+    return 2 * width * sum(_size(site, config, n_tokens) for site in inside)
 
 
 def of_a_run(config: ModelConfig, n_tokens: int, width: int) -> int:
