@@ -59,7 +59,7 @@ def function(
     def judge() -> Any:
         for arguments in (item if isinstance(item, tuple) else (item,) for item in inputs):
             result = answer(*arguments)
-            if _unsolved(result):
+            if is_unsolved(result):
                 return result
             difference = _difference(result, expected(*arguments), tolerance)
             if difference:
@@ -79,11 +79,11 @@ def gradient(
 
     def judge() -> Any:
         output = forward(**inputs)
-        if _unsolved(output):
+        if is_unsolved(output):
             return ...
         y, saved = output
         dy = np.ones_like(y)
-        if _unsolved(backward(dy, saved)):
+        if is_unsolved(backward(dy, saved)):
             return ...
         op = SimpleNamespace(forward=forward, backward=backward)
         proofs = gradcheck.check(op, inputs, np.random.default_rng(seed))
@@ -111,7 +111,7 @@ def claim(answer: Any, holds: Callable[[Any], Any], claim: str) -> Verdict:
 
     def judge() -> Any:
         held = holds(answer)
-        if _unsolved(held):
+        if is_unsolved(held):
             return held
         return None if held else f"not with {_shown(answer)}: {claim} was asked for"
 
@@ -120,7 +120,7 @@ def claim(answer: Any, holds: Callable[[Any], Any], claim: str) -> Verdict:
 
 def _judged(answer: Any, judge: Callable[[], Any]) -> Verdict:
     name = getattr(answer, "__name__", "your answer")
-    if _unsolved(answer):
+    if is_unsolved(answer):
         return Verdict("unsolved", "Not solved yet: put your answer in the place of the three dots.")
     try:
         complaint = judge()
@@ -128,7 +128,7 @@ def _judged(answer: Any, judge: Callable[[], Any]) -> Verdict:
         complaint = ...
     except Exception as error:  # the learner's code: whatever it raises is the verdict
         return Verdict("wrong", f"{name} stops with {type(error).__name__}: {error}")
-    if _unsolved(complaint):
+    if is_unsolved(complaint):
         return Verdict("unsolved", f"Not solved yet: put your code in the place of the dots in {name}.")
     if complaint:
         return Verdict("wrong", f"Not yet: {complaint}.")
@@ -140,8 +140,9 @@ def _praise(answer: Any) -> str:
     return f"Right: {name} passes." if name and name != "<lambda>" else "Right."
 
 
-def _unsolved(answer: Any) -> bool:
-    return answer is ... or (isinstance(answer, tuple | list) and any(map(_unsolved, answer)))
+def is_unsolved(answer: Any) -> bool:
+    """Whether there are still dots in it."""
+    return answer is ... or (isinstance(answer, tuple | list) and any(map(is_unsolved, answer)))
 
 
 def _difference(answer: Any, expected: Any, tolerance: float) -> Any:
