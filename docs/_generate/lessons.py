@@ -5,16 +5,20 @@ The build fails where an exercise does not tell right from wrong (`trials`).
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from _generate import pages, trials
-from handgrad.lessons import catalog, knobs
+from handgrad.lessons import catalog, course_map, knobs
 
 SOURCES = Path(__file__).parents[2] / "src" / "handgrad"
+TIMED = ("19_speed",)
+"""Those that measure times: each runs alone."""
 HEAD = """# Lessons
 
 From one slope to a transformer that writes: {n} notebooks. You derive, run, check, see and change every
@@ -47,8 +51,11 @@ def write(folder: Path) -> None:
         train = [sys.executable, "-c", "from handgrad.lessons import practice; practice.model()"]
         subprocess.run(train, cwd=work, check=True, stdout=sys.stderr)  # which several lessons look into
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            longest_first = reversed(changed)  # the last lessons train and measure
+            longest_first = [lesson for lesson in reversed(changed) if lesson.name not in TIMED]
             list(pool.map(lambda lesson: _execute(lesson, target, work), longest_first))
+        for lesson in changed:
+            if lesson.name in TIMED:
+                _execute(lesson, target, work)
     rows = [[f"[{x.number}. {x.title}](lessons/{x.name}.ipynb)", x.goal] for x in lessons]
     table = pages.cards(pages.table(["lesson", "afterwards you can"], rows))
     index = HEAD.format(n=len(lessons)) + table
@@ -61,14 +68,31 @@ def _execute(lesson: catalog.Lesson, target: Path, work: Path) -> None:
 
     begun = time.perf_counter()
     notebook, faults = trials.run(lesson, work)
+    faults += [f"{share} % of a peak" for share in shares_of_peaks(notebook) if share > 100.0]
     if faults:
         raise catalog.LessonError(f"Lesson {lesson.number}: " + "; ".join(faults))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = pages.folded(cell.source)
+    notebook.cells[0].source = with_map(notebook.cells[0].source, lesson.number)
     nbformat.write(notebook, target / f"{lesson.name}.ipynb")
     _mark(lesson, target).write_text(_digest(lesson.path))
     print(f"lesson {lesson.number} executed in {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+
+
+def with_map(text: str, number: int) -> str:
+    """A lesson's beginning, with the map of the course after its goal."""
+    goal = re.search(r"^\*After this lesson .+?\.\*$", text, re.MULTILINE | re.DOTALL)
+    at = goal.end() if goal else len(text)
+    drawn = f'<div class="map">{course_map.here(number).svg()}</div>'
+    return f"{text[:at]}\n\n{drawn}{text[at:]}"
+
+
+def shares_of_peaks(notebook: Any) -> list[float]:
+    """What a lesson prints of rates and their peaks, in percent: none may be above."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    text = "\n".join(str(output.get("text", "")) for output in outputs)
+    return [float(share) for share in re.findall(r"([\d.]+) ?% of the peak", text)]
 
 
 def is_executed(lesson: catalog.Lesson, target: Path) -> bool:
