@@ -14,8 +14,7 @@
 # # 1. Arrays and broadcasting
 #
 # *After this lesson you can say which shape comes out of an expression before you run it, write loops over
-# rows and columns as single lines, name the six mistakes that give wrong numbers without an error, and derive
-# the gradient of everything that was broadcast.*
+# rows and columns as single lines, and name the six mistakes that give wrong numbers without an error.*
 #
 # A transformer reads many texts at once, in each of them many words, and each word is many numbers. Its code
 # has hardly a loop all the same: it says `x + bias` and `x @ weight`, and the arrays find out by themselves
@@ -27,7 +26,7 @@ import timeit
 
 import numpy as np
 
-from handgrad import gradcheck, ops, shapes
+from handgrad import ops, shapes
 from handgrad.lessons import exercise, knobs, source
 from handgrad.lessons.pictures import arrays as pictures
 
@@ -387,82 +386,6 @@ print("the same numbers:", np.allclose(product_with_loops(left, right), left @ r
 print(f"with loops {1e3 * slow:.1f} ms, with @ {1e3 * fast:.4f} ms: {slow / fast:,.0f} times as fast")
 
 # %% [markdown]
-# ## Undoing a broadcast: the first gradient
-#
-# Training asks for every number: if I turn you up a little, how much does the loss $L$ rise? For an array $y$
-# we write the answers as `dy`, an array of the same shape: turned up by a small $\epsilon$, the element
-# $y_{ij}$ alone makes $L$ rise by $\epsilon\,dy_{ij}$. This is the *gradient* of $L$ by $y$. Lesson 2 is
-# about what it means and how it is measured; one rule we can already find.
-#
-# Let $y = x + b$ with $x$ of shape $(2, 3)$ and $b$ of shape $(3,)$, and let somebody have told us `dy`. What
-# is `db`? With indices one sees where each $b_j$ is used:
-#
-# $$y_{ij} = x_{ij} + b_j\ \text{ for all } i.$$
-#
-# Turn up $b_j$ by $\epsilon$. Then $y_{1j}$ rises by $\epsilon$, and so does $y_{2j}$. Each of them makes $L$
-# rise, and small rises add up to $\epsilon\,db_j = \epsilon\,dy_{1j} + \epsilon\,dy_{2j}$. So
-#
-# $$db_j = \sum_i dy_{ij}.$$
-#
-# **What was copied going forward is summed coming back.**
-
-# %%
-pictures.copied_and_summed()
-
-# %% [markdown]
-# Check the picture with pencil: $1+4=5$, $-2+5=3$, $3-1=2$. Then check the rule by measuring. As the loss we
-# take $L = \sum_{ij} dy_{ij}\,y_{ij}$, because for this one the gradient by $y$ is `dy` as given.
-
-# %%
-dy = np.array([[1.0, -2.0, 3.0], [4.0, 5.0, -1.0]])
-x, b = rng.normal(size=(2, 3)), np.array([10.0, 20.0, 30.0])
-
-
-def loss(b):
-    return np.sum(dy * (x + b))
-
-
-h = 1e-3
-measured = [(loss(b + step) - loss(b - step)) / (2 * h) for step in h * np.eye(3)]
-print("measured:", np.round(measured, 6), " summed:", dy.sum(axis=0))
-
-# %% [markdown]
-# The rule holds for every broadcast: *sum over every axis that was stretched*, and bring the result to the
-# shape that the array had. The library has one function for it, with the rule of broadcasting read backwards:
-# axes that were missing, and axes of size 1 that met a larger one.
-
-# %%
-for shape in [(), (3,), (2, 1), (1, 3), (2, 3)]:
-    print(f"{shape!s:>6}: {shapes.sum_to(dy, shape).tolist()}")
-source.show(shapes.sum_to)
-
-# %% [markdown]
-# Stretching and summing belong together so closely that one identity holds for all $b$ and $dy$,
-# whatever they are. Take the sum of all products of `dy` with the stretched $b$, and pull out $b_j$, which
-# does not depend on $i$:
-#
-# $$\begin{aligned}
-# \langle dy, \text{stretched } b\rangle &= \sum_{i}\sum_{j} dy_{ij}\,b_j\\
-# &= \sum_j \Big(\sum_i dy_{ij}\Big) b_j = \langle \text{summed } dy, b\rangle
-# \end{aligned}$$
-#
-# It can be read in both directions, so there is a second rule in it: *the gradient of a sum is a broadcast.*
-# What was summed going forward is copied coming back, since every element that went into the sum raises it
-# equally.
-#
-# You have met the place where this is used: `z + bias` in the affine layer. Its `backward` ends with
-# `sum_to(dz, bias.shape)`, and handgrad's proof, which measures every gradient along random directions,
-# says whether that is right. (How `dx` and `dweight` are derived is for a later lesson.)
-
-# %%
-dy, b = rng.normal(size=(4, 5, 6)), rng.normal(size=(5, 1))
-stretched, summed = np.sum(dy * b), np.sum(shapes.sum_to(dy, b.shape) * b)
-print(f"the identity: b stretched {stretched:.9f}, dy summed {summed:.9f}")
-inputs = {"x": rng.normal(size=(2, 3, 5)), "weight": rng.normal(size=(5, 4)), "bias": rng.normal(size=4)}
-for proof in gradcheck.check(ops.linear, inputs, rng):
-    print(f"{proof.input:>6}: derived {proof.derived:+.9f}  measured {proof.measured:+.9f}")
-
-# %% [markdown]
 # ## How many digits
 #
 # One more thing belongs to an array: how precisely its numbers are written. A float64 takes 8 bytes and has
@@ -637,49 +560,7 @@ exercise.function(distances, distances_with_loops, (some, others), (some[:2], ot
 
 
 # %% [markdown]
-# ### Exercise 4: a gradient of your own
-#
-# An affine layer's bias is a row. Some networks add a value to every *position* as well, which is a column:
-#
-# $$y_{tj} = x_{tj} + r_j + c_t,$$
-#
-# where $x$ has the shape $(T, D)$, the row $r$ $(D,)$ and the column $c$ $(T, 1)$. Given `dy` $(T, D)$,
-# derive the gradients of all three. Each has the shape of the array that it belongs to. (`saved` is `None`:
-# you need nothing from the forward.) The judge is the proof that handgrad runs on its own ops.
-
-
-# %% tags=["exercise"]
-def add_row_and_column_backward(dy, saved):
-    dx, drow, dcolumn = ..., ..., ...
-    return dx, drow, dcolumn
-
-
-# %% tags=["check"]
-def add_row_and_column(x, row, column):
-    return x + row + column, None
-
-
-added = {"x": some, "row": others[0], "column": others[:, :1]}
-exercise.gradient(add_row_and_column, add_row_and_column_backward, **added)
-
-# %% [markdown]
-# <details><summary>Our answer, explained</summary>
-#
-# $x_{tj}$ is used once. $r_j$ is used in every row, so sum over $t$; $c_t$ in every column, so
-# sum over $j$, and keep the axis. `shapes.sum_to(dy, shape)` would do both.
-#
-# </details>
-
-
-# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
-def add_row_and_column_backward(dy, saved):
-    return dy, dy.sum(axis=0), dy.sum(axis=1, keepdims=True)
-
-
-exercise.gradient(add_row_and_column, add_row_and_column_backward, **added)
-
-# %% [markdown]
 # ## Where next
 #
-# You know which number meets which, and one rule by which gradients flow back. The next lesson, *Slopes*, is
-# about what a gradient is, and how to measure one without deriving anything.
+# You know which number meets which. The next lesson, *Slopes*, is about what a gradient is, and how to
+# measure one without deriving anything.

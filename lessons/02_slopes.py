@@ -13,8 +13,9 @@
 # %% [markdown]
 # # 2. Slopes
 #
-# *After this lesson you can read a derivative as a slope, a gradient as a direction, measure both without
-# deriving anything, and choose the step of the measurement so that you can trust its digits.*
+# *After this lesson you can read a derivative as a slope, a gradient as the steepest way up, measure both
+# without deriving anything, with a step whose digits you can trust, and derive the gradient of everything
+# that was broadcast.*
 #
 # A network learns by asking one question of every one of its numbers: *if I turned you up a little, would my
 # mistake grow or shrink, and how fast?* The answer is a slope. This lesson is about slopes alone; everything
@@ -23,8 +24,10 @@
 # %%
 import numpy as np
 
+from handgrad import gradcheck, ops, shapes
 from handgrad.foundations import descent
 from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons.pictures import arrays as broadcasts
 from handgrad.lessons.pictures import slopes as pictures
 
 # %% [markdown]
@@ -94,9 +97,20 @@ source.show(descent.central_differences)
 #
 # $$\nabla f = \Big(\frac{\partial f}{\partial x}, \frac{\partial f}{\partial y}\Big),$$
 #
-# and the slope along a direction $v$ of length 1 is $\langle\nabla f, v\rangle$. That product is largest
-# where $v$ points along $\nabla f$ itself: the gradient points straight uphill, and its length says how
-# steep. Here is the surface that the next lesson walks down,
+# and the slope along a direction $v$ of length 1 is $\langle\nabla f, v\rangle$. Why? Walk a short way $h$
+# along $v$: that is $h v_x$ along $x$ and then $h v_y$ along $y$, and both rises add up,
+#
+# $$f(p + hv) - f(p) \approx \frac{\partial f}{\partial x}\,h v_x + \frac{\partial f}{\partial y}\,h v_y
+# = h\,\langle\nabla f, v\rangle .$$
+#
+# A scalar product is the product of both lengths and the cosine of the angle $\theta$ between them. $v$ has
+# the length 1, so
+#
+# $$\text{slope along } v = |\nabla f|\,\cos\theta .$$
+#
+# The cosine is largest, 1, where $\theta = 0$: *the gradient points the steepest way up, and its length is
+# the slope there*. It is $-1$ straight against the gradient, the steepest way down, and 0 at a right angle.
+# Here is the surface that the next lesson walks down,
 #
 # $$f(x, y) = x^4 + x^2y^2 - y^2 + y^4 + 6,$$
 #
@@ -107,7 +121,7 @@ pictures.gradient_field(descent.two_valleys, descent.two_valleys_gradient, windo
 
 # %% [markdown]
 # The arrows cross every line of equal height at a right angle: along such a line the height does not change,
-# so $\langle\nabla f, v\rangle = 0$. And we can check the derived gradient against a measured one, which
+# so $\cos\theta = 0$. And we can check the derived gradient against a measured one, which
 # knows nothing of the derivation:
 
 # %%
@@ -119,8 +133,14 @@ print("measured:", descent.central_differences(descent.two_valleys, point))
 # This comparison is how every gradient in handgrad is proved, from a single multiplication to GPT-2. One
 # thing is smarter there: a network has millions of inputs, and to move each of them would take for ever. So
 # the proof moves all of them at once, along a *random direction* $v$, of any length, by a small step
-# $h\,v$, and asks whether the output moves by $h\,\langle\nabla f, v\rangle$; and then along three more. How
-# small a slip it finds was measured: see "What proved means" in the documentation.
+# $h\,v$, and asks whether the output moves by $h\,\langle\nabla f, v\rangle$; and then along three more.
+#
+# What can it miss? A slip $e$ in the gradient shows as $\langle e, v\rangle$, so it goes unseen only where
+# $v$ happens to be at a right angle to $e$, nearly: for a random direction that is rare, and for four of them
+# rarer still. But a slip in one number among millions moves $\langle e, v\rangle$ by little, and what is
+# smaller than the rounding of the measurement is not seen. And the proof looks at the points and shapes that
+# it was given: a case that nobody tried is not proved. How small a slip it finds was measured: see ["What
+# proved means"](../../proof.md).
 
 # %%
 rng = np.random.default_rng(0)
@@ -129,6 +149,82 @@ h = 6e-6
 slope = (descent.two_valleys(point + h * v) - descent.two_valleys(point - h * v)) / (2 * h)
 print(f"the surface along v rises by h times {slope:.9f}")
 print(f"the gradient says            h times {descent.two_valleys_gradient(point) @ v:.9f}")
+
+# %% [markdown]
+# ## Undoing a broadcast
+#
+# Networks have arrays for points. Training asks for every number of them: if I turn you up a little, how much
+# does the loss $L$ rise? For an array $y$ we write the answers as `dy`, an array of the same shape: turned up
+# by a small $\epsilon$, the element $y_{ij}$ alone makes $L$ rise by $\epsilon\,dy_{ij}$. This is the
+# gradient of $L$ with respect to $y$. What becomes of it on its way back through the broadcasting of lesson
+# 1?
+#
+# Let $y = x + b$ with $x$ of shape $(2, 3)$ and $b$ of shape $(3,)$, and let somebody have told us `dy`. What
+# is `db`? With indices one sees where each $b_j$ is used:
+#
+# $$y_{ij} = x_{ij} + b_j\ \text{ for all } i.$$
+#
+# Turn up $b_j$ by $\epsilon$. Then $y_{1j}$ rises by $\epsilon$, and so does $y_{2j}$. Each of them makes $L$
+# rise, and small rises add up to $\epsilon\,db_j = \epsilon\,dy_{1j} + \epsilon\,dy_{2j}$. So
+#
+# $$db_j = \sum_i dy_{ij}.$$
+#
+# **What was copied going forward is summed coming back.**
+
+# %%
+broadcasts.copied_and_summed()
+
+# %% [markdown]
+# Check the picture with pencil: $1+4=5$, $-2+5=3$, $3-1=2$. Then check the rule by measuring. As the loss we
+# take $L = \sum_{ij} dy_{ij}\,y_{ij}$, because for this one the gradient by $y$ is `dy` as given.
+
+# %%
+dy = np.array([[1.0, -2.0, 3.0], [4.0, 5.0, -1.0]])
+x, b = rng.normal(size=(2, 3)), np.array([10.0, 20.0, 30.0])
+
+
+def loss(b):
+    return np.sum(dy * (x + b))
+
+
+measured = descent.central_differences(loss, b)
+print("measured:", np.round(measured, 6), " summed:", dy.sum(axis=0))
+
+# %% [markdown]
+# The rule holds for every broadcast: *sum over every axis that was stretched*, and bring the result to the
+# shape that the array had. The library has one function for it, with the rule of broadcasting read backwards:
+# axes that were missing, and axes of size 1 that met a larger one.
+
+# %%
+for shape in [(), (3,), (2, 1), (1, 3), (2, 3)]:
+    print(f"{shape!s:>6}: {shapes.sum_to(dy, shape).tolist()}")
+source.show(shapes.sum_to)
+
+# %% [markdown]
+# Stretching and summing belong together so closely that one identity holds for all $b$ and $dy$,
+# whatever they are. Take the sum of all products of `dy` with the stretched $b$, and pull out $b_j$, which
+# does not depend on $i$:
+#
+# $$\begin{aligned}
+# \langle dy, \text{stretched } b\rangle &= \sum_{i}\sum_{j} dy_{ij}\,b_j\\
+# &= \sum_j \Big(\sum_i dy_{ij}\Big) b_j = \langle \text{summed } dy, b\rangle
+# \end{aligned}$$
+#
+# It can be read in both directions, so there is a second rule in it: *the gradient of a sum is a broadcast.*
+# What was summed going forward is copied coming back, since every element that went into the sum raises it
+# equally.
+#
+# You have met the place where this is used: `z + bias` in the affine layer. Its `backward` ends with
+# `sum_to(dz, bias.shape)`, and handgrad's proof, which measures every gradient along random directions,
+# says whether that is right. (How `dx` and `dweight` are derived is for a later lesson.)
+
+# %%
+dy, b = rng.normal(size=(4, 5, 6)), rng.normal(size=(5, 1))
+stretched, summed = np.sum(dy * b), np.sum(shapes.sum_to(dy, b.shape) * b)
+print(f"the identity: b stretched {stretched:.9f}, dy summed {summed:.9f}")
+inputs = {"x": rng.normal(size=(2, 3, 5)), "weight": rng.normal(size=(5, 4)), "bias": rng.normal(size=4)}
+for proof in gradcheck.check(ops.linear, inputs, rng):
+    print(f"{proof.input:>6}: derived {proof.derived:+.9f}  measured {proof.measured:+.9f}")
 
 # %% [markdown]
 # ## Exercises
@@ -260,6 +356,49 @@ exercise.value(best_step, best_of_all)
 # %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
 best_step = 0.01
 exercise.value(best_step, best_of_all)
+
+# %% [markdown]
+# ### Exercise 4: a gradient of your own
+#
+# An affine layer's bias is a row. Some networks add a value to every *position* as well, which is a column:
+#
+# $$y_{tj} = x_{tj} + r_j + c_t,$$
+#
+# where $x$ has the shape $(T, D)$, the row $r$ $(D,)$ and the column $c$ $(T, 1)$. Given `dy` $(T, D)$,
+# derive the gradients of all three. Each has the shape of the array that it belongs to. (`saved` is `None`:
+# you need nothing from the forward.) The judge is the proof that handgrad runs on its own ops.
+
+
+# %% tags=["exercise"]
+def add_row_and_column_backward(dy, saved):
+    dx, drow, dcolumn = ..., ..., ...
+    return dx, drow, dcolumn
+
+
+# %% tags=["check"]
+def add_row_and_column(x, row, column):
+    return x + row + column, None
+
+
+x, row, column = np.ones((4, 3)), np.array([1.0, -2.0, 0.5]), np.ones((4, 1))
+added = {"x": x, "row": row, "column": column}
+exercise.gradient(add_row_and_column, add_row_and_column_backward, **added)
+
+# %% [markdown]
+# <details><summary>Our answer, explained</summary>
+#
+# $x_{tj}$ is used once. $r_j$ is used in every row, so sum over $t$; $c_t$ in every column, so
+# sum over $j$, and keep the axis. `shapes.sum_to(dy, shape)` would do both.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def add_row_and_column_backward(dy, saved):
+    return dy, dy.sum(axis=0), dy.sum(axis=1, keepdims=True)
+
+
+exercise.gradient(add_row_and_column, add_row_and_column_backward, **added)
 
 # %% [markdown]
 # ## Where next

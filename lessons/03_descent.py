@@ -46,7 +46,8 @@ from handgrad.plots import descent as maps
 # $$\frac{\partial f}{\partial x} = 4x^3 + 2xy^2,\qquad \frac{\partial f}{\partial y} = 2x^2y - 2y + 4y^3.$$
 #
 # At $(1, 1)$ the height is $1+1-1+1+6 = 8$ and the gradient $(4+2,\ 2-2+4) = (6, 4)$. It points uphill. So we
-# step against it, by a small share $\eta$ of it, the *learning rate*:
+# step against it, by a small share $\eta$ of it, the *learning rate* (a *hyperparameter*: it is chosen, not
+# learned):
 #
 # $$(x, y) \leftarrow (x, y) - \eta\,\nabla f(x, y)$$
 #
@@ -128,12 +129,12 @@ for place in [(0, np.sqrt(0.5)), (0, -np.sqrt(0.5)), (0, 0)]:
 # ## The walk
 #
 # Now repeat the step until the slope $|\partial f/\partial x| + |\partial f/\partial y|$ is below $10^{-5}$.
-# This project grew from two learners' reports, who walked down this very surface with a learning rate of 0.01
-# and a brake: no step may be longer than 1, both coordinates added.
+# This project grew from two learners' reports. One of them walks down this very surface, with a learning rate
+# of 0.01 and a brake: no step may be longer than 1, both coordinates added.
 #
 # $$(x, y) \leftarrow (x, y) - \frac{g}{\max(1/\eta,\ |g_x| + |g_y|)}$$
 #
-# Their two runs, again:
+# Its two runs, again:
 
 # %%
 walks = {
@@ -150,7 +151,7 @@ maps.surface(two_valleys, walks, window=((-2, 2), (-2, 2)))
 
 # %% [markdown]
 # 1,071 steps and 1,073: each counts one evaluation of the gradient, the last of which finds the ground level.
-# The second ends at $y = -0.7071$, as we derived. One of the reports gives its minimum as $(0, -7.07)$, while
+# The second ends at $y = -0.7071$, as we derived. The report once gives its minimum as $(0, -7.07)$, while
 # its own output shows $-0.707$: a decimal point has moved. The minimum lies at $(0, -1/\sqrt2)$; at
 # $(0, -7.07)$ the surface is more than 2,454 high. A derived result is a good judge of a printed one.
 #
@@ -343,7 +344,41 @@ for method in ("plain", "momentum", "adam"):
     print(f"{method:>8}  " + "   ".join(ends))
 
 # %% [markdown]
-# Only Adam's walk ends where it ended before. And in the narrow valley, $f = \tfrac12(x^2 + 100\,y^2)$?
+# Only Adam's walk ends where it ended before.
+#
+# The report that walked down this surface says of Adam that its rate is dynamic, and that it takes fewer
+# steps. Both can be measured. Here are its two starts again, with four methods:
+
+# %%
+ways = {
+    "plain 0.01": ("plain", 0.01),
+    "Adam 0.01": ("adam", 0.01),
+    "Adam 0.1": ("adam", 0.1),
+    "momentum 0.01": ("momentum", 0.01),
+}
+compared = {
+    name: [
+        descent.minimize(two_valleys, from_, gradient=two_valleys_gradient, method=method, learning_rate=rate)
+        for from_ in ((1, 1), (-2, -2))
+    ]
+    for name, (method, rate) in ways.items()
+}
+print("steps           from (1, 1)  from (-2, -2)")
+for name, paths in compared.items():
+    print(f"{name:14}  {paths[0].n_steps:11,}  {paths[1].n_steps:13,}")
+pictures.effective_rates(
+    {name: compared[name][0] for name in ("plain 0.01", "Adam 0.01", "Adam 0.1")}, two_valleys_gradient
+)
+
+# %% [markdown]
+# The picture has the *effective rate* of each step, how far $x$ went for each unit of its slope. Plain
+# descent's is constant. Adam's is small where slopes are steep, and grows as they become gentle: dynamic
+# indeed. Fewer steps it takes only with a learning rate that suits it. At the rate of plain descent each of
+# its steps is at most about 0.01 long, so that from $(-2, -2)$ it needs hundreds of them merely to arrive,
+# and then the old, steep slopes are long in its memory of squares; with 0.1 it is the faster one. And
+# momentum at 0.01 is as fast: fewer steps are not Adam's alone.
+#
+# And in the narrow valley, $f = \tfrac12(x^2 + 100\,y^2)$?
 # Plain descent gets its best rate, $2/101$; the others rates at which they do well.
 
 
@@ -404,8 +439,8 @@ maps.contours(descent.tilted_valleys, tilted_walks, window=((-1.2, 1.2), (-1.2, 
 # %% [markdown]
 # All four walks converged, at places where the ground is level and curves upwards. Two of them are in the
 # shallow valley, and nothing that they can see tells them so: gradient descent finds *a* minimum, a *local*
-# one, and not the lowest. The start decides, and near the border between the valleys a small difference is
-# enough.
+# one, and not necessarily the lowest. The start decides, and near the border between the valleys a small
+# difference is enough.
 #
 # Where is that border? Let every point of a map be a start. With what lesson 1 taught, all walks are taken at
 # once: the starts are one array of shape $(2, 161, 161)$, and the tilt, of shape $(2, 1, 1)$, is broadcast.

@@ -199,6 +199,11 @@ for n, v in enumerate(walk[:6]):
     print(f"{n:6} {products}  {np.sum(rows @ v > 0)} right")
 
 # %% [markdown]
+# After update 3 all four *predictions* are right: the scores are negative, or zero, for the three rows of
+# class 0, and positive for $(1, 1)$. Two rows have the product 0, though: their points lie exactly on the
+# line. The rule wants every point strictly on its side, so it goes on. (Had it stopped at predictions, a
+# change of the last digit of a weight could have turned an answer over.)
+#
 # So it is not clear at all that this ever ends. It could go round in circles, repairing and breaking. That it
 # does end is a theorem.
 #

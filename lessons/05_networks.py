@@ -94,7 +94,7 @@ print("gradient:", descent.central_differences(error_with_thresholds, v))
 # $$\sigma(x) = \frac{1}{1+e^{-x}},\quad \sigma' = \sigma\,(1-\sigma)\qquad\qquad
 # \tanh x = \frac{e^x - e^{-x}}{e^x + e^{-x}},\quad \tanh' = 1 - \tanh^2$$
 #
-# Lesson 6 derives both slopes and looks at the curves closely. Nothing is lost by the exchange: a network can
+# Lesson 7 derives both slopes and looks at the curves closely. Nothing is lost by the exchange: a network can
 # make its weights large, and with them the curve steep. Turn the knob, and see what steepness costs: where
 # the curve is flat, a weight learns nothing.
 
@@ -109,8 +109,14 @@ knobs.turn(pictures.squashing, steepness=[0.5, 1.0, 2.0, 4.0])
 #
 # $$a^{(0)} = x,\qquad z^{(l)} = a^{(l-1)}\,W^{(l)} + b^{(l)},\qquad a^{(l)} = f\big(z^{(l)}\big)$$
 #
-# $W^{(l)}$ has a row for every neuron below and a column for every neuron of this layer. The last layer
-# often has no activation, so that it can say any number.
+# $W^{(l)}$ has a row for every neuron below and a column for every neuron of this layer. The last layer often
+# has no activation, so that it can say any number. Textbooks often write inputs as columns, and then the same
+# line reads $z^{(l)} = W^{(l)}a^{(l-1)} + b^{(l)}$, with a matrix that is ours transposed. We put inputs in
+# rows, because a batch is then simply more rows.
+#
+# With a sigmoid, each single neuron is a *logistic regression*: it answers with the probability of a yes,
+# $\sigma(w\cdot x + b)$, one half exactly on the perceptron's line. A network is many of them, of which the
+# later ones read the answers of the earlier ones.
 #
 # How does the error at the end depend on a weight in the middle? Only one rule of school mathematics is
 # needed.
@@ -216,8 +222,9 @@ print(f"z / c = {z / c},  a = {a},  y = {y},  loss = {(y - target) ** 2}")
 # \end{aligned}$$
 #
 # Each gradient was computed once and then shared: what arrives at a neuron, $dz$, serves all the weights
-# below it, and nothing above it is looked at again. That is backpropagation (Rumelhart, Hinton and Williams,
-# "Learning representations by back-propagating errors", 1986). Walk through it with the knob.
+# below it, and nothing above it is looked at again. That is *backpropagation* (Rumelhart, Hinton and
+# Williams, "Learning representations by back-propagating errors", 1986): the *reverse mode* of automatic
+# differentiation, on a network. Walk through it with the knob.
 
 # %%
 STAGES = ["inputs", "forward 1", "forward 2", "dy", "backward 2", "backward 1"]
@@ -245,7 +252,14 @@ knobs.turn(passes, stage=STAGES)
 #
 # If you forget which side is transposed, the shapes remind you. With $B$ rows, $M$ inputs and $N$ neurons,
 # $dW$ must be $(M, N)$, and of $x: (B, M)$ and $dz: (B, N)$ only $x^\top dz$ makes that. These three lines
-# are the whole backward pass of a layer. So our network's way back is its way forward, read from below, each
+# are the whole backward pass of a layer. Written for layer $l$, with the activation in front, they are the
+# recursion in which textbooks state *backpropagation*: begin with $dz^{(L)}$ at the last layer, and for
+# $l = L, \dots, 1$
+#
+# $$dW^{(l)} = a^{(l-1)\top} dz^{(l)},\qquad db^{(l)} = \sum_n dz^{(l)}_n,\qquad
+# dz^{(l-1)} = \big(dz^{(l)}\,W^{(l)\top}\big) * f'\big(z^{(l-1)}\big) .$$
+#
+# So our network's way back is its way forward, read from below, each
 # line undoing one; the numbers should be those on your paper. Below it is the library's layer
 # (`product_over_rows` is $x^\top dz$, `sum_to` the sum over rows).
 #
@@ -304,12 +318,30 @@ source.show(linear_stack.forward, linear_stack.backward)
 #
 # ## XOR, learned
 #
-# Now let random weights walk downhill. `mlp.train` does what we did: forward, backward, and a step of an
-# optimizer against the gradient, again and again. The loss is the mean squared error over the four rows.
+# Now let random weights walk downhill. The loss is the mean squared error over the four rows, so $dy =
+# \frac{2}{4}(y - \text{target})$. Forward, backward, and then the step of lesson 3 for every weight and bias,
+# $W^{(l)} \leftarrow W^{(l)} - \eta\,dW^{(l)}$ and $b^{(l)} \leftarrow b^{(l)} - \eta\,db^{(l)}$, again and
+# again. That is all of it:
 
 # %%
 rows, targets = inputs.astype(float), xor[:, None].astype(float)
 start = mlp.init([2, 2, 1], np.random.default_rng(1))
+
+(w1, b1), (w2, b2) = tree.map(np.copy, start)
+for _ in range(4000):
+    a = np.tanh(rows @ w1 + b1)
+    y = a @ w2 + b2
+    dy = 2 * (y - targets) / len(rows)
+    dz = dy @ w2.T * (1 - a**2)
+    w2, b2 = w2 - 0.2 * a.T @ dy, b2 - 0.2 * dy.sum(axis=0)
+    w1, b1 = w1 - 0.2 * rows.T @ dz, b1 - 0.2 * dz.sum(axis=0)
+print("the answers after 4,000 steps:", y.ravel().round(3) + 0.0)
+
+# %% [markdown]
+# Plain descent gets there, slowly. `mlp.train` is the same loop for any number of layers, with Adam for its
+# steps unless it is told otherwise:
+
+# %%
 trained = mlp.train(start, rows, targets, n_epochs=300, learning_rate=0.03)
 print("before:", mlp.predict(start, rows).ravel().round(3) + 0.0)
 print("after: ", mlp.predict(trained.layers, rows).ravel().round(3) + 0.0)
@@ -369,6 +401,29 @@ for value in (0.0, 0.5):
 # follows Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks"
 # (2010).
 #
+# ## What one hidden layer can do
+#
+# How much can be computed in this way? One steep sigmoid is a step. A second one adds another step beside it,
+# up or down, as its outgoing weight says. So with enough of them one builds a staircase along any curve, and
+# the more steps, the closer it comes. This is the idea behind the theorem of *universal approximation*: one
+# hidden layer, wide enough, comes as near to any continuous function as one likes, on a bounded range
+# (Cybenko, "Approximation by superpositions of a sigmoidal function", 1989; Hornik, Stinchcombe and White,
+# "Multilayer feedforward networks are universal approximators", 1989). It says that good weights exist. It
+# does not say how wide is wide enough, nor that descent finds them.
+
+
+# %%
+def hills(x):
+    return np.sin(7 * x) * (1 - x) + x
+
+
+def following(neurons):
+    return pictures.staircase(hills, n_neurons=neurons)
+
+
+knobs.turn(following, neurons=[1, 3, 7, 15, 40])
+
+# %% [markdown]
 # ## Handwritten digits
 #
 # Nothing in the derivation asked how many neurons there are. scikit-learn comes with 1,797 images of
@@ -379,7 +434,7 @@ for value in (0.0, 0.5):
 # For classes one uses another loss than the squared error, the *cross-entropy*. Softmax makes the ten
 # outputs, the logits, into probabilities, and the loss is $-\ln p$ of the right digit, in nats: 0 for
 # certainty, and $\ln 10 \approx 2.303$ for a blind guess. Its gradient is as plain as it could be, and
-# Lesson 7 derives it:
+# Lesson 8 derives it:
 #
 # $$p_k = \frac{e^{z_k}}{\sum_j e^{z_j}},\qquad L = -\ln p_{\text{right}},\qquad
 # dz_k = p_k - \begin{cases}1 & \text{if } k\text{ is right}\\ 0 & \text{otherwise}\end{cases}$$
@@ -564,5 +619,5 @@ exercise.function(combined, by_measuring, *networks)
 # %% [markdown]
 # ## Where next
 #
-# The curve between the layers decides how much of a gradient comes through. Lesson 6, *Activations and their
-# slopes*, derives the curves that networks use, and says where each lets a gradient die.
+# Every line of a backward was made from a line of the forward, in the same way each time. Lesson 6, *A tape
+# of your own*, lets a program do it.

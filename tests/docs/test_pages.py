@@ -5,11 +5,13 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from _generate import formulas
 
-from handgrad import ops
+from handgrad import gradcheck, ops
 from handgrad.lessons import catalog
+from handgrad.plots import formulas as pictures
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +30,59 @@ REPORTS = {
 
 def test_the_index_has_every_section():
     assert REPORTS <= set(formulas.SECTIONS)
+
+
+LIST = {
+    1: ("forward propagation", ["Affine layer", "Network of layers"]),
+    2: ("backward propagation", ["Backpropagation", "Affine layer"]),
+    3: ("sigmoid", ["Sigmoid"]),
+    4: ("ReLU", ["ReLU"]),
+    5: ("leaky ReLU", ["Leaky ReLU"]),
+    6: ("parametric ReLU", ["Parametric ReLU"]),
+    7: ("softmax", ["Softmax", "Softmax, its Jacobian"]),
+    8: ("tanh", ["Tanh"]),
+    9: ("mean squared error", ["Mean squared error"]),
+    10: ("cross-entropy", ["Cross-entropy"]),
+    11: ("self-attention", ["Self-attention"]),
+    12: ("its gradients", ["Self-attention, its gradients"]),
+    13: ("multi-head attention", ["Multi-head attention", "Multi-head attention, its gradients"]),
+    14: ("positional encoding", ["Sinusoidal positions"]),
+    15: ("layer normalization", ["Layer normalization"]),
+    16: ("residual connection", ["Residual"]),
+    17: ("feed-forward network", ["Feed-forward block"]),
+    18: ("gradient descent on W and b", ["Gradient descent"]),
+    19: ("steepest descent, and Adam", ["Gradient descent", "Adam"]),
+    20: ("the experiment", ["Two valleys and a saddle", "Gradient descent with clipped steps"]),
+    21: ("a network of two layers", ["Network of layers"]),
+    22: ("perceptron", ["Perceptron", "AND, and the other Boolean functions"]),
+    23: ("broadcasting", ["Broadcasting, undone"]),
+}
+"""What the two reports list that handgrad grew from, and its names in the index."""
+
+
+@pytest.mark.parametrize(("number", "what"), LIST.items(), ids=lambda item: str(item))
+def test_a_formula_of_the_reports_leads_to_lesson_page_code_proof_and_picture(number, what):
+    known = {formula.name: formula for formula in formulas.every()}
+    found = [known[name] for name in what[1]]
+    for formula in found:
+        assert all(inspect.getsource(formulas.resolve(source)) for source in formula.sources)
+        lesson = catalog.find(formula.lesson).path.read_text(encoding="utf-8")
+        section = lesson.split(f"## {formula.heading}\n")[1].split("\n# ## ")[0]
+        assert "$" in section
+        assert "pictures." in lesson or "plots." in lesson or "maps." in lesson
+    names = {name for formula in found for name in formulas.ops_of(formula)}
+    if number in PROVED_BY_OPS:
+        assert names
+    for name in names:
+        assert name in pictures.PICTURES
+        rng, op = np.random.default_rng(0), ops.ALL[name]
+        proofs = [proof for case in op.cases(rng) for proof in gradcheck.check(op, case, rng)]
+        assert proofs
+        assert all(proof.passed for proof in proofs)
+
+
+PROVED_BY_OPS = {*range(1, 18), 21}
+"""The others are no ops: descent, the perceptron and broadcasting have proofs of their own kind, in tests."""
 
 
 @pytest.mark.parametrize("formula", list(formulas.every()), ids=lambda formula: formula.name)

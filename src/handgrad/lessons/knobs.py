@@ -27,7 +27,7 @@ class _Drawn(Protocol):
 
 
 def turn(draw: Callable[..., _Drawn], **knobs: Sequence[float | str]) -> "_Page | VBox":
-    """Show `draw(**values)` and one knob for each argument; a knob starts at the middle of its values."""
+    """Show `draw(**values)` and one knob for each argument; a knob starts at the first of its values."""
     if os.environ.get(ON_A_PAGE):
         return _Page(draw, knobs)
     import ipywidgets
@@ -36,7 +36,7 @@ def turn(draw: Callable[..., _Drawn], **knobs: Sequence[float | str]) -> "_Page 
     sliders = {
         name: ipywidgets.SelectionSlider(
             options=[(_label(value), value) for value in values],
-            value=values[len(values) // 2],
+            value=values[0],
             description=name.replace("_", " "),
             continuous_update=False,
             style={"description_width": "initial"},
@@ -73,10 +73,9 @@ class _Page:
         rows, labels = "", []
         for name, values in self.knobs.items():
             labels.append([_label(value) for value in values])
-            last, middle = len(values) - 1, len(values) // 2
             said = name.replace("_", " ")
             rows += (
-                f'<label>{said} <input type="range" min="0" max="{last}" value="{middle}" '
+                f'<label>{said} <input type="range" min="0" max="{len(values) - 1}" value="0" '
                 f'aria-label="{said}"><output></output></label>'
             )
         images = "".join(_image(picture) for picture in self.pictures)

@@ -32,7 +32,7 @@ def shapes(n_heads: int = 2) -> Picture:
         for number, head in enumerate(heads):
             corner = left_most + number * (K + gap)
             _numbers(axes, head, (corner, top), D, K)
-            axes.text(corner + K / 2, top - 0.35, f"{number + 1}", ha="center", va="bottom", fontsize=9)
+            axes.text(corner + K / 2, top - 0.35, f"{number}", ha="center", va="bottom", fontsize=9)
         said = f"{n_heads} {'head' if n_heads == 1 else 'heads'}\n(H, T, K) = ({n_heads}, {T}, {K})"
         axes.text(left_most - 0.6, top - 0.35, "head", ha="right", va="bottom", fontsize=9)
         axes.text(left_most - 0.6, top + T / 2, said, ha="right", va="center")

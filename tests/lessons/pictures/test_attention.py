@@ -1,4 +1,4 @@
-"""The pictures of lesson 9 show what was computed."""
+"""The pictures of lesson 11 show what was computed."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The pictures of lesson 10: scores of heads as bars, and the memory of their keys and values."""
+"""The pictures of lesson 12: scores of heads as bars, and the memory of their keys and values."""
 
 import numpy as np
 import pytest

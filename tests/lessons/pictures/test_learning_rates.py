@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handgrad.foundations.descent import minimize, tilted_valleys
+from handgrad.foundations.descent import minimize, tilted_valleys, two_valleys, two_valleys_gradient
 from handgrad.lessons.pictures import learning_rates
 from handgrad.optim import momentum
 from tests.pictures import assert_good
@@ -21,7 +21,15 @@ def ends(lost=False):
     return np.array([np.where(lost & (x > 0), np.nan, 0.0), arrived])
 
 
+def walks():
+    return {
+        method: minimize(two_valleys, (1, 1), gradient=two_valleys_gradient, method=method)
+        for method in ("plain", "adam")
+    }
+
+
 PICTURES = {
+    "effective rates": lambda: learning_rates.effective_rates(walks(), two_valleys_gradient),
     "parabola": lambda: learning_rates.parabola(learning_rate=1.9),
     "parabola at once": lambda: learning_rates.parabola(learning_rate=1.0),
     "parabola too fast": lambda: learning_rates.parabola(learning_rate=2.2),
@@ -45,6 +53,14 @@ def test_the_walk_on_the_parabola_is_the_one_that_descent_takes(rate):
     shown = left.get_lines()[1].get_xdata()
     np.testing.assert_allclose(shown, path.positions[: len(shown), 0], rtol=1e-12)
     assert right.get_title(loc="left") == f"each step times {1 - rate:.4g}".replace("-", "\N{MINUS SIGN}")
+
+
+def test_the_effective_rate_of_plain_descent_is_its_learning_rate_and_that_of_adam_changes():
+    axes = learning_rates.effective_rates(walks(), two_valleys_gradient).axes[0]
+    plain, adam = (line.get_ydata() for line in axes.get_lines())
+    np.testing.assert_allclose(plain, 0.01, rtol=1e-6)
+    assert adam[0] == pytest.approx(0.01 / 6)  # the slope along x is 6 at (1, 1)
+    assert np.nanmax(adam) > 10 * adam[0]
 
 
 @given(st.floats(0.001, 5.0), st.sampled_from([0.0, 0.5, 0.9]))

@@ -1,4 +1,4 @@
-"""The pictures of lesson 7 show what the ops compute."""
+"""The pictures of lesson 8 show what the ops compute."""
 
 import numpy as np
 import pytest

@@ -20,6 +20,7 @@ def hidden_space():
 
 PICTURES = {
     "squashing": networks.squashing,
+    "staircase": lambda: networks.staircase(np.sin, n_neurons=7),
     "paths": networks.paths,
     "backpropagation": networks.backpropagation,
     "hidden space": hidden_space,
@@ -37,6 +38,17 @@ def words(figure):
 @pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
 def test_every_picture_is_laid_out_without_overlap_in_the_colours_of_its_theme(draw):
     assert_good(draw)
+
+
+def test_more_neurons_follow_a_curve_more_closely():
+    def distance(n_neurons):
+        axes = networks.staircase(lambda x: np.sin(7 * x), n_neurons=n_neurons).axes[0]
+        curve, network = (line.get_ydata() for line in axes.get_lines()[-2:])
+        return np.max(np.abs(curve - network))
+
+    distances = [distance(n) for n in (3, 7, 15, 40)]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 0.12
 
 
 def test_all_numbers_of_the_pass_on_paper_are_there():

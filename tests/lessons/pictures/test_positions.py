@@ -1,4 +1,4 @@
-"""The pictures of lesson 8 show what was computed."""
+"""The pictures of lesson 10 show what was computed."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pictures of lesson 6: activations compared, gradients deep in a stack, units that no input reaches."""
+"""Pictures of lesson 7: activations compared, gradients deep in a stack, units that no input reaches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pictures of lesson 9: attention backward, why scores are scaled, and what attention costs."""
+"""Pictures of lesson 11: attention backward, why scores are scaled, and what attention costs."""
 
 import math
 from collections.abc import Mapping

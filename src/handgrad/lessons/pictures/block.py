@@ -1,4 +1,4 @@
-"""Pictures of lesson 12: a block's wiring, forward beside backward, and the sizes of gradients in a stack."""
+"""Pictures of lesson 14: a block's wiring, forward beside backward, and the sizes of gradients in a stack."""
 
 import itertools
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Pictures of lesson 12: where weights are, where arithmetic goes, what training keeps in memory."""
+"""Pictures of lesson 14: where weights are, where arithmetic goes, what training keeps in memory."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Pictures of lesson 11: signals and gradients by layer, what normalization does, losses of deep stacks."""
+"""Pictures of lesson 13: signals and gradients by layer, what normalization does, losses of deep stacks."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Pictures of lesson 10: bars that compare heads, and what their keys and values take in memory."""
+"""Pictures of lesson 12: bars that compare heads, and what their keys and values take in memory."""
 
 from collections.abc import Mapping
 
@@ -35,7 +35,7 @@ def scores_of_heads(
                 top = max(tops[name], (references or {}).get(name, 0.0) * 1.05)
                 axes.set_ylim(0.0, top)
             axes.set_title(name, fontsize=10, pad=6)
-            axes.set_xticks(places.mean(axis=1), [f"layer {layer + 1}" for layer in range(L)])
+            axes.set_xticks(places.mean(axis=1), [f"layer {layer}" for layer in range(L)])
             axes.tick_params(axis="x", length=0)
         for axes in list(panels.flat)[len(measures) :]:
             axes.set_axis_off()

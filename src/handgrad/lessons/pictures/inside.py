@@ -1,4 +1,4 @@
-"""Pictures of lesson 15: who writes into the residual stream, what it says early, which parts matter."""
+"""Pictures of lesson 17: who writes into the residual stream, what it says early, which parts matter."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Pictures of lesson 3: a walk on a parabola, what a step leaves of the distance, where starts end.
+"""Pictures of lesson 3: a walk on a parabola, what a step leaves of the distance, rates, where starts end.
 
 On a parabola of curvature a, every step of plain descent multiplies the distance to the minimum by
 1 - rate·a.
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.colors import ListedColormap
 
-from handgrad.foundations.descent import Function
+from handgrad.foundations.descent import Function, Path
 from handgrad.plots import marks, style
 from handgrad.plots.descent import Window
 from handgrad.plots.style import Picture
@@ -95,6 +95,24 @@ def shrinking(rate_times_curvature: float, beta: float = 0.0) -> float:
     middle = 1.0 + beta - rate_times_curvature
     root = np.sqrt(complex(middle * middle - 4.0 * beta))
     return float(max(abs(middle + root), abs(middle - root)) / 2.0)
+
+
+def effective_rates(walks: Mapping[str, Path], gradient: Function) -> Picture:
+    """How far x went for each unit of its slope, step by step: the learning rate as it is felt.
+
+    Of plain descent it is the learning rate itself. Where the step and the slope point the same way, as with
+    momentum that rolls on uphill, there is no such rate, and the line has a gap.
+    """
+    with style.drawing():
+        figure = style.figure(6.2, 3.4)
+        axes = figure.add_subplot()
+        for (name, path), line in zip(walks.items(), marks.lines(), strict=False):
+            slopes = np.array([gradient(position)[0] for position in path.positions[:-1]])
+            rates = -np.diff(path.positions[:, 0]) / slopes
+            axes.loglog(np.arange(1, len(rates) + 1), np.where(rates > 0, rates, np.nan), **line, label=name)
+        axes.set(xlabel="step", ylabel="effective rate along $x$")
+        figure.legend(loc="outside upper center", ncols=len(walks))
+    return figure
 
 
 def basins(

@@ -1,4 +1,4 @@
-"""Pictures of lesson 7: the noise behind squared error, divergence, and losses through a sigmoid."""
+"""Pictures of lesson 8: the noise behind squared error, divergence, and losses through a sigmoid."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

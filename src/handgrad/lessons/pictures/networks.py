@@ -65,6 +65,35 @@ def squashing(steepness: float = 1.0) -> Picture:
     return figure
 
 
+def staircase(
+    curve: Callable[[Float[np.ndarray, " N"]], Float[np.ndarray, " N"]],
+    *,
+    n_neurons: int,
+    steepness: float = 8.0,
+) -> Picture:
+    """One hidden layer of sigmoids that follows a curve on [0, 1]: each neuron adds one step of a staircase.
+
+    Step k rises at the border of two pieces by the difference of their heights. `steepness` is in widths of a
+    piece. Thin lines are single neurons, from the height at which they begin.
+    """
+    x = np.linspace(0.0, 1.0, 801)
+    middles = (np.arange(n_neurons + 1) + 0.5) / (n_neurons + 1)
+    heights = np.asarray(curve(middles))
+    borders, rises = (middles[1:] + middles[:-1]) / 2, np.diff(heights)
+    neurons = 1.0 / (1.0 + np.exp(-steepness * (n_neurons + 1) * (x[:, None] - borders)))
+    with style.drawing() as look:
+        figure = style.figure(6.2, 3.4)
+        axes = figure.add_subplot()
+        for rise, from_, neuron in zip(rises, heights, neurons.T, strict=False):
+            near = (neuron > 0.02) & (neuron < 0.98)
+            axes.plot(x[near], from_ + rise * neuron[near], color=look.quiet, linewidth=0.8)
+        axes.plot(x, curve(x), color=look.series[1], linestyle="--", label="the curve")
+        axes.plot(x, heights[0] + neurons @ rises, color=look.series[0], label=f"{n_neurons} hidden neurons")
+        axes.set(xlabel="$x$", ylabel="$y$", xlim=(0, 1))
+        figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
 def paths(slopes: Mapping[str, tuple[float, float]] | None = None) -> Picture:
     """The chain rule on several paths from x to L: along a path slopes multiply, paths add up.
 
@@ -92,6 +121,45 @@ def paths(slopes: Mapping[str, tuple[float, float]] | None = None) -> Picture:
         _node(axes, (4.0, 0.0), "$L$")
         total = f"{' + '.join(map(marks.number, products))} = {marks.number(sum(products))}"
         _text(axes, (5.1, 0), total, look.ink)
+    return figure
+
+
+def graph(
+    nodes: Mapping[str, tuple[float, Mapping[str, float]]], *, heights: Mapping[str, float] | None = None
+) -> Picture:
+    """A computation: each node with its value, on each arrow a slope, and under each node its gradient.
+
+    `nodes` are in the order of computation: a value, and the slopes by which it answers to the nodes that it
+    is made of. The last one is what is differentiated. `heights` moves nodes out of an arrow's way.
+    """
+    gradients = dict.fromkeys(nodes, 0.0)
+    columns: dict[str, int] = {}
+    for name, (_, slopes) in nodes.items():
+        columns[name] = max((columns[parent] + 1 for parent in slopes), default=0)
+    *_, last = nodes
+    gradients[last] = 1.0
+    for name, (_, slopes) in reversed(list(nodes.items())):
+        for parent, slope in slopes.items():
+            gradients[parent] += slope * gradients[name]
+    column = {i: [name for name in nodes if columns[name] == i] for i in range(columns[last] + 1)}
+    places = {
+        name: (1.6 * i, (heights or {}).get(name, FLOOR * ((len(names) - 1) / 2 - row)))
+        for i, names in column.items()
+        for row, name in enumerate(names)
+    }
+    tallest = FLOOR * (max(map(len, column.values())) - 1) / 2
+    with style.drawing() as look:
+        figure = style.figure(6.2, 1.2 * (2 * tallest + 1.4))
+        axes = _canvas(figure, (-0.6, 1.6 * columns[last] + 0.6), (-tallest - 0.75, tallest + 0.65))
+        for name, (value, slopes) in nodes.items():
+            x, y = places[name]
+            for parent, slope in slopes.items():
+                left, height = places[parent]
+                _arrow(axes, (left, height), (x, y), look.quiet, "-")
+                _text(axes, ((left + x) / 2, (height + y) / 2 + 0.16), marks.number(slope), look.ink)
+            _node(axes, (x, y), f"${name}$")
+            _text(axes, (x, y + 0.4), marks.number(value), look.series[0])
+            _text(axes, (x, y - 0.42), f"$d{name}$ {marks.number(gradients[name])}", look.series[1])
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Pictures of lesson 8: the gradient of a table, clocks, and products that depend on the distance alone."""
+"""Pictures of lesson 10: the gradient of a table, clocks, and products that depend on the distance alone."""
 
 from collections.abc import Sequence
 

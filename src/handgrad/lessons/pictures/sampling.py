@@ -1,4 +1,4 @@
-"""Pictures of lesson 14: the next token's probabilities, temperature and cuts, a draw, a text's surprise."""
+"""Pictures of lesson 16: the next token's probabilities, temperature and cuts, a draw, a text's surprise."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Pictures of lesson 16: a machine's limits, where a step's time goes, what lies in memory, rounding.
+"""Pictures of lesson 19: a machine's limits, where a step's time goes, what lies in memory, rounding.
 
 All take what was measured or counted; nothing here measures.
 """

@@ -1,4 +1,4 @@
-"""Pictures of lesson 13: batches, baselines, averages, learning rates, lengths of gradients, losses."""
+"""Pictures of lesson 15: batches, baselines, averages, learning rates, lengths of gradients, losses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias

@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 15. Inside your own model
+# # 17. Inside your own model
 #
 # *After this lesson you can split a prediction of your own model into what each of its parts wrote; read what
 # it would have said before its end; switch off a head, or carry an activation from one text into another, and
@@ -269,8 +269,10 @@ print(f"what is gone is what head 0.2 wrote, up to {np.max(np.abs(gone - wrote))
 # %% [markdown]
 # Now one part after the other, and each time the loss on the unseen text (Michel, Levy and Neubig, "Are
 # sixteen heads really better than one?", 2019). All are measured on the same characters, so what chance can
-# do is in the scatter of the *differences*: the line above the picture has its standard error for the heads,
-# and a rise of less than two of those may be chance.
+# do is in the scatter of the *differences*. Neighbouring characters are no independent draws: where a word is
+# easy, all of its characters are. So we take the mean of each of the 24 pieces of text, which lie far apart,
+# and the scatter of these means: the line above the picture has their standard error for the heads, and a
+# rise of less than two of those may be chance.
 
 
 # %%
@@ -286,7 +288,8 @@ rises, errors = np.empty((2, config.n_layers, config.n_heads + 1))
 for layer, part in np.ndindex(rises.shape):
     last = part == config.n_heads
     rise = surprise(without_feed_forward(layer) if last else without_head(layer, part)) - whole
-    rises[layer, part], errors[layer, part] = rise.mean(), rise.std() / np.sqrt(rise.size)
+    pieces = rise.mean(axis=1)
+    rises[layer, part], errors[layer, part] = pieces.mean(), pieces.std(ddof=1) / np.sqrt(len(pieces))
 
 print(f"loss {whole.mean():.3f}; the heads' rises have standard errors up to {errors[:, :-1].max():.3f}")
 parts_of_a_layer = [*(f"head {head}" for head in range(config.n_heads)), "feed-forward"]
@@ -647,5 +650,5 @@ exercise.function(sum_of_shares, difference, all_average, half_average, toleranc
 #
 # To a model of your own, if this was not one: train it, write its folder in the cell of "The patient", and
 # run the lesson again. Does the same head matter? Do the same characters gather? Everything used here is
-# gathered in the page "Take a model apart" of the documentation. Lesson 16, "From formulas to speed", asks
-# the last question: how all of this is computed fast.
+# gathered in the page "Take a model apart" of the documentation. Lesson 18, "Scaling", asks how all of this
+# changes with the model's size.

@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 9. Attention, forward and backward
+# # 11. Attention, forward and backward
 #
 # *After this lesson you can compute attention by hand, say why it is scaled and what its mask does, derive
 # each of its gradients and prove them, and compute it without ever storing all its probabilities.*
@@ -42,9 +42,13 @@ from handgrad.plots import attention as plots
 #
 # (Vaswani et al., "Attention is all you need", 2017.) $S_{ij}$ is the *score* of key $j$ for query $i$.
 # Softmax makes each row of scores into probabilities, positive numbers with the sum 1. $d$ is the length of a
-# query, and why its root is there we shall see. Queries, keys and values are three affine maps of the same
-# token, so that what it asks for, what it answers to and what it tells can differ; the weights of these maps
-# are learned.
+# query, and why its root is there we shall see. Where do the three come from? Each token has a row of $X$,
+# and three matrices of weights, which are learned, make of it what the token asks for, what it answers to and
+# what it tells:
+#
+# $$Q = X\,W_Q,\qquad K = X\,W_K,\qquad V = X\,W_V$$
+#
+# All three are made of the *same* text, which so looks at itself: this is *self-attention*.
 #
 # A model that continues texts must not look at what comes later. Scores of later keys are therefore replaced
 # by $-\infty$ before the softmax, and since $e^{-\infty} = 0$, their probabilities are zero. This is the
@@ -78,11 +82,25 @@ print("the library says:", y[0, 0].round(10).tolist())
 plots.steps(q, k, v)
 
 # %% [markdown]
+# Now from the tokens on. Two tokens of two numbers, $X$ the identity, so that $Q$, $K$ and $V$ are the
+# matrices themselves. The first token looks at itself alone. For the second, with $W_Q = \sqrt2\,\ln
+# 2\begin{pmatrix}0&0\\1&0\end{pmatrix}$ and $W_K = \begin{pmatrix}1&0\\0&1\end{pmatrix}$, the query is
+# $\sqrt2\,(\ln 2, 0)$ and its scores are $(\ln 2, 0)$: probabilities $\frac23$ and $\frac13$. With $W_V =
+# \begin{pmatrix}3&0\\0&3\end{pmatrix}$ it takes home $\frac23(3, 0) + \frac13(0, 3) = (2, 1)$.
+
+# %%
+x = np.eye(2)
+w_q = np.sqrt(2) * np.log(2) * np.array([[0.0, 0.0], [1.0, 0.0]])
+w_k, w_v = np.eye(2), 3 * np.eye(2)
+y, _ = attention.forward(*((x @ w)[None, None] for w in (w_q, w_k, w_v)))
+print("self-attention of two tokens:", y[0, 0].round(10).tolist())
+
+# %% [markdown]
 # ## An attention map
 #
 # Now a text. Let the key of a character be its one-hot row, and its query the same row times a *sharpness*:
 # each character looks for its own earlier appearances. Nothing is learned here, we have chosen the weights;
-# lesson 10 looks into trained heads. Row by row you see where a query looks. At sharpness 0 it is the plain
+# lesson 12 looks into trained heads. Row by row you see where a query looks. At sharpness 0 it is the plain
 # mean of all that came before, and the higher it is, the nearer one comes to a dictionary.
 
 # %%
@@ -109,10 +127,10 @@ knobs.turn(looking_for_equals, sharpness=[0, 3, 6, 10, 15, 30])
 # $$\operatorname{Var}(q\cdot k) = \sum_{l=1}^d \operatorname{Var}(q_l k_l) = d .$$
 #
 # A typical score has the size $\sqrt d$. Divided by $\sqrt d$ it has the size 1, whatever $d$. Without this,
-# the scores of a wide head lie far apart, softmax gives nearly everything to the largest, and then it is
-# deaf: its Jacobian is $\partial p_i/\partial s_j = p_i(\delta_{ij} - p_j)$, whose diagonal $p(1-p)$ goes to
-# zero both for $p \to 0$ and for $p \to 1$. The picture prints its sum. Turn $d$, for one random query and 16
-# random keys.
+# the scores of a wide head lie far apart, softmax gives nearly everything to the largest, and then its
+# gradient vanishes: its Jacobian is $\partial p_i/\partial s_j = p_i(\delta_{ij} - p_j)$, whose diagonal
+# $p(1-p)$ goes to zero both for $p \to 0$ and for $p \to 1$. The picture prints its sum. Turn $d$, for one
+# random query and 16 random keys.
 
 
 # %%
@@ -138,7 +156,7 @@ knobs.turn(one_query, d=[1, 4, 16, 64, 256, 1024])
 # later key or value may get any gradient.
 #
 # There is another thing to see. Without a mask, a lookup does not depend on the order in which the table is
-# written down: keys and values permuted together give the same outputs. (Lesson 8 drew the consequence, that
+# written down: keys and values permuted together give the same outputs. (Lesson 10 drew the consequence, that
 # positions must be put in.)
 
 # %%
@@ -186,9 +204,10 @@ print(f"another order, without mask: off by {np.max(np.abs(here - there)):.0e}")
 #
 # $$dS = P * \big(dP - \operatorname{rowsum}(dP * P)\big)$$
 #
-# A score is pushed up where its value pulls more than the mean of its row, in the measure in which the key
-# was looked at. Every row of $dS$ sums to zero. And the mask needs no care: where $P_{ij} = 0$,
-# $dS_{ij} = 0$.
+# $dS_{ij}$ is positive where raising the score would raise the loss: where the key's value pulls the loss up
+# more than the mean of the row does. So descent *lowers* that score, and raises those below the mean, each in
+# proportion to its probability. Every row of $dS$ sums to zero. And the mask needs no care: where
+# $P_{ij} = 0$, $dS_{ij} = 0$.
 #
 # **The scores**, $S_{ij} = \sum_l Q_{il}K_{jl}/\sqrt d$, are a product again:
 #
@@ -199,7 +218,7 @@ print(f"another order, without mask: off by {np.max(np.abs(here - there)):.0e}")
 # We take the three tokens from above, and a loss that is the first number of the third output:
 # $dY_3 = (1, 0)$, and zeros elsewhere. Then $dP_3 = (12, 0, 12)$, the first numbers of the values. Their mean
 # under $P_3 = (\frac13, \frac12, \frac16)$ is 6, which is the output itself.
-# Less this mean they are $(6, -6, 6)$. So
+# Subtracting this mean gives $(6, -6, 6)$. So
 #
 # $$\begin{aligned}
 # dS_3 &= \big(\tfrac13\cdot 6,\ \tfrac12\cdot(-6),\ \tfrac16\cdot 6\big)\\
@@ -207,8 +226,9 @@ print(f"another order, without mask: off by {np.max(np.abs(here - there)):.0e}")
 # dQ_3 &= \frac{(2, -3)}{\sqrt2} .
 # \end{aligned}$$
 #
-# More of keys 1 and 3, less of key 2: that would raise the output. $dK$ has the rows 2, $-3$ and 1 times
-# $q_3/\sqrt2 = (\ln 2, \ln 3)$, and the first column of $dV$ is $P_3$.
+# More of keys 1 and 3, less of key 2: that would raise the output, which is our loss here, so descent goes
+# the other way. $dK$ has the rows 2, $-3$ and 1 times $q_3/\sqrt2 = (\ln 2, \ln 3)$, and the first column of
+# $dV$ is $P_3$.
 
 # %%
 dy = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
@@ -228,11 +248,16 @@ pictures.gradients(q, k, v, dy)
 # %% [markdown]
 # ## A derivative with four indices
 #
-# handgrad grew from the reports of two learners. One of them writes the derivative of attention with respect
-# to its queries loosely, as "the derivative of softmax, times $V$". As a product of matrices this has no
-# meaning, and it is worth seeing why. $Y$ has $T\cdot d$ numbers and $Q$ has $T\cdot d$ numbers, and each of
-# the first may depend on each of the second. The derivative of a matrix by a matrix is an array with *four*
-# indices,
+# handgrad grew from the reports of two learners. One of them writes the three derivatives of attention as
+#
+# $$\frac{\partial Y}{\partial Q} = \frac{\partial\operatorname{softmax}}{\partial Q}\,V,\qquad
+# \frac{\partial Y}{\partial K} = \frac{\partial\operatorname{softmax}}{\partial K}\,V,\qquad
+# \frac{\partial Y}{\partial V} = \operatorname{softmax}\Big(\frac{QK^\top}{\sqrt d}\Big) .$$
+#
+# The third is nearly ours: $P$ is what multiplies, only transposed, and from the left, the gradient that
+# comes in, $dV = P^\top dY$. The first two have no meaning as products of matrices, and it is worth seeing
+# why. $Y$ has $T\cdot d$ numbers and $Q$ has $T\cdot d$ numbers, and each of the first may depend on each of
+# the second. The derivative of a matrix by a matrix is an array with *four* indices,
 #
 # $$J_{ikjl} = \frac{\partial Y_{ik}}{\partial Q_{jl}},$$
 #
@@ -271,9 +296,11 @@ pictures.four_indices(J)
 # $$\frac{\partial Y_{ik}}{\partial Q_{il}} = \frac1{\sqrt d}\sum_j P_{ij}\,V_{jk}\big(K_{jl} -
 # \bar K_{il}\big),\qquad \bar K_{il} = \sum_{j} P_{ij}K_{jl}$$
 #
-# $\bar K_i$ is the mean key that query $i$ sees. This is a *covariance*, of component $k$ of the values and
-# component $l$ of the keys, with the probabilities $P_i$: moving the query moves the output in those
-# directions in which values vary together with keys.
+# (For the keys it is alike, with one difference: key $j$ acts on every output that may look at it, so the
+# squares below the diagonal are filled as well, and $\partial Y_{ik}/\partial K_{jl} = P_{ij}\,(V_{jk} -
+# Y_{ik})\,Q_{il}/\sqrt d$.) $\bar K_i$ is the mean key that query $i$ sees. This is a *covariance*, of
+# component $k$ of the values and component $l$ of the keys, with the probabilities $P_i$: moving the query
+# moves the output in those directions in which values vary together with keys.
 #
 # For a head of GPT-2, with 1,024 tokens and 64 numbers each, $J$ would have $65{,}536^2 = 2^{32}$ numbers, 16
 # GiB in float32. Nobody builds it. A backward takes $dY$ in first, and then everything on the way, $dP$, $dS$
@@ -399,9 +426,11 @@ for size in (1, 64, 1000):
 #
 # ### Exercise 1: a number for every distance
 #
-# Some transformers tell attention about distances by adding to every score a learned number, one for each
-# distance (Raffel et al., "Exploring the limits of transfer learning", T5, 2020). Here is the forward of one
-# head, without a mask: with $T$ tokens there are $2T - 1$ distances, and $P =
+# Some transformers tell attention about distances by adding to every score a learned number. T5 has one for
+# each *bucket* of distances: near ones have a number of their own, far ones share theirs with their
+# neighbours (Raffel et al., "Exploring the limits of transfer learning with a unified text-to-text
+# transformer", 2020, [arXiv:1910.10683](https://arxiv.org/abs/1910.10683)). We take one for each distance.
+# Here is the forward of one head, without a mask: with $T$ tokens there are $2T - 1$ distances, and $P =
 # \operatorname{softmax}\big(QK^\top/\sqrt d + B\big)$ with $B_{ij} = \text{bias}_{i - j + T - 1}$. Derive its
 # backward and write `biased_backward`: it returns the gradients of `q`, `k`, `v` and `bias`, in this order.
 
@@ -503,7 +532,66 @@ def merge(one, other):
 judge_merge(merge)
 
 # %% [markdown]
-# ### Exercise 3: look at one key only
+# ### Exercise 3: two texts
+#
+# The queries may come from one text, and the keys and values from another: *cross-attention*. A translation
+# that is being written looks at the sentence that it translates. The first transformer had both, an *encoder*
+# that reads and a *decoder* that writes; handgrad's models, its preset `paper` too, are decoders alone. With
+# $X$ of the shape $(T, D)$ and the other text $Z$ $(S, D)$,
+#
+# $$Q = X\,W_Q,\qquad K = Z\,W_K,\qquad V = Z\,W_V,\qquad
+# Y = \operatorname{softmax}\Big(\frac{QK^\top}{\sqrt d}\Big)V,$$
+#
+# without a mask: all of $Z$ is there already. Write `cross_backward`: it returns the gradients of `x`, `z`,
+# `w_q`, `w_k` and `w_v`, in this order. $Z$ is used twice.
+
+
+# %% tags=["exercise"]
+def cross_forward(x, z, w_q, w_k, w_v):
+    q, k, v = x @ w_q, z @ w_k, z @ w_v
+    probs, _ = softmax.forward(q @ k.T / np.sqrt(k.shape[1]))
+    return probs @ v, (x, z, w_q, w_k, w_v, q, k, v, probs)
+
+
+def cross_backward(dy, saved):
+    return ...
+
+
+# %% tags=["check"]
+def judge_cross(answer):
+    rng = np.random.default_rng(3)
+    arrays = {"x": rng.normal(size=(4, 3)), "z": rng.normal(size=(5, 3))}
+    arrays |= {name: rng.normal(size=(3, 2)) for name in ("w_q", "w_k", "w_v")}
+    return exercise.gradient(cross_forward, answer, **arrays)
+
+
+judge_cross(cross_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer, explained</summary>
+#
+# From $dY$ to $dV$, $dP$, $dS$, $dQ$ and $dK$ nothing is new; only that $dS$ is $(T, S)$. Then each affine
+# map gives its own: $dW_Q = X^\top dQ$ and $dX = dQ\,W_Q^\top$, $dW_K = Z^\top dK$, $dW_V = Z^\top dV$, and,
+# as two paths lead to $Z$, $dZ = dK\,W_K^\top + dV\,W_V^\top$. In self-attention $X$ and $Z$ are the same
+# text, and all three paths meet.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def cross_backward(dy, saved):
+    x, z, w_q, w_k, w_v, q, k, v, probs = saved
+    dv, dprobs = probs.T @ dy, dy @ v.T
+    dscores = probs * (dprobs - np.sum(dprobs * probs, axis=1, keepdims=True)) / np.sqrt(k.shape[1])
+    dq, dk = dscores @ k, dscores.T @ q
+    return dq @ w_q.T, dk @ w_k.T + dv @ w_v.T, x.T @ dq, z.T @ dk, z.T @ dv
+
+
+judge_cross(cross_backward)
+
+# %% [markdown]
+# ### Exercise 4: look at one key only
 #
 # Four keys with three numbers each. Find a query, a list of three numbers, that gives at least 99 % of its
 # attention to the third of them, $(1, 1, 1)$. The scores are divided by $\sqrt3$, as always.
@@ -541,4 +629,4 @@ exercise.claim(query, looks_at_the_third, "at least 99 % for the third key")
 # %% [markdown]
 # ## Where next
 #
-# One attention has one way of looking. Lesson 10, "Many heads", lets several of them look side by side.
+# One attention has one way of looking. Lesson 12, "Many heads", lets several of them look side by side.

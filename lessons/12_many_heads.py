@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 10. Many heads
+# # 12. Many heads
 #
 # *After this lesson you can cut a model's width into heads and put it together again, run multi-head
 # attention forward and backward by hand, say what its four matrices compare and what they cost, let heads
@@ -283,7 +283,7 @@ sentence = np.random.default_rng(3).normal(size=(1, 6, D))
 def look(mask):
     settings = {"n_heads": H, "n_kv_heads": H, "causal": False, "mask": masks[mask]}
     _, saved = ops.multi_head_attention.forward(sentence, *weights, **settings)
-    probs, names = saved.attention.probs.y[0, :, 0], [f"head {head}" for head in range(1, H + 1)]
+    probs, names = saved.attention.probs.y[0, :, 0], [f"head {head}" for head in range(H)]
     return attention_plots.maps(probs, tokens, allowed=masks[mask], titles=names, columns=2)
 
 
@@ -361,7 +361,7 @@ pictures.cache_memory(
 #
 # Now a trained model: four layers of four heads that read characters, trained for half a minute on Python's
 # language reference. (If there is none yet in `runs/lessons`, it is trained now.) Nobody told any head what
-# to do. `saved` holds what each of them did:
+# to do. `saved` holds what each of them did. Layers and heads are counted from 0, as in the arrays.
 
 # %%
 from handgrad.data import corpus
@@ -378,7 +378,7 @@ def look_inside(weights, token_ids):
 
 
 text = "if x in index:"
-names = [f"layer {layer}, head {head}" for layer in range(1, 5) for head in range(1, 5)]
+names = [f"layer {layer}, head {head}" for layer in range(4) for head in range(4)]
 maps = look_inside(model.weights, model.tokenizer.encode(text)[None])
 attention_plots.maps(maps[:, :, 0].reshape(16, len(text), len(text)), list(text), titles=names)
 
@@ -437,7 +437,7 @@ knobs.turn(compare, weights=list(stages))
 #
 # Keep one thing apart: a map shows where a head looks, not whether it matters. What it takes from there
 # still passes through $W_V^hW_O^h$, and may be small, or be ignored. Whether a head matters one learns by
-# silencing it and reading the loss, as lesson 15 does.
+# silencing it and reading the loss, as lesson 17 does.
 #
 # ## Exercises
 #
@@ -591,5 +591,5 @@ exercise.function(price, counted, (12, 4, 4, 5), (128, 4, 4, 64), (384, 6, 2, 25
 # %% [markdown]
 # ## Where next
 #
-# Attention is one layer, and a model stacks many. Lesson 11, *Normalization and residuals*, asks why a deep
+# Attention is one layer, and a model stacks many. Lesson 13, *Normalization and residuals*, asks why a deep
 # stack does not learn by itself, and what makes it learn.

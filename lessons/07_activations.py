@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 6. Activations and their slopes
+# # 7. Activations and their slopes
 #
 # *After this lesson you can derive the slope of every activation that networks use, say where each of them
 # lets a gradient die, and carry a gradient back through softmax without building its Jacobian.*
@@ -393,7 +393,8 @@ plots.jacobian([2.0, 1.0, 0.0, -1.0])
 # ### Backward without the matrix
 #
 # Backward needs not $J$ itself but its product with the gradient from above. Put the formula in, and the
-# delta picks one term out of the first sum:
+# delta picks one term out of the first sum. (Such a product, of a vector from the left with a Jacobian, is a
+# *VJP*, a vector-Jacobian product. Every `backward` in this course is one.)
 #
 # $$\begin{aligned}
 # dx_j &= \sum_i dy_i\,J_{ij}\\
@@ -556,5 +557,5 @@ judge_log_softmax(log_softmax_backward)
 # %% [markdown]
 # ## Where next
 #
-# Softmax has given the network a distribution to offer. Lesson 7, *Losses*, says how to judge it by one
+# Softmax has given the network a distribution to offer. Lesson 8, *Losses*, says how to judge it by one
 # number, and why that last exercise is half of the loss that every language model is trained with.

@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 8. Embeddings and positions
+# # 10. Embeddings and positions
 #
 # *After this lesson you can turn a text into vectors and derive the gradient of the table they come from,
 # show that attention without positions sees a set, and derive why sines, cosines and rotations tell it
@@ -20,7 +20,8 @@
 # Everything in a network is multiplied and added, and a letter can be neither. So the first question of a
 # language model is: which numbers stand for a token? And there is a second one, which is easily overlooked.
 # Attention, the part of a transformer in which tokens look at each other, does not know in which order they
-# came. How does it learn that *dog bites man* is not *man bites dog*?
+# came. How does it learn that *dog bites man* is not *man bites dog*? (If you would rather meet attention
+# before the cure of its blindness, read lesson 11 first: it needs nothing of this one.)
 
 # %%
 import numpy as np
@@ -522,5 +523,5 @@ exercise.claim(base, suits, "one turn in more than one text, and in less than tw
 # %% [markdown]
 # ## Where next
 #
-# The vectors now say what each token is and where it stands. In Lesson 9, *Attention, forward and backward*,
+# The vectors now say what each token is and where it stands. In Lesson 11, *Attention, forward and backward*,
 # they look at each other: we derive every step of it, and every step back.

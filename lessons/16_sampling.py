@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 14. Writing: from logits to text
+# # 16. Writing: from logits to text
 #
 # *After this lesson you can turn logits into text, greedily, at any temperature, with top-k and top-p; say
 # what each of these does to a distribution; draw a token by hand in two ways; measure in nats how surprising
@@ -554,5 +554,5 @@ judge_temperature(temperature_for)
 # %% [markdown]
 # ## Where next
 #
-# We have looked at what comes out of the model. Lesson 15, "Inside your own model", looks at what happens on
+# We have looked at what comes out of the model. Lesson 17, "Inside your own model", looks at what happens on
 # the way: layer by layer, head by head, with the same small model under the microscope.

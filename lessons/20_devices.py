@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 17. One step on many devices
+# # 20. One step on many devices
 #
 # *After this lesson you can divide a training step among devices in three ways, prove that each gives the
 # step of one device, count what the devices must tell each other, and say which way suits a model.*
@@ -44,7 +44,7 @@ rng = np.random.default_rng(0)
 # $$L = \frac1n\sum_i L_i\qquad\Longrightarrow\qquad
 #   \frac{\partial L}{\partial w} = \frac1n\sum_i g_i .$$
 #
-# (If the parts count different numbers of tokens, they are weighted, as in lesson 16.) With the mean gradient
+# (If the parts count different numbers of tokens, they are weighted, as in lesson 19.) With the mean gradient
 # in hand every device takes the same step, so their weights stay equal without being compared ever again.
 
 # %%
@@ -282,7 +282,7 @@ for mesh in ("data=8", "fsdp=2,model=4") if HAS_JAX else ():
 # %% [markdown]
 # The same losses, but for roundings: sums of eight parts are added in another order. Dropout's masks are the
 # same too, on the formulas' single processor and on eight devices of which none knows another's. They are
-# counted and not drawn, as in lesson 16: a number of the mask follows from its place in the whole batch.
+# counted and not drawn, as in lesson 19: a number of the mask follows from its place in the whole batch.
 #
 # ## When is it worth it?
 #

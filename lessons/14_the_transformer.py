@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 12. The whole transformer
+# # 14. The whole transformer
 #
 # *After this lesson you can write a transformer's block and its backward from ops, follow a batch through the
 # whole model to one number and back to a gradient for every weight, and say what a model costs before you
@@ -188,16 +188,10 @@ source.show(Block._forward_pre, Block._backward_pre)
 # %% [markdown]
 # ## Why a block adds
 #
-# With $J_l$ for the Jacobian of what block $l$ adds, the derivative through $L$ of them is
-#
-# $$\begin{aligned}
-# & (I + J_L)\cdots(I + J_2)(I + J_1)\\
-# & = I + \sum_l J_l + \sum_{l > k} J_l J_k + \dots ,
-# \end{aligned}$$
-#
-# a sum over $2^L$ paths, through any selection of the blocks. One of them, $I$, passes no weight at all:
-# however deep the stack, a gradient reaches its beginning undamped. Without the residual only the longest of
-# these paths is left, $J_L\cdots J_1$, a product of $L$ factors, which shrinks or grows exponentially.
+# Lesson 13 derived it: with residuals the derivative through $L$ blocks is a sum over all ways of passing
+# some of them and going around the others, and one of these ways passes no weight at all. However deep the
+# stack, a gradient reaches its beginning undamped. Without the residual only the longest way is left, a
+# product of $L$ Jacobians, which shrinks or grows exponentially: gradients *vanish* or *explode*.
 #
 # The original transformer normalized *after* the sum,
 # $x \leftarrow \operatorname{Norm}(x + \operatorname{Layer}(x))$, on the stream itself ("post-norm"). GPT-2
@@ -283,7 +277,10 @@ knobs.turn(way_back, n_layers=[4, 12, 24], loudness=[1, 10, 50])
 #
 # ## The whole model
 #
-# What remains is a frame around the stack of blocks:
+# What remains is a frame around the stack of blocks. (The first transformer was made to translate, and had
+# two stacks: an *encoder*, which reads one text without a causal mask, and a *decoder*, which writes the
+# other, and looks into the encoder by cross-attention. A model that only writes needs the decoder alone,
+# without that look: so are GPT, Llama, and all presets of handgrad, `paper` too.)
 #
 # | step | shape |
 # |---|---|

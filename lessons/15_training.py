@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 13. Training a generator
+# # 15. Training a generator
 #
 # *After this lesson you can cut a text into batches, say what a loss is worth, write AdamW, clipping and a
 # schedule, train a transformer with a loop of your own, and read from two curves what went well or wrong.*
@@ -51,9 +51,11 @@ print(f"{len(text):,} characters, of {tokenizer.vocab_size} kinds")
 print(repr(text[:24]), "becomes", *tokens[:24])
 
 # %% [markdown]
-# A generator has one task: given what came so far, say what comes next. So the text asks its own questions,
-# and knows the answers. A *window* of $T$ characters is the input, the same window one place further on are
-# the *targets*, and several windows, cut anywhere, make a batch: two arrays of integers $(B, T)$.
+# A generator has one task: given what came so far, say what comes next. (A model that goes on from its own
+# words in this way is called *autoregressive*.) So the text asks its own questions, and knows the answers. A
+# *window* of $T$ characters is the input, the same window one place further on are the *targets*, and several
+# windows, cut anywhere, make a batch: two arrays of integers $(B, T)$. (Beside the whole text that is little,
+# so the field says *mini-batch*, and *stochastic gradient descent*, SGD, for descent on such draws.)
 
 # %%
 pictures.batch(text[47:95], starts=[0, 11, 31], context_length=16)
@@ -121,11 +123,11 @@ print(f"bigram: {worth['bigram']:.3f}; judged by the training text itself {of_tr
 pictures.baselines(worth)
 
 # %% [markdown]
-# The words beside the bars say it in another way: a loss of $L$ is as hard as a blind guess among $e^L$
-# tokens, the *perplexity*. A look at the token before is worth nearly a nat, one at two tokens another
-# half; what a transformer gains beyond that, it gains by looking further back. And a warning is printed
-# above: by the same measure this text's end is easier than the rest. Two parts of a text need not be equally
-# hard, so a validation loss *below* the training loss can mean no more than an easier ending.
+# The words beside the bars say it as perplexity, $e^L$: among how many tokens a blind guess would be as hard.
+# A look at the token before is worth nearly a nat, one at two tokens another half; what a transformer gains
+# beyond that, it gains by looking further back. And a warning is printed above: by the same measure this
+# text's end is easier than the rest. Two parts of a text need not be equally hard, so a validation loss
+# *below* the training loss can mean no more than an easier ending.
 #
 # ## A step: AdamW
 #
@@ -135,15 +137,10 @@ pictures.baselines(worth)
 #
 # $$m \leftarrow \beta_1 m + (1-\beta_1)\,g,\qquad s \leftarrow \beta_2 s + (1-\beta_2)\,g^2$$
 #
-# Both start at zero, and so are too small at first. By how much? Unroll the first one:
+# Both start at zero, and so are too small at first, as lesson 3 derived: what the past weighs in $m$ sums to
+# $1-\beta_1^t$ after $t$ steps. So both are divided by that,
 #
-# $$m_t = (1-\beta_1)\sum_{i=1}^{t}\beta_1^{\,t-i}\,g_i$$
-#
-# The factors in front of the gradients are a geometric series; their sum is
-# $(1-\beta_1)\frac{1-\beta_1^t}{1-\beta_1} = 1 - \beta_1^t$. A mean has factors that sum to one, so we divide
-# by that, and likewise for the squares:
-#
-# $$\hat m = \frac{m}{1-\beta_1^t},\qquad \hat s = \frac{s}{1-\beta_2^t}$$
+# $$\hat m = \frac{m}{1-\beta_1^t},\qquad \hat s = \frac{s}{1-\beta_2^t} .$$
 #
 # Below, dots are gradients that scatter around 1. The longer the memory, the smoother the mean, and the later
 # the uncorrected one arrives.
@@ -360,7 +357,7 @@ norms = [row.gradient_norm for row in log if isinstance(row, metrics.StepRow)]
 pictures.gradient_norms(norms, about.config.recipe.max_gradient_norm)
 
 # %% [markdown]
-# ## Learning, and learning by heart
+# ## Learning by heart: overfitting
 #
 # Take a model of two blocks, and train it twice, alike but for the text: once on all of it, once on its first
 # 5,000 characters. Both are judged on the same validation text. `engines.training` makes the steps of our
@@ -368,11 +365,15 @@ pictures.gradient_norms(norms, about.config.recipe.max_gradient_norm)
 
 
 # %%
-def learn(train, *, n_layers=2, d_model=96, steps=200, rate=3e-3, decay=0.0, kind="constant", seed=0):
-    shape = config.replace(n_layers=n_layers, d_model=d_model)
-    training = engines.training(
-        shape, State(init(shape, seed)), OptimizerSettings(weight_decay=decay), batch_size=16
-    )
+def learn(
+    train, *, n_layers=2, d_model=96, steps=200, rate=3e-3, decay=0.0, kind="constant", seed=0, dropout=0.0,
+    first=1.0,
+):  # fmt: skip
+    shape = config.replace(n_layers=n_layers, d_model=d_model, dropout=dropout)
+    weights = init(shape, seed)
+    blocks = tree.map(lambda leaf: first * leaf if leaf.ndim == 2 else leaf, weights.blocks)
+    state = State(weights._replace(blocks=blocks))
+    training = engines.training(shape, state, OptimizerSettings(weight_decay=decay), batch_size=16)
     rng, rows, recent = np.random.default_rng(seed), [], []
     for step in range(steps + 1):
         if step % (steps // 10) == 0:
@@ -394,9 +395,64 @@ pictures.curves({"5,000 characters": little, f"{len(train):,} characters": all_o
 # is about as bad as the writer that knows frequencies only. What helps: more text; stopping at the circle,
 # which is why the library keeps the best weights besides the last; dropout and weight decay; a smaller model.
 #
-# Three readings of the two curves are worth knowing by heart. Both high and hardly falling: the learning rate
-# is too low, or the model too small. Both jumping, or stuck where the frequencies of single characters are:
-# it is too high. Far apart: too little text for so large a model.
+# Learning rate, width, number of layers, dropout: what one chooses and no gradient learns is called a
+# *hyperparameter*. Three readings of the two curves help to choose, and are worth knowing by heart. Both high
+# and hardly falling: the learning rate is too low, or the model too small. Both jumping, or stuck where the
+# frequencies of single characters are: it is too high. Far apart: too little text for so large a model.
+#
+# ## Holding back: regularization
+#
+# Whatever keeps a model from learning by heart is called *regularization*. *Weight decay* pulls every weight
+# towards zero, so that only what many batches ask for stays large. *Dropout* (Srivastava et al., "Dropout",
+# 2014) sets a share $r$ of the numbers on their way to zero, others at each step, so that nothing may hang on
+# a single one. With a mask $m$ that is 1 with the probability $1 - r$ and 0 otherwise,
+#
+# $$y_i = \frac{m_i}{1-r}\,x_i,\qquad
+# \operatorname{E}[y_i] = \frac{(1-r)\cdot 1 + r\cdot 0}{1-r}\,x_i = x_i .$$
+#
+# What is left grows by $1/(1-r)$, so that the mean stays, and a model that writes, which drops nothing, sees
+# numbers of the size it is used to. The mask is drawn, not computed from $x$. So for the backward it is a
+# constant, each $y_i$ depends on its $x_i$ alone, and
+#
+# $$dx_i = \frac{\partial y_i}{\partial x_i}\,dy_i = \frac{m_i}{1-r}\,dy_i :$$
+#
+# the *same* mask again. What was dropped has no part in the result, and gets no gradient. So the mask has to
+# be kept from forward to backward (or to be drawn again, as lesson 19 does). Here are the 5,000 characters
+# once more:
+
+# %%
+held = {f"dropout {rate:g}": learn(train[:5000], dropout=rate) for rate in (0.0, 0.2, 0.4)}
+for name, rows in held.items():
+    print(f"{name}: lowest validation loss {min(row[2] for row in rows):.3f}, at the end {rows[-1][2]:.3f}")
+pictures.curves({name: held[name] for name in ("dropout 0", "dropout 0.4")}, worth)
+
+# %% [markdown]
+# With dropout the training loss is higher, since the model is never whole while it learns. The validation
+# loss rises later and less. It is no remedy for too little text, only a delay; where text is plenty it costs.
+#
+# ## First weights: initialization
+#
+# Where should training begin? Not at zero: lesson 5 said why. With random weights, then, but how large?
+# Lesson 13 has the measure: a layer whose weights have the deviation $\sigma$ multiplies mean squares by
+# $D\sigma^2$. GPT-2 drew all matrices with $\sigma = 0.02$, at a width of 768; that makes $768\cdot0.02^2
+# \approx 0.31$. Taken over to a width of 128, as nanoGPT did, the same 0.02 makes $0.05$: each part of the
+# model then whispers, and training first has to make the weights grow. The library keeps the *product*:
+# $\sigma = 0.02\sqrt{768/D}$. And what writes into the stream gets $1/\sqrt{2L}$ of that, because $2L$ parts
+# write, and their variances add up.
+#
+# With `nano`'s recipe, 2,000 steps end at **1.90** nats a character with 0.02 at a width of 128, and at
+# **1.77** with scaled weights: more than most inventions gain, for one number. Below is our small model, with
+# weights that many times as large as the library's.
+
+# %%
+begun = {f"times {first:g}": learn(train, first=first) for first in (0.1, 0.35, 1.0, 4.0)}
+for name, rows in begun.items():
+    print(f"{name:10} validation loss {rows[0][2]:.3f} at first, {rows[-1][2]:.3f} after 200 steps")
+pictures.curves({name: begun[name] for name in ("times 0.1", "times 1")}, worth)
+
+# %% [markdown]
+# (0.35 is what 0.02 would be at this width.) Too small begins at the blind guess, as it should, and learns
+# late. Too large begins with an opinion, which has to be unlearned.
 #
 # ## What is a token?
 #
@@ -441,8 +497,8 @@ print(f"two seeds end at {first[-1][2]:.3f} and {other[-1][2]:.3f}")
 # ### Exercise 1: how long a memory is
 #
 # All gradients are 1, and $m$ starts at 0. After how many steps does the *uncorrected* mean reach a given
-# share of the truth? Derive a formula from the sum above, and let `steps_until` return the least whole number
-# of steps after which $m$ is at least `share`. The check walks them one by one.
+# share of the truth? Derive a formula from the weights of the past, and let `steps_until` return the least
+# whole number of steps after which $m$ is at least `share`. The check walks them one by one.
 
 
 # %% tags=["exercise"]
@@ -572,5 +628,5 @@ exercise.value(diagnosis, lambda: tuple(order))
 # %% [markdown]
 # ## Where next
 #
-# The model gives a probability to every token that might come next. Lesson 14, "Writing: from logits to
+# The model gives a probability to every token that might come next. Lesson 16, "Writing: from logits to
 # text", is about choosing among them.

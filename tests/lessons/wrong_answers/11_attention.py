@@ -63,8 +63,26 @@ def merge(one, other):
     return m, total, (fade1 * y1 + fade2 * y2) / total
 
 
-# %% exercise 3: the key itself, made long
+# %% exercise 3: the other text hears of its values alone
+def cross_backward(dy, saved):
+    x, z, w_q, _, w_v, q, k, v, probs = saved
+    dv, dprobs = probs.T @ dy, dy @ v.T
+    dscores = probs * (dprobs - np.sum(dprobs * probs, axis=1, keepdims=True)) / np.sqrt(k.shape[1])
+    dq, dk = dscores @ k, dscores.T @ q
+    return dq @ w_q.T, dv @ w_v.T, x.T @ dq, z.T @ dk, z.T @ dv
+
+
+# %% exercise 3: divided by the root of the wrong width
+def cross_backward(dy, saved):
+    x, z, w_q, w_k, w_v, q, k, v, probs = saved
+    dv, dprobs = probs.T @ dy, dy @ v.T
+    dscores = probs * (dprobs - np.sum(dprobs * probs, axis=1, keepdims=True)) / np.sqrt(x.shape[1])
+    dq, dk = dscores @ k, dscores.T @ q
+    return dq @ w_q.T, dk @ w_k.T + dv @ w_v.T, x.T @ dq, z.T @ dk, z.T @ dv
+
+
+# %% exercise 4: the key itself, made long
 query = 10 * keys[2]
 
-# %% exercise 3: the root is forgotten
+# %% exercise 4: the root is forgotten
 query = [0.0, 0.0, np.log(297)]

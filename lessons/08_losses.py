@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 7. Losses
+# # 8. Losses
 #
 # *After this lesson you can derive a loss from what you believe about errors, read it in nats, bits and
 # perplexity, derive the gradient p - t of softmax and cross-entropy, and say why the two belong together.*
@@ -543,5 +543,5 @@ judge_smoothed(smoothed_backward)
 # %% [markdown]
 # ## Where next
 #
-# You now know how a network bends, what it offers in the end, and how that is judged. Lesson 8, *Embeddings
-# and positions*, turns to its beginning, and to texts: how a token becomes a vector.
+# You now know how a network bends, what it offers in the end, and how that is judged. Lesson 9, *Tokens*,
+# turns to its beginning, and to texts.

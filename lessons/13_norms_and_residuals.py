@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 11. Normalization and residuals
+# # 13. Normalization and residuals
 #
 # *After this lesson you can predict how signals and gradients grow or fade through a deep stack, derive the
 # backward of layer normalization and say what each of its terms is for, and show by measurement why a
@@ -46,7 +46,7 @@ from handgrad.shapes import average, sum_to
 #
 # The mean square is multiplied by the *gain*, $D\sigma^2$. Backward, $dx_i = \sum_j dz_j W_{ij}$ is the same
 # kind of sum, and with as many outputs as inputs it has the same gain. After $l$ layers both have been
-# multiplied by $\text{gain}^l$, and a gain that is not 1 gets no second chance:
+# multiplied by $\text{gain}^l$: they *vanish* or *explode*. A gain that is not 1 gets no second chance:
 # $0.8^{50}\approx1.4\cdot10^{-5}$. Turn the knob; the grey lines are the formula.
 
 
@@ -74,7 +74,7 @@ def fifty_products(gain):
 knobs.turn(fifty_products, gain=[0.5, 0.8, 1.0, 1.25, 2.0])
 
 # %% [markdown]
-# An activation changes the bill. A ReLU sets half of a symmetric signal to zero and so halves its mean
+# An activation changes the gain. A ReLU sets half of a symmetric signal to zero and so halves its mean
 # square; the gain of the layer has to be 2 to make up for it, $\sigma^2 = 2/D$ (He et al., "Delving deep
 # into rectifiers", 2015). The exercises do this for tanh. So one may choose weights that begin well. But
 # training moves them, all at once, and fifty factors near 1 do not stay near 1 by themselves.
@@ -82,7 +82,9 @@ knobs.turn(fifty_products, gain=[0.5, 0.8, 1.0, 1.25, 2.0])
 # And there is a second decay, which no gain can mend. Even at gain 1 a product of many random matrices
 # stretches few directions and shrinks all others. Below: after a stack of fifty, how much of the squared
 # length lies in the three strongest of 128 directions? And how alike are the outputs of inputs that had
-# nothing to do with each other (the size of their cosine: 1 is parallel, and about 0.07 is chance)?
+# nothing to do with each other (the size of their cosine: 1 is parallel, and about 0.07 is chance)? It is an
+# effect of depth *and* width: what counts is how many layers there are for each direction. After as many
+# layers, wider stacks are less alike, as the second table says.
 
 # %%
 rng = np.random.default_rng(1)
@@ -103,9 +105,17 @@ for layer in range(51):
         print(f"{layer:6}   {sum(squares[:3]) / sum(squares):19.2f}   {alike(x @ product):5.2f}")
     product = product @ (rng.normal(size=(128, 128)) / 128**0.5)
 
+for width in (64, 128, 256, 512):
+    x = rng.normal(size=(64, width))
+    for _ in range(50):
+        x = x @ (rng.normal(size=(width, width)) / width**0.5)
+    print(f"{width:4} wide, after 50 layers: alike {alike(x):.2f}")
+
 # %% [markdown]
 # A stack that says the same of everything has nothing left to learn from, however well its lengths are kept.
-# (Schoenholz et al., "Deep information propagation", 2017.) So there are two troubles: sizes, and sameness.
+# (With an activation in between the same happens even at infinite width, at a depth that the variances of
+# the weights decide: Schoenholz et al., "Deep information propagation", 2017,
+# [arXiv:1611.01232](https://arxiv.org/abs/1611.01232).) So there are two troubles: sizes, and sameness.
 # The first is the business of normalization.
 #
 # ## Layer normalization
@@ -178,9 +188,10 @@ pictures.geometry()
 # d\gamma = \sum dy*\hat x,\qquad d\beta=\sum dy ,$$
 #
 # the sums over all rows that used the same $\gamma$ and $\beta$. *Why are two means taken away?* Because of
-# the two invariances. A shift of $x$ does not change $y$, so the gradient cannot point along $(1,\dots,1)$.
-# A stretching of $x$ does not change $y$, so it cannot point along $\hat x$. The two terms remove just these
-# parts.
+# the two invariances. A shift of $x$ does not change $y$, so the gradient cannot point along $(1,\dots,1)$. A
+# stretching of $x$, which moves it along $x$ itself, does not change $y$ either: so the gradient is
+# orthogonal to $x$. And as it is orthogonal to $(1,\dots,1)$ already, it is so to $x - \mu$, and to $\hat x$.
+# The two terms remove just these parts.
 #
 # By hand: the row $(1, 1, 5, 5)$ again, $\gamma = 1$, and $dy = (4, 0, 0, 0)$. Here $\langle g\rangle = 1$
 # and $\langle g\,\hat x\rangle = -1$. Without its mean $g$ is $(3,-1,-1,-1)$; plus $\hat x$ that makes
@@ -413,7 +424,8 @@ for name, kind in STACKS.items():
 
 # %% [markdown]
 # Only one stack has good sizes and still tells its inputs apart: the one whose path has nothing on it, with
-# the norm on the branch. To see what that is worth, let them all learn.
+# the norm on the branch. These numbers are of random weights of one width, at one gain: they say where
+# learning begins. Where it gets to they do not say. To see what that is worth, let them all learn.
 #
 # ## Side by side
 #
@@ -628,5 +640,5 @@ exercise.claim(
 # %% [markdown]
 # ## Where next
 #
-# Attention, feed-forward blocks, norms and residuals: every part is there. Lesson 12, "The whole
+# Attention, feed-forward blocks, norms and residuals: every part is there. Lesson 14, "The whole
 # transformer", puts them together.
