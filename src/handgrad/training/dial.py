@@ -24,9 +24,9 @@ from handgrad.model.count import count
 from handgrad.model.init import init
 from handgrad.training.recipe import Recipe
 
-TOKENS_A_WEIGHT = 2.0
+TOKENS_A_WEIGHT = 2.5
 WEIGHTS_A_TOKEN = 12.0
-DROPOUTS = ((5.0, 0.0), (20.0, 0.1), (60.0, 0.2), (float("inf"), 0.3))
+DROPOUTS = ((4.0, 0.0), (7.0, 0.05), (20.0, 0.1), (60.0, 0.2), (float("inf"), 0.3))
 """The share of activations to drop, for a text that is read so many times at most."""
 MOST_CHARACTERS, MOST_DIFFERENT = 4_000_000, 300
 """Of a text whose tokens are characters."""
