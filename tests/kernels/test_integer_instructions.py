@@ -55,8 +55,11 @@ INSTRUCTIONS = {"vnni": "vpdpwssd", "madd": "pmaddwd"}
 
 
 def _here(lanes: int) -> list[str]:
-    """How this processor can multiply with so many lanes: two ways, since each takes a process to compile."""
+    """How this processor can multiply with so many lanes. Each way takes a process to compile: with its own
+    lanes it is two, with others the best one."""
     best = machine._int16(machine.FEATURES, lanes)
+    if lanes != machine.LANES:
+        return [best]
     if best == "vnni":
         return ["vnni", "emulate" if lanes == 4 else "madd"]
     return ["madd", "emulate"] if best == "madd" else ["emulate"]
