@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from _generate import pages, trials
+from _generate import pages, papers, trials
 from handgrad.lessons import catalog, course_map, knobs
 
 SOURCES = Path(__file__).parents[2] / "src" / "handgrad"
@@ -73,11 +73,19 @@ def _execute(lesson: catalog.Lesson, target: Path, work: Path) -> None:
         raise catalog.LessonError(f"Lesson {lesson.number}: " + "; ".join(faults))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = pages.folded(cell.source)
+            cell.source = papers.linked(pages.folded(cell.source))
+        for alt in alts(cell):
+            cell.metadata["mystnb"] = {"image": {"alt": alt}}
     notebook.cells[0].source = with_map(notebook.cells[0].source, lesson.number)
     nbformat.write(notebook, target / f"{lesson.name}.ipynb")
     _mark(lesson, target).write_text(_digest(lesson.path))
     print(f"lesson {lesson.number} executed in {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+
+
+def alts(cell: Any) -> list[str]:
+    """What a cell's pictures say that is seen on them."""
+    shown = [output.get("metadata", {}).get("image/png", {}) for output in cell.get("outputs", [])]
+    return [size["alt"] for size in shown if size.get("alt")]
 
 
 def with_map(text: str, number: int) -> str:

@@ -162,3 +162,13 @@ def test_code_on_a_page_runs_from_top_to_bottom(page, runs, monkeypatch):
                 "softplus", (), {k: staticmethod(v) for k, v in namespace.items() if inspect.isfunction(v)}
             )
         exec(compile(block, page, "exec"), namespace)
+
+
+def test_titles_of_papers_lead_to_the_papers_and_other_quotes_to_nothing():
+    from _generate import papers
+
+    text = 'He et al., "Delving deep\ninto rectifiers", 2015; see "What proved means".'
+    linked = papers.linked(text)
+    assert '["Delving deep\ninto rectifiers"](https://arxiv.org/abs/1502.01852), 2015' in linked
+    assert 'see "What proved means".' in linked
+    assert len(papers.entries()) > 50

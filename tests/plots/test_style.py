@@ -34,3 +34,16 @@ def test_the_theme_ends_with_its_block():
 def test_an_unknown_theme_is_told():
     with pytest.raises(UserError, match=r"no theme 'drak'.*dark"), style.theme("drak"):
         pass
+
+
+def test_a_picture_says_in_words_what_is_seen_on_it():
+    from handgrad.lessons.pictures import depth, learning_rates, networks
+
+    said = networks.training({"one": np.array([1.0, 0.5]), "two": np.array([1.0, 0.1])}).alt
+    assert said.startswith("The loss after every step or pass, on a logarithmic scale: one curve a training")
+    assert "loss against step" in said
+    assert "learning rate 0.5" in learning_rates.parabola(learning_rate=0.5).alt
+    assert "\n" not in depth.normalized().alt
+    assert "$" not in depth.normalized().alt
+    with style.drawing():
+        assert style.figure().alt == ""  # drawn by nobody

@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -23,7 +23,7 @@ ON_A_PAGE = "HANDGRAD_LESSONS_ON_A_PAGE"
 class _Drawn(Protocol):
     """A picture that a notebook shows."""
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]: ...
+    def _repr_png_(self) -> tuple[bytes, dict[str, Any]]: ...
 
 
 def turn(draw: Callable[..., _Drawn], **knobs: Sequence[float | str]) -> "_Page | VBox":
@@ -78,7 +78,13 @@ class _Page:
                 f'<label>{said} <input type="range" min="0" max="{len(values) - 1}" value="0" '
                 f'aria-label="{said}"><output></output></label>'
             )
-        images = "".join(_image(picture) for picture in self.pictures)
+        settings = itertools.product(*labels)
+        images = "".join(
+            _image(
+                picture, ", ".join(f"{name} {value}" for name, value in zip(self.knobs, values, strict=True))
+            )
+            for picture, values in zip(self.pictures, settings, strict=True)
+        )
         said = html.escape(json.dumps(labels))
         return (
             f"<div class='knobs' data-labels='{said}'><div class='knobs-rows'>{rows}</div>{images}"
@@ -105,10 +111,11 @@ _SCRIPT = """
 """
 
 
-def _image(picture: _Drawn) -> str:
+def _image(picture: _Drawn, setting: str) -> str:
     png, size = picture._repr_png_()
     data = base64.b64encode(png).decode()
-    return f'<img hidden alt="" width="{size["width"]}" src="data:image/png;base64,{data}">'
+    alt = html.escape(f"{size.get('alt') or 'A picture'}; {setting}".replace("_", " "))
+    return f'<img hidden alt="{alt}" width="{size["width"]}" src="data:image/png;base64,{data}">'
 
 
 def _label(value: float | str) -> str:

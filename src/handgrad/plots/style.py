@@ -12,6 +12,7 @@ print in grey loses nothing.
 """
 
 import contextlib
+import inspect
 import io
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -33,6 +34,8 @@ YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 """The dashes that go with a theme's series."""
 
+DRAW = ("handgrad.plots.", "handgrad.lessons.pictures.")
+"""The modules whose functions draw pictures."""
 DOTS_PER_INCH = 150
 N_COLOURS = 256
 """Colours of a picture in a notebook: a third of the bytes, and no visible difference."""
@@ -129,6 +132,21 @@ def drawing() -> Iterator[Theme]:
 class Picture(Figure):
     """A figure that a notebook shows, sharp on any screen, without a drawing window behind it."""
 
+    drawn_by = ""
+    """What the function that drew it says of it."""
+
+    @property
+    def alt(self) -> str:
+        """What is seen, for those who do not see it: what it shows, its axes, and the names of its curves."""
+        words = [self.drawn_by.removesuffix(".")] if self.drawn_by else []
+        for axes in self.axes:
+            labels = [axes.get_xlabel(), axes.get_ylabel()]
+            title = axes.get_title(loc="left") or axes.get_title()
+            curves = [name for name in axes.get_legend_handles_labels()[1] if not name.startswith("_")]
+            said = [title, " against ".join(filter(None, reversed(labels))), ", ".join(curves)]
+            words += [": ".join(filter(None, said))] if any(said) else []
+        return ". ".join(" ".join(part.replace("$", "").split()) for part in dict.fromkeys(words))
+
     def _ipython_display_(self) -> None:
         """Shows `_repr_png_`, also where pyplot has registered its own way for all figures."""
         from IPython.display import display
@@ -136,20 +154,34 @@ class Picture(Figure):
         png, size = self._repr_png_()
         display({"image/png": png, "text/plain": repr(self)}, metadata={"image/png": size}, raw=True)
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+    def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
         drawn, packed = io.BytesIO(), io.BytesIO()
         self.savefig(drawn, format="png", dpi=DOTS_PER_INCH)
         picture = Image.open(drawn).convert("RGB")
         picture.quantize(N_COLOURS, dither=Image.Dither.NONE).save(packed, format="png", optimize=True)
         width, height = self.get_size_inches() * 100
-        return packed.getvalue(), {"width": int(width), "height": int(height)}
+        return packed.getvalue(), {"width": int(width), "height": int(height), "alt": self.alt}
 
 
 def figure(width: float = 6.0, height: float = 4.0) -> Picture:
     """An empty figure, in inches, whose parts make room for each other; make it inside `drawing`."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
     paper = _theme.get().paper
-    return Picture(figsize=(width, height), dpi=DOTS_PER_INCH, layout=layout, facecolor=paper)
+    made = Picture(figsize=(width, height), dpi=DOTS_PER_INCH, layout=layout, facecolor=paper)
+    made.drawn_by = _caller()
+    return made
+
+
+def _caller() -> str:
+    """The first paragraph of the docstring of the public function that is drawing; empty where none is."""
+    frame, doc = inspect.currentframe(), ""
+    while frame is not None:
+        name, module = frame.f_code.co_name, frame.f_globals.get("__name__", "")
+        if module != __name__ and not name.startswith("_") and module.startswith(DRAW):
+            function = frame.f_globals.get(name)
+            doc = (inspect.getdoc(function) if inspect.isfunction(function) else None) or doc
+        frame = frame.f_back
+    return doc.split("\n\n")[0].replace("\n", " ")
 
 
 def _settings(look: Theme) -> dict[str, Any]:
