@@ -89,8 +89,8 @@ course_map.here(0)
 # This page is a *notebook*: text, and cells with code. In Jupyter, click on a cell and press Shift and Enter
 # together: it runs, what it prints or draws appears below, and the next cell is chosen. Cells share what they
 # define, so run them from top to bottom; *Run All Cells* in the menu *Run* does that. Change whatever you
-# like, and run again. Nothing can break: *Restart Kernel* forgets all names, and a lesson that you spoiled
-# can be copied anew.
+# like, and run again. Nothing can break: *Restart Kernel* forgets all names, and `handgrad lessons --reset 3`
+# copies lesson 3 anew, and keeps yours under another name.
 #
 # On a page of the documentation, without Jupyter, the code has been run already. There sliders show pictures
 # that were drawn beforehand.

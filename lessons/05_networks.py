@@ -28,7 +28,7 @@ from sklearn.datasets import load_digits
 
 from handgrad import gradcheck, tree
 from handgrad.foundations import descent, mlp
-from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons import exercise, knobs, mine, source
 from handgrad.lessons.pictures import networks as pictures
 from handgrad.ops import linear, linear_stack
 from handgrad.parameters import Linear
@@ -516,7 +516,13 @@ arrays = {
     "weight1": rng.normal(size=(3, 4)),
     "weight2": rng.normal(size=(4, 3)),
 }
-exercise.gradient(forward, backward, **arrays)
+terms = {
+    "x": {
+        "dy, on the way around": lambda dy, saved: dy,
+        "of the way through the tanh": lambda dy, saved: dy @ saved[2].T * (1 - saved[3] ** 2) @ saved[1].T,
+    }
+}
+exercise.gradient(forward, backward, terms=terms, **arrays)
 
 
 # %% [markdown]
@@ -536,7 +542,7 @@ def backward(dy, saved):
     return dy + dz @ weight1.T, x.T @ dz, hidden.T @ dy
 
 
-exercise.gradient(forward, backward, **arrays)
+exercise.gradient(forward, backward, terms=terms, **arrays)
 
 # %% [markdown]
 # ### Exercise 2: XNOR by hand
@@ -615,6 +621,52 @@ def combined(w1, b1, w2, b2):
 
 
 exercise.function(combined, by_measuring, *networks)
+
+# %% [markdown]
+# ### Make it yours: the affine layer
+#
+# Write $z = xW + b$ and its backward, for $x$ with any number of axes in front, $(\dots, M)$. The bias may be
+# `None`: then there is nothing to add, and its gradient is `None`.
+#
+# `mine.keep` judges both: the result is compared with the library's, the gradients are proved. What is right
+# is kept in the folder `mine`, beside this notebook, and lesson 15 trains a transformer with it.
+
+
+# %% tags=["exercise"]
+def my_linear(x, weight, bias):
+    z = ...
+    return z, (x, weight, bias)
+
+
+def my_linear_backward(dz, saved):  # saved is (x, weight, bias)
+    return ..., ..., ...
+
+
+# %% tags=["check"]
+mine.keep("linear", my_linear, my_linear_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer</summary>
+#
+# Flatten the axes in front: then $dW = x^\top dz$ sums over all rows, and so does $db$.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def my_linear(x, weight, bias):
+    z = x @ weight
+    return (z if bias is None else z + bias), (x, weight, bias)
+
+
+def my_linear_backward(dz, saved):
+    x, weight, bias = saved
+    rows, drows = x.reshape(-1, x.shape[-1]), dz.reshape(-1, dz.shape[-1])
+    return dz @ weight.T, rows.T @ drows, None if bias is None else drows.sum(axis=0)
+
+
+mine.keep("linear", my_linear, my_linear_backward)
 
 # %% [markdown]
 # ## Where next

@@ -37,9 +37,9 @@ import numpy as np
 
 from handgrad import gradcheck, ops
 from handgrad.foundations import mlp
-from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons import exercise, knobs, mine, source
 from handgrad.lessons.pictures import activations as pictures
-from handgrad.ops import gelu, gelu_tanh, linear, mse, prelu, relu, sigmoid, silu, softmax, tanh
+from handgrad.ops import erf, gelu, gelu_tanh, linear, mse, prelu, relu, sigmoid, silu, softmax, tanh
 from handgrad.plots import activations as plots
 
 # %% [markdown]
@@ -477,7 +477,11 @@ def swish_backward(dy, saved):  # saved is (x, beta, sigma); return dx, dbeta
 # %% tags=["check"]
 def judge_swish(backward):
     x = np.random.default_rng(4).normal(size=(3, 5))
-    return exercise.gradient(swish, backward, x=x, beta=np.array(1.7))
+    terms = {
+        "sigma": lambda dy, saved: dy * saved[2],
+        "beta x sigma (1 - sigma)": lambda dy, saved: dy * saved[1] * saved[0] * saved[2] * (1 - saved[2]),
+    }
+    return exercise.gradient(swish, backward, terms={"x": terms}, x=x, beta=np.array(1.7))
 
 
 judge_swish(swish_backward)
@@ -527,7 +531,12 @@ def log_softmax_backward(dy, saved):
 
 # %% tags=["check"]
 def judge_log_softmax(backward):
-    return exercise.gradient(log_softmax, backward, x=np.random.default_rng(5).normal(size=(3, 4)))
+    x = np.random.default_rng(5).normal(size=(3, 4))
+    terms = {
+        "dy": lambda dy, y: dy,
+        "f sum dy": lambda dy, y: -np.exp(y) * dy.sum(axis=-1, keepdims=True),
+    }
+    return exercise.gradient(log_softmax, backward, terms={"x": terms}, x=x)
 
 
 judge_log_softmax(log_softmax_backward)
@@ -553,6 +562,92 @@ def log_softmax_backward(dy, saved):
 
 
 judge_log_softmax(log_softmax_backward)
+
+# %% [markdown]
+# ### Make it yours: the GELU
+#
+# Write $x\,\Phi(x)$ and its backward. `erf.forward(u)[0]` is the error function.
+#
+# `mine.keep` judges both: the result is compared with the library's, the gradients are proved. What is right
+# is kept in the folder `mine`, beside this notebook, and lesson 15 trains a transformer with it.
+
+
+# %% tags=["exercise"]
+def my_gelu(x):
+    return ..., ...
+
+
+def my_gelu_backward(dy, saved):
+    return (...,)
+
+
+# %% tags=["check"]
+mine.keep("gelu", my_gelu, my_gelu_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer</summary>
+#
+# $\Phi(x) = \frac12(1 + \operatorname{erf}(x/\sqrt2))$, and $f' = \Phi + x\varphi$.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def my_gelu(x):
+    phi = (1 + erf.forward(x / np.sqrt(2))[0]) / 2
+    return x * phi, (x, phi)
+
+
+def my_gelu_backward(dy, saved):
+    x, phi = saved
+    return (dy * (phi + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)),)
+
+
+mine.keep("gelu", my_gelu, my_gelu_backward)
+
+# %% [markdown]
+# ### Make it yours: softmax
+#
+# Write softmax along the last axis, and its backward without the Jacobian.
+#
+# `mine.keep` judges both: the result is compared with the library's, the gradients are proved. What is right
+# is kept in the folder `mine`, beside this notebook, and lesson 15 trains a transformer with it.
+
+
+# %% tags=["exercise"]
+def my_softmax(x):
+    return ..., ...
+
+
+def my_softmax_backward(dy, saved):
+    return (...,)
+
+
+# %% tags=["check"]
+mine.keep("softmax", my_softmax, my_softmax_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer</summary>
+#
+# Subtract the largest first; backward needs the result alone.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def my_softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    y = e / e.sum(axis=-1, keepdims=True)
+    return y, y
+
+
+def my_softmax_backward(dy, y):
+    return (y * (dy - np.sum(dy * y, axis=-1, keepdims=True)),)
+
+
+mine.keep("softmax", my_softmax, my_softmax_backward)
 
 # %% [markdown]
 # ## Where next

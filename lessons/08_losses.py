@@ -30,7 +30,7 @@ import numpy as np
 import handgrad
 from handgrad import gradcheck
 from handgrad.foundations import descent
-from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons import exercise, knobs, mine, source
 from handgrad.lessons.pictures import losses as pictures
 from handgrad.ops import cross_entropy, mse, sigmoid, softmax, softmax_cross_entropy
 from handgrad.plots import losses as plots
@@ -514,7 +514,14 @@ def smoothed_backward(dloss, saved):
 # %% tags=["check"]
 def judge_smoothed(backward):
     logits, targets = np.random.default_rng(4).normal(size=(3, 5)), np.array([4, 0, 2])
-    return exercise.gradient(smoothed, backward, logits=logits, targets=targets, eps=0.1)
+    wanted = 0.9 * np.eye(5)[targets] + 0.1 / 5
+    terms = {
+        "p / N": lambda dloss, saved: dloss * saved[0] / 3,
+        "t / N": lambda dloss, saved: -dloss * wanted / 3,
+    }
+    return exercise.gradient(
+        smoothed, backward, terms={"logits": terms}, logits=logits, targets=targets, eps=0.1
+    )
 
 
 judge_smoothed(smoothed_backward)
@@ -539,6 +546,51 @@ def smoothed_backward(dloss, saved):
 
 
 judge_smoothed(smoothed_backward)
+
+# %% [markdown]
+# ### Make it yours: the loss
+#
+# Write softmax and cross-entropy in one, for `logits` $(\dots, V)$ and `targets`, integers $(\dots)$: the
+# mean over all rows. (No target is left out.) `dloss` is the gradient from above, one number.
+#
+# `mine.keep` judges both: the result is compared with the library's, the gradients are proved. What is right
+# is kept in the folder `mine`, beside this notebook, and lesson 15 trains a transformer with it.
+
+
+# %% tags=["exercise"]
+def my_loss(logits, targets):
+    return ..., ...
+
+
+def my_loss_backward(dloss, saved):
+    return (...,)
+
+
+# %% tags=["check"]
+mine.keep("softmax_cross_entropy", my_loss, my_loss_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer</summary>
+#
+# $\ln\sum_k e^{z_k - m} + m - z_t$, and $(p - t)/N$.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def my_loss(logits, targets):
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return -np.take_along_axis(logs, targets[..., None], axis=-1).mean(), (np.exp(logs), targets)
+
+
+def my_loss_backward(dloss, saved):
+    p, targets = saved
+    return (dloss * (p - np.eye(p.shape[-1])[targets]) / targets.size,)
+
+
+mine.keep("softmax_cross_entropy", my_loss, my_loss_backward)
 
 # %% [markdown]
 # ## Where next

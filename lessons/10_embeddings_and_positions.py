@@ -27,7 +27,7 @@
 import numpy as np
 
 from handgrad import gradcheck
-from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons import exercise, knobs, mine, source
 from handgrad.lessons.pictures import positions as pictures
 from handgrad.ops import attention, embedding, learned_position, rope, sinusoidal_position
 from handgrad.plots import positions as plots
@@ -519,6 +519,94 @@ exercise.claim(base, suits, "one turn in more than one text, and in less than tw
 # %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
 base = 40_000.0
 exercise.claim(base, suits, "one turn in more than one text, and in less than two")
+
+# %% [markdown]
+# ### Make it yours: the embedding
+#
+# Write the lookup $y = W_{id}$ for ids of any shape, and its backward.
+#
+# `mine.keep` judges both: the result is compared with the library's, the gradients are proved. What is right
+# is kept in the folder `mine`, beside this notebook, and lesson 15 trains a transformer with it.
+
+
+# %% tags=["exercise"]
+def my_embedding(weight, token_ids):
+    return ..., ...
+
+
+def my_embedding_backward(dy, saved):
+    return (...,)
+
+
+# %% tags=["check"]
+mine.keep("embedding", my_embedding, my_embedding_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer</summary>
+#
+# Rows go home by id, and equals add up: `np.add.at`.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def my_embedding(weight, token_ids):
+    return weight[token_ids], (weight, token_ids)
+
+
+def my_embedding_backward(dy, saved):
+    weight, token_ids = saved
+    dweight = np.zeros_like(weight)
+    np.add.at(dweight, token_ids, dy)
+    return (dweight,)
+
+
+mine.keep("embedding", my_embedding, my_embedding_backward)
+
+# %% [markdown]
+# ### Make it yours: learned positions
+#
+# Write $y_{bt} = x_{bt} + P_t$ for $x$ $(\dots, T, D)$ and a table $P$ with at least $T$ rows, and its
+# backward.
+#
+# `mine.keep` judges both: the result is compared with the library's, the gradients are proved. What is right
+# is kept in the folder `mine`, beside this notebook, and lesson 15 trains a transformer with it.
+
+
+# %% tags=["exercise"]
+def my_position(x, weight):
+    return ..., ...
+
+
+def my_position_backward(dy, saved):
+    return ..., ...
+
+
+# %% tags=["check"]
+mine.keep("learned_position", my_position, my_position_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer</summary>
+#
+# What is copied to every text is summed coming back; rows that no text reached stay zero.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def my_position(x, weight):
+    return x + weight[: x.shape[-2]], weight
+
+
+def my_position_backward(dy, weight):
+    dweight = np.zeros_like(weight)
+    dweight[: dy.shape[-2]] = dy.reshape(-1, *dy.shape[-2:]).sum(axis=0)
+    return dy, dweight
+
+
+mine.keep("learned_position", my_position, my_position_backward)
 
 # %% [markdown]
 # ## Where next

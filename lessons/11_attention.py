@@ -25,7 +25,7 @@
 import numpy as np
 
 from handgrad import gradcheck
-from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons import exercise, knobs, mine, source
 from handgrad.lessons.pictures import attention as pictures
 from handgrad.ops import attention, softmax
 from handgrad.plots import attention as plots
@@ -562,7 +562,24 @@ def judge_cross(answer):
     rng = np.random.default_rng(3)
     arrays = {"x": rng.normal(size=(4, 3)), "z": rng.normal(size=(5, 3))}
     arrays |= {name: rng.normal(size=(3, 2)) for name in ("w_q", "w_k", "w_v")}
-    return exercise.gradient(cross_forward, answer, **arrays)
+    through_v = cross_terms("dv @ w_v.T", lambda dq, dk, dv, saved: dv @ saved[4].T)
+    through_k = cross_terms("dk @ w_k.T", lambda dq, dk, dv, saved: dk @ saved[3].T)
+    return exercise.gradient(cross_forward, answer, terms={"z": through_k | through_v}, **arrays)
+
+
+def cross_terms(name, of):
+    """A term by name, from the gradients of queries, keys and values."""
+
+    def term(dy, saved):
+        *_, q, k, v, _ = saved
+        found = attention.backward(dy[None, None], saved_of(q, k, v))
+        return of(*(each[0, 0] for each in found), saved)
+
+    return {name: term}
+
+
+def saved_of(q, k, v):
+    return attention.forward(*(x[None, None] for x in (q, k, v)), causal=False)[1]
 
 
 judge_cross(cross_backward)
@@ -625,6 +642,53 @@ exercise.claim(query, looks_at_the_third, "at least 99 % for the third key")
 # %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
 query = [0.0, 0.0, 10.0]
 exercise.claim(query, looks_at_the_third, "at least 99 % for the third key")
+
+# %% [markdown]
+# ### Make it yours: attention
+#
+# Write causal attention for $q$, $k$ and $v$ of the shape $(B, H, T, K)$, and its backward.
+#
+# `mine.keep` judges both: the result is compared with the library's, the gradients are proved. What is right
+# is kept in the folder `mine`, beside this notebook, and lesson 15 trains a transformer with it.
+
+
+# %% tags=["exercise"]
+def my_attention(q, k, v):
+    return ..., ...
+
+
+def my_attention_backward(dy, saved):
+    return ..., ..., ...
+
+
+# %% tags=["check"]
+mine.keep("attention", my_attention, my_attention_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer</summary>
+#
+# The five lines of the derivation. `swapaxes(-1, -2)` transposes the last two axes.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def my_attention(q, k, v):
+    T, K = q.shape[-2:]
+    scores = np.where(np.tri(T, dtype=bool), q @ k.swapaxes(-1, -2) / np.sqrt(K), -np.inf)
+    probs, _ = softmax.forward(scores)
+    return probs @ v, (q, k, v, probs)
+
+
+def my_attention_backward(dy, saved):
+    q, k, v, p = saved
+    dp = dy @ v.swapaxes(-1, -2)
+    ds = p * (dp - np.sum(dp * p, axis=-1, keepdims=True)) / np.sqrt(q.shape[-1])
+    return ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ dy
+
+
+mine.keep("attention", my_attention, my_attention_backward)
 
 # %% [markdown]
 # ## Where next

@@ -28,7 +28,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from handgrad import gradcheck, ops, tree
-from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons import exercise, knobs, mine, source
 from handgrad.lessons.pictures import depth as pictures
 from handgrad.optim import adam
 from handgrad.parameters import Linear
@@ -534,7 +534,17 @@ def rms_norm_backward(dy, saved):
 
 
 # %% tags=["check"]
-exercise.backward(rms_norm_backward, ops.rms_norm)
+def scaled(dy, saved):
+    return saved.rrms * saved.gamma * dy
+
+
+def along_x_hat(dy, saved):
+    x_hat = saved.x * saved.rrms
+    return -saved.rrms * x_hat * average(saved.gamma * dy * x_hat)
+
+
+terms = {"x": {"r g": scaled, "r x_hat <g x_hat>": along_x_hat}}
+exercise.backward(rms_norm_backward, ops.rms_norm, terms=terms)
 
 # %% [markdown]
 # <details><summary>Our answer, explained</summary>
@@ -555,7 +565,7 @@ def rms_norm_backward(dy, saved):
     return rrms * (g - x_hat * average(g * x_hat)), sum_to(dy * x_hat, gamma.shape)
 
 
-exercise.backward(rms_norm_backward, ops.rms_norm)
+exercise.backward(rms_norm_backward, ops.rms_norm, terms=terms)
 
 # %% [markdown]
 # ### Exercise 2: sixteen layers ahead
@@ -636,6 +646,94 @@ gain_for_tanh = 1.5
 exercise.claim(
     gain_for_tanh, lambda gain: 0.5 <= what_arrives(gain) <= 2, "between half and twice the gradient"
 )
+
+# %% [markdown]
+# ### Make it yours: layer normalization
+#
+# Write layer normalization with $\epsilon = 10^{-5}$, and its backward. $\beta$ may be `None`.
+#
+# `mine.keep` judges both: the result is compared with the library's, the gradients are proved. What is right
+# is kept in the folder `mine`, beside this notebook, and lesson 15 trains a transformer with it.
+
+
+# %% tags=["exercise"]
+def my_norm(x, gamma, beta):
+    return ..., ...
+
+
+def my_norm_backward(dy, saved):
+    return ..., ..., ...
+
+
+# %% tags=["check"]
+mine.keep("layer_norm", my_norm, my_norm_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer</summary>
+#
+# Keep $\hat x$ and $r$; the rest is the formula with its two means.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def my_norm(x, gamma, beta):
+    centred = x - average(x)
+    r = 1 / np.sqrt(average(centred**2) + 1e-5)
+    y = gamma * centred * r
+    return (y if beta is None else y + beta), (centred * r, r, gamma, beta)
+
+
+def my_norm_backward(dy, saved):
+    x_hat, r, gamma, beta = saved
+    g = gamma * dy
+    dx = r * (g - average(g) - x_hat * average(g * x_hat))
+    return dx, sum_to(dy * x_hat, gamma.shape), None if beta is None else sum_to(dy, beta.shape)
+
+
+mine.keep("layer_norm", my_norm, my_norm_backward)
+
+# %% [markdown]
+# ### Make it yours: the residual connection
+#
+# Write $x + h$, and its backward. It is as short as it looks.
+#
+# `mine.keep` judges both: the result is compared with the library's, the gradients are proved. What is right
+# is kept in the folder `mine`, beside this notebook, and lesson 15 trains a transformer with it.
+
+
+# %% tags=["exercise"]
+def my_residual(x, h):
+    return ..., ...
+
+
+def my_residual_backward(dy, saved):
+    return ..., ...
+
+
+# %% tags=["check"]
+mine.keep("residual", my_residual, my_residual_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer</summary>
+#
+# Both get what comes from above.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def my_residual(x, h):
+    return x + h, None
+
+
+def my_residual_backward(dy, saved):
+    return dy, dy
+
+
+mine.keep("residual", my_residual, my_residual_backward)
 
 # %% [markdown]
 # ## Where next

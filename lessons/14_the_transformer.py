@@ -33,7 +33,7 @@ from handgrad import gradcheck, ops, tree
 from handgrad import parameters as p
 from handgrad import tokenizer as tokenizers
 from handgrad.data import corpus
-from handgrad.lessons import exercise, knobs, source
+from handgrad.lessons import exercise, knobs, mine, source
 from handgrad.lessons.pictures import block as block_pictures
 from handgrad.lessons.pictures import budget as budget_pictures
 from handgrad.model.block import Block
@@ -685,6 +685,48 @@ def zero_rows(token_ids, targets, vocab_size, tied):
 exercise.function(
     zero_rows, really_zero, (some_ids, some_targets, 12, False), (some_ids, some_targets, 12, True)
 )
+
+# %% [markdown]
+# ### Make it yours: the head
+#
+# Write $z = xW^\top$ for $x$ $(\dots, D)$ and the table $W$ $(V, D)$, and its backward.
+#
+# `mine.keep` judges both: the result is compared with the library's, the gradients are proved. What is right
+# is kept in the folder `mine`, beside this notebook, and lesson 15 trains a transformer with it.
+
+
+# %% tags=["exercise"]
+def my_head(x, weight):
+    return ..., ...
+
+
+def my_head_backward(dz, saved):
+    return ..., ...
+
+
+# %% tags=["check"]
+mine.keep("unembedding", my_head, my_head_backward)
+
+
+# %% [markdown]
+# <details><summary>Our answer</summary>
+#
+# An affine layer with the table transposed.
+#
+# </details>
+
+
+# %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
+def my_head(x, weight):
+    return x @ weight.T, (x, weight)
+
+
+def my_head_backward(dz, saved):
+    x, weight = saved
+    return dz @ weight, dz.reshape(-1, dz.shape[-1]).T @ x.reshape(-1, x.shape[-1])
+
+
+mine.keep("unembedding", my_head, my_head_backward)
 
 # %% [markdown]
 # ## Where next

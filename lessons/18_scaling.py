@@ -52,7 +52,7 @@ text = corpus.embedded().text
 tokenizer = tokenizers.train("characters", [text])
 learned, unseen = batches.split(tokenizer.encode(text), 64)
 nano = preset("nano").replace(vocab_size=tokenizer.vocab_size)
-AT = (50, 100, 200, 400)  # the steps after which we look
+AT = (40, 80, 160, 320)  # the steps after which we look
 WIDTHS = (16, 32, 48, 64, 96)
 
 
@@ -64,7 +64,7 @@ def train(width):
     for step in range(1, max(AT) + 1):
         training.step(*batches.draw(learned, 12, 64, rng), 3e-3 * min(1.0, step / 20))
         if step in AT:
-            loss = evaluate.loss(training, unseen, batch_size=32, n_windows=256)
+            loss = evaluate.loss(training, unseen, batch_size=64, n_windows=128)
             points.append((n, step * 12 * 64, loss))
     return points
 

@@ -805,5 +805,5 @@ exercise.function(join, lambda gradients, counts: flat_gradient(slice(None)), (o
 # %% [markdown]
 # ## Where next
 #
-# Two cores share a step here. Lesson 20, "One step on many devices", divides it among as many devices as
-# there are, and counts what they have to tell each other.
+# So much for computing the same faster. Lesson 20, *Fewer bits, and guesses*, makes a model lighter, and lets
+# it write several tokens at a time.

@@ -100,6 +100,25 @@ def test_copies_are_notebooks_and_what_one_wrote_there_stays(tmp_path, two_cells
 
 
 @needs_jupyter
+def test_a_lesson_is_copied_anew_and_what_one_wrote_there_is_kept(lessons, two_cells, tmp_path):
+    two_cells("1 + 1")
+    assert lessons("--reset", 1, "here")[0] == 0
+    path = tmp_path / "here" / "01_short.ipynb"
+
+    def cells():
+        return [cell["source"] for cell in json.loads(path.read_text())["cells"]]
+
+    fresh = cells()
+    for n in (1, 2):
+        path.write_text(f"mine {n}")
+        code, out, _ = lessons("--reset", 1, "here")
+        assert code == 0
+        assert f"01_short-before-{n}.ipynb" in out
+        assert cells() == fresh
+        assert path.with_name(f"01_short-before-{n}.ipynb").read_text() == f"mine {n}"
+
+
+@needs_jupyter
 def test_jupyter_is_opened_at_the_lesson_that_was_asked_for(lessons, two_cells, monkeypatch, tmp_path):
     two_cells("1 + 1")
     monkeypatch.setattr(catalog, "require", lambda package: None)
@@ -142,7 +161,8 @@ def test_knobs_on_a_page_are_pictures_made_beforehand(monkeypatch):
         {"rate": rate, "method": method} for rate in (0.1, 0.5) for method in ("it's", "b")
     ]
     shown = page._repr_html_()
-    assert shown.count('<img hidden alt="" width="620"') == 4  # as large as they were drawn
+    assert shown.count('width="620"') == 4  # as large as they were drawn
+    assert 'alt="A picture; rate 0.5, method b"' in shown
     assert "it's" not in shown.split("<script>")[0]  # it would end the attribute that holds the labels
 
 
@@ -177,7 +197,7 @@ def test_a_knob_that_is_turned_in_jupyter_shows_another_picture(monkeypatch):
         (first,) = pictures_shown(
             client, imports + "turned = knobs.turn(activations.curve, name=['relu', 'tanh'])\nturned"
         )
-        (second,) = pictures_shown(client, "turned.children[0].value = 'relu'")
+        (second,) = pictures_shown(client, "turned.children[0].value = 'tanh'")
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
@@ -186,11 +206,11 @@ def test_a_knob_that_is_turned_in_jupyter_shows_another_picture(monkeypatch):
 
 
 @needs_jupyter
-def test_knobs_in_jupyter_are_sliders_that_begin_in_the_middle(monkeypatch):
+def test_knobs_in_jupyter_are_sliders_that_begin_at_the_first_value(monkeypatch):
     monkeypatch.delenv(knobs.ON_A_PAGE, raising=False)
     widget = knobs.turn(lambda learning_rate: learning_rate, learning_rate=[0.1, 0.2, 0.3])
     (slider, _) = widget.children
-    assert (slider.value, slider.description) == (0.2, "learning rate")
+    assert (slider.value, slider.description) == (0.1, "learning rate")
 
 
 def test_a_verdict_in_a_terminal_is_a_line():

@@ -1,5 +1,6 @@
 """Answers that are kept take the place of the library's ops: the same model, the same training."""
 
+import re
 import sys
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 
 import handgrad
 from handgrad import UserError, ops
-from handgrad.lessons import mine
+from handgrad.data import batches
+from handgrad.lessons import catalog, mine
 from handgrad.model.config import preset
 from handgrad.model.init import init
 from handgrad.model.transformer import LanguageModel, Transformer
+from handgrad.optim import adamw
 
 BY_HAND = """
 import numpy as np
@@ -157,6 +160,44 @@ def test_a_transformer_of_kept_answers_is_the_librarys(answers):
     assert loss == pytest.approx(expected, rel=1e-12)
     for name, gradient in handgrad.tree.named_leaves(gradients):
         np.testing.assert_allclose(gradient, theirs[name], rtol=1e-9, atol=1e-12)
+
+
+def test_the_exercises_solutions_train_nano_to_the_same_loss(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, (lesson, code) in solutions().items():
+        path = tmp_path / f"solution_{name}.py"
+        path.write_text(f"{mine.PRELUDE}\nfrom handgrad.lessons import mine\n\n{code}")
+        mine._module(path.stem, path)  # runs it
+        assert name in mine.kept(), lesson
+    assert mine.kept().keys() == mine.PARTS.keys()
+
+    config = preset("nano").replace(vocab_size=40)
+    tokens = np.random.default_rng(2).integers(40, size=5000)
+    losses = {}
+    for whose, which in (("yours", mine.ops()), ("ours", ops)):
+        flat, weights = handgrad.tree.pack(init(config, 1))
+        model, state = LanguageModel(Transformer(config, ops=which)), adamw.init(flat)
+        rng = np.random.default_rng(3)
+        losses[whose] = []
+        for _ in range(4):
+            batch = batches.draw(tokens, 4, 64, rng)
+            loss, gradients = model.loss_and_gradients(1.0, weights, *batch)
+            flat[:], state = adamw.update(flat, handgrad.tree.pack(gradients)[0], state, learning_rate=1e-3)
+            losses[whose].append(float(loss))
+    assert losses["yours"] == pytest.approx(losses["ours"], rel=1e-5)
+    assert losses["ours"][-1] != losses["ours"][0]
+
+
+def solutions():
+    """The solution of each exercise that keeps an op: the cell's code, and its lesson."""
+    found = {}
+    for lesson in catalog.lessons():
+        cells = lesson.path.read_text(encoding="utf-8").split("# %%")
+        for cell in cells:
+            kept = re.search(r'^mine\.keep\("(\w+)"', cell, re.MULTILINE)
+            if kept and cell.lstrip().startswith('tags=["solution"'):
+                found[kept.group(1)] = (lesson.name, cell.split("\n", 1)[1])
+    return found
 
 
 def test_the_kept_answers_themselves_are_what_runs(answers, monkeypatch):

@@ -26,7 +26,10 @@ def lessons(
     run: Annotated[
         int | None, typer.Option(help="Run this lesson from top to bottom, without Jupyter's window.")
     ] = None,
-    start: Annotated[int, typer.Option(help="The lesson to open.")] = 1,
+    start: Annotated[int | None, typer.Option(help="The lesson to open.", show_default="the first")] = None,
+    reset: Annotated[
+        int | None, typer.Option(help="Copy this lesson anew; yours stays beside it, under another name.")
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser; else print the address.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="With --list: one JSON object a line.")] = False,
 ) -> None:
@@ -34,14 +37,19 @@ def lessons(
 
     Copies the lessons into FOLDER and opens JupyterLab there.
 
-    Example: handgrad lessons --start 9
+    Example: handgrad lessons --start 11
     """
     if as_list:
         _print_list(as_json)
     elif run is not None:
         _run(catalog.find(run))
+    elif reset is not None:
+        lesson = catalog.find(reset)
+        kept = catalog.reset(lesson, folder)
+        said = f"; yours is now {kept}" if kept else ""
+        print(f"Lesson {lesson.number} is as it was at first, in {folder}{said}.")
     else:
-        _open(folder, catalog.find(start), browser)
+        _open(folder, catalog.lessons()[0] if start is None else catalog.find(start), browser)
 
 
 def _print_list(as_json: bool) -> None:

@@ -4,6 +4,7 @@ A lesson is a file `NN_topic.py` in jupytext's percent form; its first heading i
 notebooks (.ipynb). Copying and running need the extra `[lessons]`.
 """
 
+import itertools
 import os
 import re
 import tempfile
@@ -70,6 +71,17 @@ def copy(folder: Path) -> list[Path]:
     except OSError as error:
         raise UserError(f"The lessons cannot be copied to {folder}: {error.strerror}.") from None
     return paths
+
+
+def reset(lesson: Lesson, folder: Path) -> Path | None:
+    """Copy one lesson anew. What stood in its place is kept under another name, which is returned."""
+    path, kept = folder / f"{lesson.name}.ipynb", None
+    if path.exists():
+        numbers = itertools.count(1)
+        kept = next(it for n in numbers if not (it := folder / f"{lesson.name}-before-{n}.ipynb").exists())
+        path.rename(kept)
+    copy(folder)
+    return kept
 
 
 def as_notebook(lesson: Lesson) -> Any:

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from handgrad import gradcheck, tree
+from handgrad.lessons import slips
 
 State = Literal["right", "wrong", "unsolved"]
 SIGNS = {"right": "✓", "wrong": "✗", "unsolved": "…"}
@@ -70,11 +71,17 @@ def function(
 
 
 def gradient(
-    forward: Callable[..., Any], backward: Callable[..., Any], *, seed: int = 0, **inputs: Any
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    *,
+    seed: int = 0,
+    terms: slips.Terms | None = None,
+    **inputs: Any,
 ) -> Verdict:
     """Is `backward` the gradient of `forward` on `inputs`, by the proof that `handgrad check` runs?
 
     Both follow the protocol of `handgrad.ops`: y, saved = forward(*inputs); gradients = backward(dy, saved).
+    `terms` are what the gradient of an input is the sum of: a verdict then says which of them is wrong.
     """
 
     def judge() -> Any:
@@ -89,19 +96,24 @@ def gradient(
         proofs = gradcheck.check(op, inputs, np.random.default_rng(seed))
         for proof in proofs:
             if not proof.passed:
+                why = slips.explain(forward, backward, inputs, terms, seed)
                 return (
                     f"the gradient of {proof.input} fails the proof: along a random direction the output "
                     f"moves by {proof.measured:.10g}, and your backward says {proof.derived:.10g}"
+                    + (f"; {why}" if why else "")
                 )
         return None
 
     return _judged(backward, judge)
 
 
-def backward(answer: Callable[..., Any], op: ModuleType, *, seed: int = 0) -> Verdict:
+def backward(
+    answer: Callable[..., Any], op: ModuleType, *, seed: int = 0, terms: slips.Terms | None = None
+) -> Verdict:
     """Is `answer` a backward of `op`, by the proof on every case of the op?"""
     verdicts = (
-        gradient(op.forward, answer, seed=seed, **inputs) for inputs in op.cases(np.random.default_rng(seed))
+        gradient(op.forward, answer, seed=seed, terms=terms, **inputs)
+        for inputs in op.cases(np.random.default_rng(seed))
     )
     return next((verdict for verdict in verdicts if not verdict), Verdict("right", _praise(answer)))
 

@@ -10,6 +10,7 @@ ours answers. What connects the parts (heads, blocks) is the library's own wirin
 
 import importlib.util
 import inspect
+import os
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import numpy as np
 from handgrad import ops as formulas
 from handgrad.errors import UserError, require_known
 from handgrad.formats import atomic
-from handgrad.lessons import exercise
+from handgrad.lessons import exercise, knobs
 from handgrad.lessons.exercise import Verdict
 
 FOLDER = Path("mine")
@@ -80,11 +81,12 @@ def keep(name: str, forward: Callable[..., Any], backward: Callable[..., Any]) -
     """Judge your op; if it is right, keep it, from now on in the place of ours.
 
     `forward` takes the op's arrays and returns its result and what `backward` needs; `backward` takes the
-    gradient of the result, and that, and returns a gradient for each array of numbers.
+    gradient of the result, and that, and returns a gradient for each array of numbers. While pages are made
+    nothing is kept.
     """
     require_known("part", name, PARTS)
     verdict = _judged(name, forward, backward)
-    if not verdict:
+    if not verdict or os.environ.get(knobs.ON_A_PAGE):
         return verdict
     try:
         text = f'"""{name}, by hand."""\n\n{PRELUDE}\n\n{_source(forward)}\n\n{_source(backward)}\n'
@@ -94,7 +96,8 @@ def keep(name: str, forward: Callable[..., Any], backward: Callable[..., Any]) -
     FOLDER.mkdir(exist_ok=True)
     atomic.write_text(FOLDER / f"{name}.py", text)
     n = len(kept())
-    return Verdict("right", f"{verdict.message} Kept: {n} of {len(PARTS)} parts are yours.")
+    said = f"{verdict.message} Kept as {FOLDER / name}.py: {n} of {len(PARTS)} parts are yours."
+    return Verdict("right", said)
 
 
 def forget(name: str | None = None) -> None:

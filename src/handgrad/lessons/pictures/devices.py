@@ -1,4 +1,4 @@
-"""Pictures of lesson 20: how a sum goes round a ring, memory on each device, and when sending pays."""
+"""Pictures of lesson 21: how a sum goes round a ring, memory on each device, and when sending pays."""
 
 from collections.abc import Mapping
 

@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 20. One step on many devices
+# # 21. One step on many devices
 #
 # *After this lesson you can divide a training step among devices in three ways, prove that each gives the
 # step of one device, count what the devices must tell each other, and say which way suits a model.*
@@ -283,6 +283,79 @@ for mesh in ("data=8", "fsdp=2,model=4") if HAS_JAX else ():
 # The same losses, but for roundings: sums of eight parts are added in another order. Dropout's masks are the
 # same too, on the formulas' single processor and on eight devices of which none knows another's. They are
 # counted and not drawn, as in lesson 19: a number of the mask follows from its place in the whole batch.
+#
+# ## Inside one device: what flash attention tiles
+#
+# A GPU is itself many devices. Its hundred or so processors have little fast memory each, about 200 KB, and
+# share a large one that is slower by far: an H100 reads 3.35 TB from it in a second, and in the same second
+# could multiply and add $5\cdot10^{14}$ times in 16 bits. To be worth its place there, each byte that is read
+# has to serve about three hundred operations (lesson 19: the ridge of the roofline).
+#
+# Attention by formula is far from it. It writes the scores, $T\times T$ for each head, reads them for
+# softmax, writes probabilities, and reads these for the mixture: $4T^2$ numbers to and fro, for $4T^2K$
+# operations. Lesson 11 showed how to do without: of each query keep $m$, $\ell$ and $a$, and let blocks of
+# keys come by. *FlashAttention* makes tiles of it. A processor takes a tile of queries into its fast memory,
+# and lets all tiles of keys and values pass through it, one after the other. Only $Q$, $K$, $V$ and $Y$ ever
+# touch the large memory. Below is one head, with every byte counted that goes to it or comes from it (16 bits
+# a number).
+
+
+# %%
+class Memory:
+    """The large memory of a device, which counts what is read and written."""
+
+    def __init__(self):
+        self.n_bytes = 0
+
+    def moved(self, array):
+        self.n_bytes += 2 * array.size
+        return array
+
+
+def by_formula(q, k, v, memory):
+    scores = memory.moved(memory.moved(q) @ memory.moved(k).T / np.sqrt(q.shape[1]))
+    probs = memory.moved(ops.softmax.forward(memory.moved(scores))[0])
+    return memory.moved(memory.moved(probs) @ memory.moved(v))
+
+
+def in_tiles(q, k, v, memory, rows, columns):
+    tiles = []
+    for i in range(0, len(q), rows):  # each of them on a processor of its own
+        queries = memory.moved(q[i : i + rows])
+        m, total, mixed = -np.inf, 0.0, 0.0
+        for j in range(0, len(k), columns):
+            keys, values = memory.moved(k[j : j + columns]), memory.moved(v[j : j + columns])
+            scores = queries @ keys.T / np.sqrt(q.shape[1])
+            largest = np.maximum(m, scores.max(axis=1, keepdims=True))
+            e, fade = np.exp(scores - largest), np.exp(m - largest)
+            total = fade * total + e.sum(axis=1, keepdims=True)
+            mixed, m = fade * mixed + e @ values, largest
+        tiles.append(memory.moved(mixed / total))
+    return np.concatenate(tiles)
+
+
+q, k, v = rng.normal(size=(3, 2048, 64))
+memory = Memory()
+expected = by_formula(q, k, v, memory)
+
+
+def report(way, n_bytes):
+    operations = 4 * 2048**2 * 64
+    print(f"{way:19} {n_bytes / 1e6:6.1f} MB, {operations / n_bytes:4.0f} operations a byte")
+
+
+report("by formula", memory.n_bytes)
+for rows in (32, 128, 512):
+    memory = Memory()
+    found = in_tiles(q, k, v, memory, rows, columns=128)
+    report(f"{rows} queries a tile", memory.n_bytes)
+    print(f"{'':19} the same result: {np.allclose(found, expected)}")
+
+# %% [markdown]
+# The larger the tile of queries, the less often keys and values have to come, and the more operations each
+# byte serves: about as many as the tile has rows. How large it may be is decided by the fast memory, which
+# holds the tiles of $q$, $k$, $v$, of scores and of the result. The engine `xla` leaves this to its compiler,
+# or to the tiles of a library made for the chip.
 #
 # ## When is it worth it?
 #
