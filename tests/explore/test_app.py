@@ -11,8 +11,9 @@ import pytest
 
 import handgrad
 from handgrad.errors import UserError
-from handgrad.explore import arrays, experiments, learning
-from handgrad.explore.explorer import HELD, Explorer
+from handgrad.explore import arrays, experiments, held, learning
+from handgrad.explore.explorer import Explorer
+from handgrad.explore.held import TRACES
 from handgrad.trace import ablate, attribute, explain_score, in_words, logit_lens, patch, shares, sites
 from handgrad.trace import edits as edits_
 from handgrad.trace.edits import scale, zero
@@ -39,21 +40,23 @@ def unpacked(answer):
 
 @pytest.fixture
 def trace(explorer):
-    return handgrad.trace(explorer.model, "To be, or ", "n")
+    return handgrad.trace(explorer.held.model(), "To be, or ", "n")
 
 
 def test_the_model_is_described_with_every_site_and_the_op_that_computes_it(client, explorer, folder):
     about = client.get("/api/model").json()
     assert about["n_layers"] == 3
     assert about["checkpoints"] == ["best", "last", "6", "8"]
-    assert [site["name"] for site in about["sites"]] == [s.name for s in sites.of(explorer.model.config)]
+    assert [site["name"] for site in about["sites"]] == [
+        s.name for s in sites.of(explorer.held.model().config)
+    ]
     for site in about["sites"]:
         formula = client.get(f"/api/formula/{site['op']}").json()
         assert "def forward" in formula["forward"]
         assert "def backward" in formula["backward"]
     assert about["example"] == TEXT[:20]
     assert len(Explorer(str(folder)).about()["example"]) == 31  # of the run's own text, within its context
-    assert about["stream"] == sites.stream(explorer.model.config)
+    assert about["stream"] == sites.stream(explorer.held.model().config)
 
 
 def test_a_question_is_answered_with_the_librarys_numbers_and_has_one_id(client, trace):
@@ -83,6 +86,15 @@ def test_every_sites_numbers_and_gradients_arrive_as_they_are(client, trace):
         assert stats[name]["rms"] == pytest.approx(float(np.sqrt(np.mean(read(name) ** 2))), rel=1e-6)
 
 
+def test_sizes_are_those_of_each_head_and_of_each_position(client, trace):
+    key = ask(client)["id"]
+    for site, n in [("blocks.1.attention.heads", 2), ("blocks.1.residual1", 10)]:
+        for gradient, array in enumerate(trace[site]):
+            told = client.get(f"/api/trace/{key}/sizes?site={site}&gradient={gradient}").json()
+            squares = np.square(array).reshape(n, -1).mean(axis=1)
+            assert told == pytest.approx(np.sqrt(squares).tolist(), rel=1e-6)
+
+
 def test_a_part_of_an_array_is_asked_for_by_index(client, trace):
     key = ask(client)["id"]
     site = "blocks.0.attention.probs"
@@ -104,11 +116,13 @@ def test_an_answer_is_never_larger_than_its_bound(client, monkeypatch):
 
 def test_edits_and_checkpoints_are_those_of_the_library(client, explorer, folder):
     edits = [{"site": "blocks.1.attention.heads", "kind": "zero", "where": [0]}]
-    changed = handgrad.trace(explorer.model, "To be, or ", "n", edits={"blocks.1.attention.heads": zero(0)})
+    changed = handgrad.trace(
+        explorer.held.model(), "To be, or ", "n", edits={"blocks.1.attention.heads": zero(0)}
+    )
     assert ask(client, edits=edits)["result"] == changed.result
     both = [*edits, {"site": "blocks.1.attention.heads", "kind": "scale", "factor": 0.5, "where": [1]}]
     in_turn = {"blocks.1.attention.heads": edits_.Chained(zero(0), scale(0.5, 1))}
-    without = handgrad.trace(explorer.model, "To be, or ", "n", edits=in_turn)
+    without = handgrad.trace(explorer.held.model(), "To be, or ", "n", edits=in_turn)
     assert ask(client, edits=both)["result"] == without.result
     model = handgrad.load(folder / "checkpoints" / "6.safetensors")
     assert ask(client, checkpoint="6")["result"] == handgrad.trace(model, "To be, or ", "n").result
@@ -128,7 +142,7 @@ def test_what_comes_next_follows_the_settings(client, trace):
 
 
 def test_explanations_are_the_librarys(client, explorer, trace):
-    key, model = ask(client)["id"], explorer.model
+    key, model = ask(client)["id"], explorer.held.model()
     told = client.post("/api/attribute", json={"id": key}).json()
     np.testing.assert_allclose(told["by_token"], attribute(model, "To be, or ", "n").by_token, rtol=1e-5)
     told = client.post("/api/ablate", json={"id": key, "each": "head", "layers": [1]}).json()
@@ -149,8 +163,10 @@ def test_explanations_are_the_librarys(client, explorer, trace):
     told = client.post("/api/score", json={"id": key, "layer": 1, "head": 0, "query": -1, "key": 2}).json()
     assert told["score"] == pytest.approx(explain_score(trace, 1, 0, -1, 2).score)
     assert len(told["pairs"]) == 10
-    url = f"/api/trace/{key}/words?site=blocks.1.residual1&n=3&position="
-    assert client.get(f"{url}2").json() == in_words(trace, "blocks.1.residual1", 3)[2]._asdict()
+    url = f"/api/trace/{key}/words?n=3&position="
+    assert client.get(f"{url}2").json() == [
+        {"site": site, **in_words(trace, site, 3)[2]._asdict()} for site in stages
+    ]
     assert "Positions are 0 to 9" in client.get(f"{url}10").json()["error"]["message"]
 
 
@@ -167,14 +183,14 @@ def test_the_lens_reads_the_last_positions_that_are_asked_for(client):
 def test_experiments_are_those_of_the_changed_model(client, explorer):
     off = {"site": "blocks.0.attention.heads", "kind": "zero", "where": [1]}
     key, kept = ask(client, edits=[off])["id"], {"edits": {"blocks.0.attention.heads": zero(1)}}
-    about = (explorer.model, "To be, or ", "n")
+    about = (explorer.held.model(), "To be, or ", "n")
     told = client.post("/api/attribute", json={"id": key, "method": "gradient x input"}).json()
     expected = attribute(*about, method="gradient x input", **kept)
     np.testing.assert_allclose(told["by_token"], expected.by_token, rtol=1e-5)
     told = client.post("/api/ablate", json={"id": key}).json()
     np.testing.assert_allclose(told["without"], ablate(*about, **kept).without, rtol=1e-6)
     told = client.post("/api/patch", json={"id": key, "other": "to be, or ", "each": "head"}).json()
-    patched = patch(explorer.model, "To be, or ", "to be, or ", "n", each="head", **kept)
+    patched = patch(explorer.held.model(), "To be, or ", "to be, or ", "n", each="head", **kept)
     np.testing.assert_allclose(told["results"], patched.results, rtol=1e-6)
 
 
@@ -245,11 +261,16 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(client, path, body, status, 
 
 
 def test_only_the_traces_asked_for_last_are_held(client, explorer):
-    first = ask(client, target="T")["id"]
-    for target in "obe,rn"[:HELD]:
-        ask(client, target=target)
-    assert client.get(f"/api/trace/{first}/stats").status_code == 404
-    assert len(explorer._traces) == HELD
+    keys = [ask(client, target=target)["id"] for target in "Tobe,rn"]
+    found = [client.get(f"/api/trace/{key}/array?site=embedding").status_code for key in keys]
+    assert found == [404] * (len(keys) - TRACES[1]) + [200] * TRACES[1]
+
+
+def test_large_traces_are_fewer(client, monkeypatch):
+    monkeypatch.setattr(held, "HOLD", 1)
+    keys = [ask(client, text="not to be", target=target)["id"] for target in "be,rn"]
+    found = [client.get(f"/api/trace/{key}/array?site=embedding").status_code for key in keys]
+    assert found == [404] * 3 + [200] * TRACES[0]
 
 
 @pytest.mark.parametrize(
@@ -296,8 +317,8 @@ def test_long_curves_are_thinned_by_the_mean_of_neighbours():
 def test_a_model_that_is_no_run_says_so(folder, tmp_path):
     model = handgrad.save(handgrad.load(folder), tmp_path / "model")
     explorer = Explorer(str(model))
-    assert explorer.folder is None
-    assert explorer.checkpoints() == []
+    assert explorer.held.folder is None
+    assert explorer.held.checkpoints() == []
     with pytest.raises(UserError, match="no run"):
         explorer.run_folder()
     assert explorer.about()["has_run"] is False

@@ -112,7 +112,7 @@ def other(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trace(explorer):
-    return handgrad.trace(explorer.model, TEXT, TARGET)
+    return handgrad.trace(explorer.held.model(), TEXT, TARGET)
 
 
 def finished(page):
@@ -156,8 +156,8 @@ def test_every_view_opens_without_an_error_on_a_phone_and_on_a_screen_in_light_a
 
 
 def test_models_from_elsewhere_are_shown_in_every_view_with_the_librarys_numbers(page, other):
-    text, layers = "Once upon a time", other.model.config.n_layers
-    trace = handgrad.trace(other.model, text, 5)
+    text, layers = "Once upon a time", other.held.model().config.n_layers
+    trace = handgrad.trace(other.held.model(), text, 5)
     with served(other) as url:
         opened(page, url, "attention", text, targetId=5, layer=1, head=3)
         probs = trace.value("blocks.1.attention.probs")[3]
@@ -179,7 +179,7 @@ def test_models_from_elsewhere_are_shown_in_every_view_with_the_librarys_numbers
 
         opened(page, url, "inside", text, targetId=5)
         without = page.get_by_role("region", name="What is missing").locator("canvas").first
-        assert cell(without, "End") == close(ablate(other.model, text, 5).effect[-1, -1])
+        assert cell(without, "End") == close(ablate(other.held.model(), text, 5).effect[-1, -1])
         assert page.locator(".problem").all_inner_texts() == []
         assert page.get_by_role("link", name="Learning").count() == 0
 
@@ -269,7 +269,7 @@ def test_settings_change_what_may_come_next_and_a_token_that_is_chosen_is_append
 def test_backward_blames_tokens_states_and_heads_as_the_library_does(show, trace, explorer):
     page = show("backward", target=TARGET)
     assert number(page.locator(".sentence").first.inner_text().split(" nats")[0]) == close(trace.result)
-    found = attribute(explorer.model, TEXT, TARGET)
+    found = attribute(explorer.held.model(), TEXT, TARGET)
     worst = int(found.by_token.argmax())
     assert f"at position {worst};" in page.get_by_text("Blamed most").inner_text()
     chips = page.get_by_role("region", name="What each token counts for").locator(".token")
@@ -292,10 +292,10 @@ def test_the_lens_ablation_and_patching_are_the_librarys(show, trace, explorer):
     shown = [number(text) for text in page.locator(".picked .number").all_inner_texts()]
     probs = np.exp(stage - stage.max()) / np.exp(stage - stage.max()).sum()
     assert shown == close(np.sort(probs)[::-1][:5].tolist())
-    effect = ablate(explorer.model, TEXT, TARGET).effect
+    effect = ablate(explorer.held.model(), TEXT, TARGET).effect
     without = page.get_by_role("region", name="What is missing").locator("canvas").first
     assert cell(without, "End") == close(effect[-1, -1])
-    patched = patch(explorer.model, TEXT, other, TARGET)
+    patched = patch(explorer.held.model(), TEXT, other, TARGET)
     carried = page.get_by_role("region", name="What carries").locator("canvas").first
     carried.focus()
     for key in ("PageUp", "Home", "ArrowRight"):
@@ -312,7 +312,7 @@ def test_a_head_that_is_switched_off_stays_off_in_every_view_until_it_is_switche
     cell(canvas, "End")
     canvas.press("Enter")
     changed = page.get_by_role("region", name="Switched off").get_by_text("The loss of")
-    without = handgrad.trace(explorer.model, TEXT, TARGET, edits={"blocks.2.attention.heads": zero(1)})
+    without = handgrad.trace(explorer.held.model(), TEXT, TARGET, edits={"blocks.2.attention.heads": zero(1)})
     results = re.findall(r"\d+\.\d+", changed.inner_text().partition(": ")[2])[:2]
     assert [float(text) for text in results] == close([trace.result, without.result])
     page.get_by_role("link", name="Attention").click()

@@ -1,6 +1,7 @@
 """Every value of a prediction and its gradient: named, right, and changed by name."""
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -142,9 +143,9 @@ def test_a_gradient_that_is_edited_changes_all_that_lies_before_it_and_no_value(
     np.testing.assert_allclose(doubled["embedding"].gradient, 2 * plain["embedding"].gradient, rtol=1e-12)
 
 
-def test_what_lies_in_a_block_is_computed_when_asked_for_and_given_up_where_there_is_no_room(monkeypatch):
+def test_what_lies_in_a_block_is_kept_where_there_is_room_and_else_computed_when_asked_for(monkeypatch):
     model = model_of()
-    trace, fresh = handgrad.trace(model, "abcd"), handgrad.trace(model, "abcd")
+    roomy, little = handgrad.trace(model, "abcd"), handgrad.trace(model, "abcd", hold=1)
     calls = []
     tapped_block = Tapped.tapped_block
 
@@ -153,18 +154,37 @@ def test_what_lies_in_a_block_is_computed_when_asked_for_and_given_up_where_ther
         return tapped_block(self, layer, taps)
 
     monkeypatch.setattr(Tapped, "tapped_block", counted)
-    for _ in range(2):
-        trace.value("blocks.1.norm1")
-        trace.value("blocks.1.attention.scores")
+    inside = [name for name in roomy.names if name.startswith("blocks.1.")]
+    for name in [*inside, *inside]:
+        roomy.value(name)
+    assert calls == []
+    for name in [*inside, *inside]:
+        little.value(name)
     assert calls == [1]
-    trace.release()
-    trace.value("blocks.1.norm1")
+    roomy.release()
+    roomy.value("blocks.1.norm1")
     assert calls == [1, 1]
-    little = handgrad.trace(trace.model, trace.token_ids, hold=1)
+
+
+def test_what_is_kept_and_what_is_computed_anew_are_the_same_bits():
+    model = model_of()
+    little, fresh, released = (handgrad.trace(model, "abcd", hold=hold) for hold in (1, None, None))
+    released.release()
     for name in [*little.names, *reversed(little.names)]:
-        np.testing.assert_array_equal(little.value(name), fresh.value(name))
-        np.testing.assert_array_equal(little.gradient(name), fresh.gradient(name))
+        for other in (little, released):
+            np.testing.assert_array_equal(other.value(name), fresh.value(name))
+            np.testing.assert_array_equal(other.gradient(name), fresh.gradient(name))
     assert len(little._inside) <= 2
+
+
+def test_several_threads_may_ask_a_trace_at_once():
+    model = model_of()
+    trace, alone = handgrad.trace(model, "abcd", hold=1), handgrad.trace(model, "abcd", hold=1)
+    names = trace.names * 5
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(trace.gradient, names))
+    for name, gradient in zip(names, found, strict=True):
+        np.testing.assert_array_equal(gradient, alone.gradient(name))
 
 
 def test_a_wrong_name_is_an_error_that_lists_near_ones():
@@ -209,8 +229,9 @@ def test_memory_is_said_beforehand_and_what_does_not_fit_is_refused(monkeypatch)
         handgrad.trace(model_of(), "abcd")
 
 
-def test_a_trace_takes_at_most_the_memory_that_was_said(monkeypatch):
-    monkeypatch.setattr(prediction, "HELD_BYTES", 1 << 20)
+@pytest.mark.parametrize("held", [1 << 20, 1 << 30])
+def test_a_trace_takes_at_most_the_memory_that_was_said(held, monkeypatch):
+    monkeypatch.setattr(prediction, "HELD_BYTES", held)
     config = ModelConfig(vocab_size=50, context_length=96, n_layers=6, n_heads=8, d_model=64)
     model = Model(config, init(config, 1))
     token_ids = np.arange(96) % 50

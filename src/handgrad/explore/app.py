@@ -10,7 +10,8 @@ from fastapi.responses import Response, StreamingResponse
 from handgrad.explore import experiments, formulas, learning
 from handgrad.explore.arrays import What
 from handgrad.explore.bodies import Ablate, Attribute, Draw, Neuron, Patch, Question, ScoreBody, Shares, Why
-from handgrad.explore.explorer import Explorer, ForgottenError, Json
+from handgrad.explore.explorer import Explorer, Json
+from handgrad.explore.held import ForgottenError
 from handgrad.serve import web
 from handgrad.serve.errors import ApiError
 from handgrad.serve.guard import Guard, Rules
@@ -57,6 +58,10 @@ def _add_traces(app: FastAPI, explorer: Explorer) -> None:
     def statistics(key: Id, gradient: bool = False) -> Json:
         return explorer.statistics(key, gradient=gradient)
 
+    @app.get("/api/trace/{key}/sizes")
+    def sizes(key: Id, site: Site, gradient: bool = False) -> list[float]:
+        return explorer.sizes(key, site, gradient=gradient)
+
     @app.get("/api/trace/{key}/array")
     def array(
         key: Id, site: Site, what: What = "value", index: Annotated[str, Query(max_length=200)] = ""
@@ -90,8 +95,8 @@ def _add_explanations(app: FastAPI, explorer: Explorer) -> None:
         return explorer.lens(key, n, last)
 
     @app.get("/api/trace/{key}/words")
-    def words(key: Id, site: Site, position: int, n: Few = 5) -> Json:
-        return explorer.words(key, site, n, position)
+    def words(key: Id, position: int, n: Few = 5) -> list[Json]:
+        return explorer.words(key, n, position)
 
     @app.post("/api/shares")
     def shares(body: Shares) -> list[Json]:
@@ -105,7 +110,7 @@ def _add_explanations(app: FastAPI, explorer: Explorer) -> None:
 def _add_run(app: FastAPI, explorer: Explorer) -> None:
     @app.get("/api/run")
     def run() -> dict[str, Any]:
-        return {**learning.describe(explorer.run_folder()), "checkpoints": explorer.checkpoints()}
+        return {**learning.describe(explorer.run_folder()), "checkpoints": explorer.held.checkpoints()}
 
     @app.post("/api/neuron")
     def neuron(body: Neuron) -> list[Json]:

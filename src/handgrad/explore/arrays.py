@@ -41,13 +41,19 @@ def statistics(values: np.ndarray) -> dict[str, float]:
     """The smallest number, the largest, the mean, and the root mean square."""
     if not values.size:
         return dict.fromkeys(("min", "max", "mean", "rms"), 0.0)
-    square = np.mean(np.square(values, dtype=np.float64))
     return {
         "min": float(values.min()),
         "max": float(values.max()),
         "mean": float(np.mean(values, dtype=np.float64)),
-        "rms": float(np.sqrt(square)),
+        "rms": sizes(values[None])[0],
     }
+
+
+def sizes(values: np.ndarray) -> list[float]:
+    """The root mean square of each of the first axis."""
+    rows = values.reshape(len(values), -1)
+    squares = [np.einsum("i,i->", row, row, dtype=np.float64) for row in rows]  # no array of squares
+    return [float(np.sqrt(square / rows.shape[1])) for square in squares]
 
 
 def _index(text: str, shape: tuple[int, ...]) -> tuple[int | slice, ...]:

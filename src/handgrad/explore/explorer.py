@@ -1,10 +1,9 @@
-"""What the page asks, answered by the library: a model, its checkpoints, and the traces asked for last."""
+"""What the page asks, answered by the library."""
 
 import contextlib
 import hashlib
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 import numpy as np
 
 import handgrad
-from handgrad.data import files
-from handgrad.engines import fits
 from handgrad.errors import UserError
 from handgrad.explore import arrays, formulas
 from handgrad.explore.bodies import (
@@ -28,8 +25,8 @@ from handgrad.explore.bodies import (
     Shares,
     Why,
 )
-from handgrad.formats import sources
-from handgrad.formats.model_folder import BEST, CHECKPOINTS, CONFIG, LAST, SAFETENSORS, Model
+from handgrad.explore.held import Held, most_inside
+from handgrad.formats.model_folder import Model
 from handgrad.generation import sampling
 from handgrad.generation.sampling import Sampling
 from handgrad.generation.writer import require_tokenizer
@@ -38,7 +35,7 @@ from handgrad.ops import softmax
 from handgrad.trace import (
     Trace,
     ablate,
-    attribute,
+    attribution,
     explain_score,
     in_words,
     patch,
@@ -58,22 +55,12 @@ from handgrad.trace.runs import Report
 from handgrad.training import material, run_config
 from handgrad.training.movement import why
 
-HELD = 6
-"""Traces that are held,"""
-MODELS = 2
-"""and checkpoints."""
-HOLD = 2 << 30
-"""The bytes of blocks' insides that are held of the trace asked for last: at most an eighth of the memory."""
 TURN = 0.001
 """Seconds in which another thread takes its turn."""
 CANDIDATES = 20
 BEGINNING = 32
 """Tokens of a run's text that the page begins with."""
 Json = dict[str, Any]
-
-
-class ForgottenError(Exception):
-    """A trace that is held no longer, or never was: ask anew."""
 
 
 class Explorer:
@@ -85,31 +72,18 @@ class Explorer:
 
     def __init__(self, source: str, example: str = ""):
         """`example` is the text that the page begins with, of a run by default its own validation text's."""
-        self.source, self._example = source, example
-        self._held = threading.RLock()  # models and traces that are there
+        self.held, self._example = Held(source), example
         self._computing = threading.RLock()
         self._experiment = threading.Lock()
-        self._models: OrderedDict[str, Model] = OrderedDict()
-        self._traces: OrderedDict[str, Trace] = OrderedDict()
-        self._model(None)  # refused now, if it must be
-
-    @property
-    def model(self) -> Model:
-        """As it is now: a run that trains writes better ones."""
-        return self._model(None)
-
-    @property
-    def folder(self) -> Path | None:
-        """The run's, where the model is one."""
-        path = Path(self.source)
-        return path if path.is_dir() and files.exists(path / CONFIG) and files.exists(path / LAST) else None
+        self.held.model()  # refused now, if it must be
 
     def about(self) -> Json:
         """The model, and all of its sites."""
-        config = self.model.config
+        model = self.held.model()
+        config = model.config
         described = [{**site._asdict(), "op": formulas.op(site.name, config)} for site in sites.of(config)]
         return {
-            "name": self.source,
+            "name": self.held.source,
             "version": handgrad.__version__,
             "parameters": count(config).parameters,
             "config": {name: value for name, value in vars(config).items() if _is_plain(value)},
@@ -120,58 +94,63 @@ class Explorer:
             "kv_heads": config.kv_heads,
             "d_model": config.d_model,
             "d_ff": config.ff_width,
-            "has_tokenizer": self.model.tokenizer is not None,
-            "has_run": self.folder is not None,
+            "has_tokenizer": model.tokenizer is not None,
+            "has_run": self.held.folder is not None,
             "stream": sites.stream(config),
             "sites": described,
-            "checkpoints": self.checkpoints(),
+            "checkpoints": self.held.checkpoints(),
             "example": self._example or self._beginning(),
         }
 
     def _beginning(self) -> str:
         """Of the run's validation text; empty where the model is no run."""
-        if self.folder is None or self.model.tokenizer is None:
+        folder, tokenizer = self.held.folder, self.held.model().tokenizer
+        if folder is None or tokenizer is None:
             return ""
-        config = run_config.read(self.folder)
-        tokens = material.read(self.folder, self.model.tokenizer, config.layout).validation.tokens
-        return self.model.tokenizer.decode(tokens[: min(BEGINNING, config.model.context_length - 1)])
+        config = run_config.read(folder)
+        tokens = material.read(folder, tokenizer, config.layout).validation.tokens
+        return tokenizer.decode(tokens[: min(BEGINNING, config.model.context_length - 1)])
 
-    def checkpoints(self) -> list[str]:
-        """Those of a run, by the names that a question may have."""
-        if self.folder is None:
-            return []
-        steps = [path.stem for path in (self.folder / CHECKPOINTS).glob(f"*{SAFETENSORS}")]
-        numbers = sorted((step for step in steps if step.isdecimal()), key=int)
-        return [*(["best"] if files.exists(self.folder / BEST) else []), "last", *numbers]
+    def bytes_of_a_trace(self, n_tokens: int) -> int:
+        """What a text of so many tokens takes, or the longest that the model reads."""
+        config = self.held.model().config
+        return prediction.memory(config, min(n_tokens, config.context_length), hold=most_inside())
 
     def ask(self, question: Question) -> Json:
         """Run a text through the model. The same question has the same id."""
-        of_model = self._version(question.checkpoint)
+        of_model = self.held.version(question.checkpoint)
         key = hashlib.sha256(f"{of_model} {question.model_dump_json()}".encode()).hexdigest()[:16]
-        made = self._known(key)
+        made = self.held.known(key)
         if made is None:
             with self._computing:
-                made = self._known(key) or self._hold(key, self._trace(question))
+                made = self.held.known(key) or self._trace(question)
+                self.held.add(key, made)
         return _described(key, made)
 
     def statistics(self, key: str, *, gradient: bool) -> Json:
         """Of every site: its smallest and largest number, mean, and root mean square."""
         found = {}
-        for name in self._found(key).names:
+        for name in self.held.trace(key).names:
             with self._computing:  # for each anew: between two, others have their turn
-                made = self._found(key)
+                made = self.held.trace(key)
                 found[name] = arrays.statistics(made.gradient(name) if gradient else made.value(name))
             time.sleep(TURN)
         return found
 
+    def sizes(self, key: str, site: str, *, gradient: bool) -> list[float]:
+        """The root mean square of each head's numbers; where there are no heads, of each position's."""
+        with self._computing:
+            made = self.held.trace(key)
+            return arrays.sizes(made.gradient(site) if gradient else made.value(site))
+
     def array(self, key: str, site: str, what: arrays.What, index: str) -> bytes:
         """Part of what stands at a site."""
         with self._computing:
-            return arrays.packed(self._found(key), site, what, index)
+            return arrays.packed(self.held.trace(key), site, what, index)
 
     def next(self, body: Draw) -> Json:
         """What may come next, before and after the settings of sampling."""
-        made = self._found(body.id)
+        made = self.held.trace(body.id)
         logits = made.logits[-1]
         before, _ = softmax.forward(logits.astype(np.float64))
         after = sampling.distribution(logits, _sampling(body))
@@ -192,15 +171,15 @@ class Explorer:
 
     def sample(self, body: Draw) -> Json:
         """One token, drawn."""
-        made = self._found(body.id)
+        made = self.held.trace(body.id)
         probs = sampling.distribution(made.logits[-1], _sampling(body))
         token_id = sampling.draw(probs, np.random.default_rng(body.seed))
         return {"token": texts.word(made.model, token_id), "id": token_id}
 
     def attribute(self, body: Attribute, report: Report) -> Json:
         """What each token counts for."""
-        with self._asked(body.id) as asked:
-            found = attribute(**asked, method=body.method, site=body.site, report=report)
+        with self._experiment:
+            found = attribution.of(self.held.trace(body.id), body.method, body.site, report=report)
         return arrays_of(found, "by_token", "result", "baseline", "missing", "tokens")
 
     def ablate(self, body: Ablate, report: Report) -> Json:
@@ -217,7 +196,7 @@ class Explorer:
 
     def lens(self, key: str, n: int, last: int) -> Json:
         """What each state of the stream would say, at the `last` positions."""
-        found = self._found(key)
+        found = self.held.trace(key)
         target, stages = found.objective.target, sites.stream(found.model.config)
         tokens, probs_of_target = [], []
         for stage in stages:  # one at a time: the logits of a large vocabulary take much memory
@@ -231,26 +210,27 @@ class Explorer:
             "target_prob": None if target is None else probs_of_target,
         }  # fmt: skip
 
-    def words(self, key: str, site: str, n: int, position: int) -> Json:
-        """The gradient at a state of the stream, at one position, in words."""
-        found = self._found(key)
+    def words(self, key: str, n: int, position: int) -> list[Json]:
+        """The gradients at all states of the stream, at one position, in words."""
+        found = self.held.trace(key)
         if position not in range(len(found.tokens)):
             raise UserError(f"Positions are 0 to {len(found.tokens) - 1}; got {position}.")
         with self._computing:
-            (words,) = in_words(found, site, n, slice(position, position + 1))
-        return words._asdict()
+            at = slice(position, position + 1)
+            states = sites.stream(found.model.config)
+            return [{"site": site, **in_words(found, site, n, at)[0]._asdict()} for site in states]
 
     def shares(self, body: Shares) -> list[Json]:
         """What each part of the model wrote into a logit."""
         with self._computing:
-            found = shares(self._found(body.id), body.target, body.rival)
+            found = shares(self.held.trace(body.id), body.target, body.rival)
         order = sorted(found.items(), key=lambda item: -abs(item[1]))
         return [{"part": part, "share": share} for part, share in order]
 
     def score(self, body: ScoreBody) -> Json:
         """Why a head looks where it looks."""
         with self._computing:
-            found = explain_score(self._found(body.id), body.layer, body.head, body.query, body.key)
+            found = explain_score(self.held.trace(body.id), body.layer, body.head, body.query, body.key)
         pairs = [
             {"query_part": query, "key_part": key, "share": share}
             for query, key, share in found.strongest(body.n)
@@ -259,7 +239,7 @@ class Explorer:
 
     def neuron(self, body: Neuron) -> list[Json]:
         """Where in the run's text a neuron is most active."""
-        folder, model = self.run_folder(), self.model
+        folder, model = self.run_folder(), self.held.model()
         learned = material.read(folder, require_tokenizer(model), run_config.read(folder).layout)
         with self._experiment:
             found = strongest(model, learned.validation.tokens, body.layer, body.unit, body.n)
@@ -280,27 +260,29 @@ class Explorer:
 
     def run_folder(self) -> Path:
         """`UserError` where the model is no run."""
-        if self.folder is None:
+        folder = self.held.folder
+        if folder is None:
             raise UserError("This model is no run: nothing is known of how it learned.")
-        return self.folder
+        return folder
 
     def _trace(self, question: Question) -> Trace:
         if (question.text is None) == (question.ids is None):
             raise UserError("A question has a text, or token ids.")
+        self.held.make_room()
         return trace(
-            self._model(question.checkpoint),
+            self.held.model(question.checkpoint),
             question.ids if question.text is None else question.text,
             question.target,
             rival=question.rival,
             objective=question.objective,
             edits=_edits(question.edits),
-            hold=_most(),
+            hold=most_inside(),
         )
 
     @contextlib.contextmanager
     def _asked(self, key: str) -> Iterator[Json]:
         """What a trace was asked, of the same model, changed in the same way; one experiment at a time."""
-        made = self._found(key)
+        made = self.held.trace(key)
         with self._experiment:
             yield {
                 "model": made.model,
@@ -310,52 +292,6 @@ class Explorer:
                 "objective": made.objective.kind,
                 "edits": made.edits,
             }
-
-    def _model(self, checkpoint: str | None) -> Model:
-        version = self._version(checkpoint)
-        with self._held:
-            if version not in self._models:
-                self._models[version] = sources.load(self._path(checkpoint))
-                while len(self._models) > MODELS:
-                    self._models.popitem(last=False)
-            self._models.move_to_end(version)
-            return self._models[version]
-
-    def _version(self, checkpoint: str | None) -> str:
-        """Other after a run that trains has written the checkpoint anew."""
-        path = Path(self._path(checkpoint))
-        if checkpoint is None and self.folder is not None:
-            path = path / (BEST if files.exists(path / BEST) else LAST)
-        return f"{checkpoint} {path.stat().st_mtime_ns if path.is_file() else 0}"
-
-    def _path(self, checkpoint: str | None) -> str | Path:
-        if checkpoint is None:
-            return self.source
-        if checkpoint not in self.checkpoints():
-            raise UserError(f"This model has no checkpoint {checkpoint[:50]!r}.")
-        kept = {"best": BEST, "last": LAST}.get(checkpoint, f"{CHECKPOINTS}/{checkpoint}{SAFETENSORS}")
-        return Path(self.source) / kept
-
-    def _hold(self, key: str, made: Trace) -> Trace:
-        with self._held:
-            for before in self._traces.values():
-                before.release()
-            self._traces[key] = made
-            while len(self._traces) > HELD:
-                self._traces.popitem(last=False)
-        return made
-
-    def _known(self, key: str) -> Trace | None:
-        with self._held:
-            if key in self._traces:
-                self._traces.move_to_end(key)
-            return self._traces.get(key)
-
-    def _found(self, key: str) -> Trace:
-        made = self._known(key)
-        if made is None:
-            raise ForgottenError
-        return made
 
 
 def arrays_of(found: Any, *names: str) -> Json:
@@ -382,13 +318,9 @@ def _described(key: str, made: Trace) -> Json:
         "next": [{**each, "logit": float(made.logits[-1, each["id"]])} for each in named],
         "target_prob": None if objective.target is None else float(probs[objective.target]),
         "shapes": {site.name: sites.shape(site, model.config, n_tokens) for site in made.sites},
-        "bytes": prediction.memory(model.config, n_tokens, width=width, hold=_most()),
+        "bytes": prediction.memory(model.config, n_tokens, width=width, hold=most_inside()),
         "experiment_bytes": runs.memory(model.config, n_tokens, width=width),
     }
-
-
-def _most() -> int:
-    return min(HOLD, (fits.available() or HOLD) // 8)
 
 
 def _word(model: Model, token_id: int | None) -> str | None:

@@ -74,16 +74,31 @@ def attribute(
     `site` is whose numbers count, `baseline` what stands there instead: by default the mean embedding, and
     zeros at other sites. `report` is told the share that is done. Raises `UserError` as `trace`.
     """
+    return of(
+        trace(model, text, target, rival=rival, objective=objective, edits=edits),
+        method, site, baseline=baseline, steps=steps, report=report,
+    )  # fmt: skip
+
+
+def of(
+    at: Trace,
+    method: Method = "integrated gradients",
+    site: str = EMBEDDING,
+    *,
+    baseline: Any = None,
+    steps: int = STEPS,
+    report: Report | None = None,
+) -> Attribution:
+    """The same of what was traced: its edits stay."""
     require_known("method", method, get_args(Method))
     steps = require_count("steps", steps)
-    at = trace(model, text, target, rival=rival, objective=objective, edits=edits)
     value, gradient = at[site]
-    base = _baseline(model, site, baseline, value)
+    base = _baseline(at.model, site, baseline, value)
     (below,) = runs.results(at, {site: edits_.replace(base)}, 1)
     if method == "integrated gradients":
         gradient = _mean_gradient(at, site, value, base, Progress(steps, report))
     values = (value - base) * gradient
-    axis = _axes(model, site).index("T")
+    axis = _axes(at.model, site).index("T")
     others = tuple(i for i in range(values.ndim) if i != axis)
     return Attribution(at.tokens, values.sum(axis=others), values, at.result, float(below))
 

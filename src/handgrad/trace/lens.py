@@ -55,10 +55,10 @@ def shares(trace: Trace, target: object, rival: object = None) -> dict[str, floa
     direction = _of_token(model, texts.token(model, target, "target"))
     if rival is not None:
         direction = direction - _of_token(model, texts.token(model, rival, "rival"))
-    names, written = parts.of(trace)
+    names, written = parts.of(trace, [-1])
     stream, norm = written.sum(axis=0), model.weights.norm
     assert norm is not None  # there is one where norms stand before the parts
-    shown = parts.normalized(written[:, -1:], stream[-1:], norm, model.config.norm_eps)
+    shown = parts.normalized(written, stream, norm, model.config.norm_eps)
     found = dict(zip(names, (shown[:, 0] @ direction).tolist(), strict=True))
     constant = float(trace.value("logits")[-1] @ _chosen(model, target, rival)) - sum(found.values())
     has_constant = getattr(norm, "beta", None) is not None or (

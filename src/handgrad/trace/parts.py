@@ -25,8 +25,8 @@ class Parts(NamedTuple):
     written: Float[np.ndarray, "P T D"]
 
 
-def of(trace: Trace, layer: int | None = None) -> Parts:
-    """Everything that the stream holds where the given layer reads it; by default at its end.
+def of(trace: Trace, positions: list[int], layer: int | None = None) -> Parts:
+    """Everything that the stream holds at some positions where the given layer reads it, or at its end.
 
     `UserError` where norms stand after the sums, and where the sites that this takes were not kept.
     """
@@ -35,21 +35,21 @@ def of(trace: Trace, layer: int | None = None) -> Parts:
         raise UserError(
             "Where norms stand before each part, the stream is the sum of what was written; here they do not."
         )
-    embedding = trace.value("embedding")
+    embedding = trace.value("embedding")[positions]
     names, written = ["embedding"], [embedding]
     if config.position != "rope":
         names.append("positions")
-        written.append(trace.value("positions") - embedding)
+        written.append(trace.value("positions")[positions] - embedding)
     for number in range(config.n_layers if layer is None else layer):
         at, block = f"blocks.{number}", weights.blocks[number]
-        heads = by_head(trace.value(f"{at}.attention.heads"), block.attention.output)
+        heads = by_head(trace.value(f"{at}.attention.heads")[:, positions], block.attention.output)
         names += [f"{at}.head {head}" for head in range(config.n_heads)]
         written += list(heads)
         if block.attention.output.bias is not None:
             names.append(f"{at}.attention.output.bias")
             written.append(np.broadcast_to(block.attention.output.bias, embedding.shape))
         names.append(f"{at}.feed_forward")
-        written.append(trace.value(f"{at}.feed_forward.down"))
+        written.append(trace.value(f"{at}.feed_forward.down")[positions])
     return Parts(names, np.stack(written))
 
 

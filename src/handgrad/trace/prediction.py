@@ -1,5 +1,6 @@
 """A prediction with every value that made it, and the gradient of each."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -43,9 +44,10 @@ class Value(NamedTuple):
 class Trace:
     """One prediction. `trace[name]` is what stood at a site, and its gradient; arrays have no batch axis.
 
-    A trace keeps the residual stream between blocks, and what is around them. What lies inside a block is
-    computed when it is asked for, from these, and the blocks asked for last are held. So long texts and large
-    models take little memory, and nobody who looks at values pays for gradients.
+    Gradients are computed when the first is asked for: nobody who looks at values pays for them. Where all
+    that lies inside blocks would take too much memory, a trace keeps the residual stream between blocks, and
+    what is around them; what lies inside a block is then computed from these when it is asked for, and the
+    blocks asked for last are held. Several threads may ask at once.
     """
 
     model: Model
@@ -60,6 +62,10 @@ class Trace:
     _most: int = HELD_BYTES
     _weight_gradients: p.Transformer | None = None
     _inside: "OrderedDict[tuple[int, bool], dict[str, np.ndarray]]" = field(default_factory=OrderedDict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self._hold_all(backward=False)
 
     @property
     def sites(self) -> list[Site]:
@@ -88,12 +94,17 @@ class Trace:
         """What was changed on the way forward, by the names of sites."""
         return self._tapped.taps.edits
 
+    def input(self, layer: int) -> tuple[int, Float[np.ndarray, "1 T D"]]:
+        """A block's number, and what it was given: enough to begin there."""
+        return layer, self._tapped.inputs[layer][0]
+
     @property
     def weight_gradients(self) -> p.Transformer:
         """The gradients of all weights, as a tree like them: computed when first asked for."""
-        if self._weight_gradients is None:
-            self._weight_gradients = self._backward(Tapped.of(self.model.config, self._taps()))
-        return self._weight_gradients
+        with self._lock:
+            if self._weight_gradients is None:
+                self._weight_gradients = self._backward(Tapped.of(self.model.config, self._taps()))
+            return self._weight_gradients
 
     def next(self, n: int = 10) -> list[tuple[str, float]]:
         """The likeliest next tokens and their probabilities."""
@@ -103,7 +114,9 @@ class Trace:
 
     def release(self) -> None:
         """Let go of blocks' insides: they are computed again where they are asked for."""
-        self._inside.clear()
+        with self._lock:
+            self._inside.clear()
+            self._tapped.saved.clear()
 
     def __repr__(self) -> str:
         return f"Trace of {len(self.tokens)} tokens: {self.objective.kind} {self.result:.4f}"
@@ -117,11 +130,13 @@ class Trace:
         if name not in self.names:
             raise sites.unknown(name, self.names)
         taps = self._tapped.taps
-        if not name.startswith("blocks."):
-            if backward and not taps.gradients:
+        with self._lock:
+            if backward and not self._tapped.gradients:
                 self._backward(self._tapped)
-            return (taps.gradients if backward else taps.values)[name][0]
-        return self._block(int(name.split(".")[1]), backward)[name]
+                self._hold_all(backward=True)
+            if not name.startswith("blocks."):
+                return (taps.gradients if backward else taps.values)[name][0]
+            return self._block(int(name.split(".")[1]), backward)[name]
 
     def _block(self, layer: int, backward: bool) -> dict[str, np.ndarray]:
         """All that stands inside a block, or all its gradients."""
@@ -131,17 +146,25 @@ class Trace:
         return self._inside[layer, backward]
 
     def _compute(self, layer: int, backward: bool) -> None:
-        at = f"blocks.{layer}."
-        taps = self._taps(frozenset(name for name in self.names if name.startswith(at)))
+        taps = self._taps(frozenset(self._names_in(layer)))
         block = self._tapped.tapped_block(layer, taps)
         x, weights = self._tapped.inputs[layer]
         _, saved = block.forward(x, weights)
         if backward:
-            if not self._tapped.gradients:
-                self._backward(self._tapped)
             block.backward(self._tapped.gradients[layer], saved)
             self._hold((layer, True), taps.gradients)
         self._hold((layer, False), taps.values)
+
+    def _names_in(self, layer: int) -> list[str]:
+        return [name for name in self.names if name.startswith(f"blocks.{layer}.")]
+
+    def _hold_all(self, *, backward: bool) -> None:
+        """What the taps kept of blocks' insides on the way forward, or back."""
+        kept = self._tapped.taps.gradients if backward else self._tapped.taps.values
+        for layer in range(self.model.config.n_layers):
+            inside = {name: kept.pop(name) for name in self._names_in(layer) if name in kept}
+            if inside:
+                self._hold((layer, backward), inside)
 
     def _hold(self, key: tuple[int, bool], arrays: dict[str, np.ndarray]) -> None:
         self._inside[key] = {name: array[0] for name, array in arrays.items()}
@@ -193,9 +216,11 @@ def trace(
     most = HELD_BYTES if hold is None else hold
     n_bytes = memory(config, len(read.token_ids), width=model.weights.embedding.dtype.itemsize, hold=most)
     fits.require(n_bytes, "This trace", "Take a shorter text.")
-    around = frozenset(site.name for site in sites.of(config) if not site.name.startswith("blocks."))
-    taps = Taps(around, _of(edits, config), _of(gradient_edits, config))
-    tapped = Tapped.of(config, taps, learns=False)
+    keeps = insides(config, len(read.token_ids), model.weights.embedding.dtype.itemsize) <= most
+    names = [site.name for site in sites.of(config)]
+    kept = frozenset(name for name in names if keeps or not name.startswith("blocks."))
+    taps = Taps(kept, _of(edits, config), _of(gradient_edits, config))
+    tapped = Tapped.of(config, taps, learns=False, keeps=keeps)
     logits, saved = tapped.forward(model.weights, read.token_ids[None])
     result = float(asked(logits, read.token_ids[None])[0])
     return Trace(model, *read, asked, result, logits[0], tapped, saved, most)
@@ -213,12 +238,12 @@ def insides(config: ModelConfig, n_tokens: int, width: int) -> int:
     return 2 * width * sum(_size(site, config, n_tokens) for site in inside)
 
 
-def of_a_run(config: ModelConfig, n_tokens: int, width: int) -> int:
-    """The bytes that one way forward and back takes."""
+def of_a_run(config: ModelConfig, n_tokens: int, width: int, n_logits: int | None = None) -> int:
+    """The bytes that one way forward and back takes, with logits for all positions or `n_logits` of them."""
     inside = [site for site in sites.of(config) if site.name.startswith("blocks.0.")]
     block = sum(_size(site, config, n_tokens) for site in inside)
     stream = 2 * (config.n_layers + 3) * n_tokens * config.d_model
-    logits = 5 * n_tokens * config.vocab_size
+    logits = 5 * (n_tokens if n_logits is None else n_logits) * config.vocab_size
     table = 3 * config.vocab_size * config.d_model  # gradients of embedding and head, which a backward makes
     of_a_block = count(config).parameters // config.n_layers
     return width * (LIVE * block + stream + logits + table + of_a_block)

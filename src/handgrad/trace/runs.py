@@ -21,11 +21,12 @@ Report = Callable[[float], None]
 def results(of: Trace, edits: Mapping[str, Edit], n_runs: int) -> Float[np.ndarray, " N"]:
     """The objective of `n_runs` runs of a trace's text at once, whose edits differ along the batch axis.
 
-    They come after those of the trace.
+    They come after those of the trace. Blocks before the first edit are not computed again.
     """
     batch = np.repeat(of.token_ids[None], n_runs, axis=0)
-    tapped = Tapped.of(of.model.config, Taps(edits=edits_.together(of.edits, edits)))
-    logits, _ = tapped.forward(of.model.weights, batch)
+    taps = Taps(edits=edits_.together(of.edits, edits))
+    tapped = Tapped.of(of.model.config, taps, known=_known(of, edits))
+    logits, _ = (tapped.last if _asks_the_last(of, *edits) else tapped.forward)(of.model.weights, batch)
     return of.objective(logits, batch)
 
 
@@ -34,14 +35,28 @@ def gradients(of: Trace, edits: Mapping[str, Edit], n_runs: int, site: str) -> F
     batch = np.repeat(of.token_ids[None], n_runs, axis=0)
     taps = Taps(frozenset([site]), edits_.together(of.edits, edits))
     tapped = Tapped.of(of.model.config, taps, learns=False)
-    logits, saved = tapped.forward(of.model.weights, batch)
+    forward = tapped.last if _asks_the_last(of, site, *edits) else tapped.forward
+    logits, saved = forward(of.model.weights, batch)
     tapped.backward(of.objective.gradient(logits, batch), saved)
     return taps.gradients[site]
 
 
+def _asks_the_last(of: Trace, *sites: str) -> bool:
+    """Whether the last position's logits are all that counts."""
+    return of.objective.target is not None and "logits" not in {*sites, *of.edits}
+
+
+def _known(of: Trace, edits: Mapping[str, Edit]) -> tuple[int, Float[np.ndarray, "1 T D"]] | None:
+    """The first block that the edits change, and its input; None where they change what is before them."""
+    layers = [int(name.split(".")[1]) for name in edits if name.startswith("blocks.")]
+    return of.input(min(layers)) if layers and len(layers) == len(edits) else None
+
+
 def chunks(of: Trace, n_runs: int) -> Iterator[slice]:
     """`n_runs` in pieces that take about `BYTES` each, at least one at a time."""
-    of_one = of_a_run(of.model.config, len(of.token_ids), of.model.weights.embedding.dtype.itemsize)
+    n_tokens, width = len(of.token_ids), of.model.weights.embedding.dtype.itemsize
+    n_logits = 1 if _asks_the_last(of) else n_tokens
+    of_one = of_a_run(of.model.config, n_tokens, width, n_logits)
     step = max(1, BYTES // of_one)
     for start in range(0, n_runs, step):
         yield slice(start, min(start + step, n_runs))

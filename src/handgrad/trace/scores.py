@@ -54,13 +54,13 @@ def explain_score(trace: Trace, layer: int, head: int, query: int, key: int) -> 
             raise UserError(f"The positions are 0 to {n_tokens - 1}; got {position}.")
     query, key = query % n_tokens, key % n_tokens
     block, at = trace.model.weights.blocks[layer], f"blocks.{layer}"
-    names, written = parts.of(trace, layer)
+    names, written = parts.of(trace, [query, key], layer)
     normed = parts.normalized(written, written.sum(axis=0), block.norm1, config.norm_eps)
     beta = getattr(block.norm1, "beta", None)
     group = head // (config.n_heads // config.kv_heads)
     a = block.attention
-    q = _projected(trace, normed[:, query], beta, a.query, a.query_norm, layer, head, query)
-    k = _projected(trace, normed[:, key], beta, a.key, a.key_norm, layer, group, key)
+    q = _projected(trace, normed[:, 0], beta, a.query, a.query_norm, layer, head, query)
+    k = _projected(trace, normed[:, 1], beta, a.key, a.key_norm, layer, group, key)
     shares = q @ k.T / config.head_width**0.5
     score = float(trace.value(f"{at}.attention.scores")[head, query, key])
     all_names = [*names, BIASES] if len(q) > len(names) else names

@@ -3,7 +3,8 @@
 `Tapped` is the transformer of the formulas: model/block.py and model/transformer.py run as they stand, on ops
 that hand what they compute to `Taps`. Only attention and feed-forward are written out once more, since what
 lies inside them is tapped too: the same steps as in their ops, in the same order, so that the numbers are the
-same bits. Each block is computed again on the way back, so only one block's saved values are held at a time.
+same bits. Unless it `keeps` what blocks save, each is computed again on the way back, so that only one
+block's saved values are held at a time.
 """
 
 import math
@@ -19,7 +20,7 @@ from handgrad.errors import UserError
 from handgrad.model import block
 from handgrad.model.block import Block, Past
 from handgrad.model.config import ModelConfig
-from handgrad.model.transformer import Transformer
+from handgrad.model.transformer import Saved, Transformer
 from handgrad.ops import activation as activation_op
 from handgrad.ops import (
     attention,
@@ -33,7 +34,7 @@ from handgrad.ops import (
     softmax,
     unembedding,
 )
-from handgrad.shapes import Array, Float, UniformSource, merge_heads, split_heads
+from handgrad.shapes import Array, Float, Int, UniformSource, merge_heads, split_heads
 from handgrad.trace.edits import Edit
 
 
@@ -85,7 +86,22 @@ def affine_backward(dz: Array, saved: linear.Saved, learns: bool) -> tuple[Array
 
 def unembedding_backward(dz: Array, saved: unembedding.Saved) -> tuple[Array, None]:
     """`unembedding.backward`, without the gradient of the table."""
-    return np.matmul(dz, saved.weight), None
+    return _by_rows(dz, saved.weight), None
+
+
+def head_backward(dz: Array, saved: linear.Saved) -> tuple[Array, None, None]:
+    """`linear.backward` of a head, without the gradients of weight and bias."""
+    return _by_rows(dz, saved.weight.T), None, None
+
+
+def _by_rows(dz: Array, weight: Array) -> Array:
+    """`dz @ weight`; rows of zeros, which the loss of one token has at all other positions, cost nothing."""
+    counts = np.any(dz, axis=-1)
+    if counts.all():
+        return np.matmul(dz, weight)
+    dx = np.zeros((*dz.shape[:-1], weight.shape[-1]), dz.dtype)
+    dx[counts] = np.matmul(dz[counts], weight)
+    return dx
 
 
 class Named(NamedTuple):
@@ -308,9 +324,7 @@ class TappedOps:
         self.residual = TappedOp(formulas.residual, taps, sums)
         self.multi_head_attention = TappedAttention(taps, block, learns)
         self.feed_forward = TappedFeedForward(taps, block, learns)
-        self.linear = TappedOp(
-            formulas.linear, taps, logits, lambda dz, saved: affine_backward(dz, saved, learns)
-        )
+        self.linear = TappedOp(formulas.linear, taps, logits, None if learns else head_backward)
         self.unembedding = TappedOp(
             formulas.unembedding, taps, logits, None if learns else unembedding_backward
         )
@@ -323,15 +337,38 @@ class Tapped(Transformer):
     taps: Taps = field(default_factory=Taps)
     learns: bool = True
     """Whether the gradients of weights are computed."""
+    keeps: bool = False
+    """Whether what blocks save is kept for the way back."""
+    known: tuple[int, Float[Array, "1 T D"]] | None = None
+    """A block and its input, where those before it need not be computed; then there is no way back."""
     inputs: list[tuple[Float[Array, "B T D"], p.Block]] = field(default_factory=list)
-    """After forward: what each block was given, and its weights: all that is kept for the way back."""
+    """After forward: what each block was given, and its weights."""
+    saved: dict[int, block.Saved] = field(default_factory=dict)
+    """After forward, where it is kept; backward takes it away."""
     gradients: list[Float[Array, "B T D"]] = field(default_factory=list)
     """After backward: the gradient of what each block gave on."""
 
     @classmethod
-    def of(cls, config: ModelConfig, taps: Taps, *, learns: bool = True) -> "Tapped":
+    def of(cls, config: ModelConfig, taps: Taps, *, learns: bool = True, **how: Any) -> "Tapped":
         """The transformer of `config`, without dropout."""
-        return cls(config.replace(dropout=0.0), TappedOps(taps, learns=learns), taps, learns)
+        return cls(config.replace(dropout=0.0), TappedOps(taps, learns=learns), taps, learns, **how)
+
+    def last(
+        self, weights: p.Transformer, token_ids: Int[Array, "B T"]
+    ) -> tuple[Float[Array, "B 1 V"], Saved]:
+        """`forward`, with the logits of the last position alone."""
+        x, saved = self.hidden(weights, token_ids)
+        logits, head = self.head(x[:, -1:], weights)
+        return logits, saved._replace(head=head)
+
+    def hidden_backward(
+        self, dx: Float[Array, "B t D"], dhead: p.Linear, saved: Saved
+    ) -> tuple[p.Transformer]:
+        """Also from the gradient of the last position alone."""
+        n_earlier = self.inputs[0][0].shape[1] - dx.shape[1]
+        if n_earlier:
+            dx = np.concatenate([np.zeros((len(dx), n_earlier, dx.shape[2]), dx.dtype), dx], axis=1)
+        return super().hidden_backward(dx, dhead, saved)
 
     def layers(
         self,
@@ -341,10 +378,16 @@ class Tapped(Transformer):
         past: Any = None,
         rng: UniformSource | None = None,
     ) -> tuple[Float[Array, "B T D"], tuple[block.Saved, ...]]:
-        """All blocks; what they save is not kept."""
-        for layer, block_weights in enumerate(weights):
+        """All blocks; what they save is kept here, or not at all."""
+        first = 0
+        if self.known is not None:
+            first, given = self.known
+            x = np.broadcast_to(given, x.shape)
+        for layer, block_weights in enumerate(weights[first:], first):
             self.inputs.append((x, block_weights))
-            x, _ = self.tapped_block(layer, self.taps).forward(x, block_weights)
+            x, saved = self.tapped_block(layer, self.taps).forward(x, block_weights)
+            if self.keeps:
+                self.saved[layer] = saved
         return x, ()
 
     def layers_backward(
@@ -354,7 +397,7 @@ class Tapped(Transformer):
         for layer, (x, weights) in reversed(list(enumerate(self.inputs))):
             self.gradients.insert(0, dx)
             again = self.tapped_block(layer, self.taps)
-            _, saved_block = again.forward(x, weights)
+            saved_block = self.saved.pop(layer, None) or again.forward(x, weights)[1]
             dx, dblock = again.backward(dx, saved_block)
             if self.learns:
                 dblocks.insert(0, dblock)

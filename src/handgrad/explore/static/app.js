@@ -1,7 +1,7 @@
 /** The page: its state in the URL, the text and its trace, and one view at a time. */
 import * as api from "./api.js";
 import { button, el, select } from "./dom.js";
-import { later, load, release, whenAsked } from "./loading.js";
+import { later, load, release, settled, whenAsked } from "./loading.js";
 import { exact, visible } from "./numbers.js";
 import { saveView } from "./pictures.js";
 import * as attention from "./views/attention.js";
@@ -34,7 +34,7 @@ export const app = {
     place("status").className = "problem";
     place("status").textContent = error.message;
   },
-  load, later, whenAsked,
+  load, later, settled, whenAsked,
   /** Switch a part off, or on again. */
   switch(key) {
     const others = offs(app.state.off).map((each) => each.key).filter((each) => each !== key);

@@ -3,12 +3,27 @@ import { colour } from "./dom.js";
 
 const CLIPPED = 6; // a number this many times the root mean square takes no part in the range of the colours
 
+const SHADES = 512; // of a ramp, where a picture is made pixel by pixel
+
 function rgb(text) {
   const c = d3.rgb(text);
   return [c.r, c.g, c.b];
 }
 
-/** {limit, clipped, of(x) -> "rgb()", signed} for these numbers. */
+const mixed = (zero, far, t) => zero.map((from, i) => Math.round(from + t ** 0.8 * (far[i] - from)));
+const packed = ([r, g, b]) => (255 << 24 | b << 16 | g << 8 | r) >>> 0; // as a canvas has it, byte by byte
+const ramps = new Map();
+
+function ramp(zero, far) {
+  const key = `${zero} ${far}`;
+  if (!ramps.has(key)) ramps.set(key, Uint32Array.from({ length: SHADES + 1 }, (_, k) => packed(mixed(zero, far, k / SHADES))));
+  return ramps.get(key);
+}
+
+/** The pixel of a colour of the style sheet. */
+export const pixel = (name) => packed(rgb(colour(name)));
+
+/** {limit, clipped, of(x) -> "rgb()", pixels() -> x -> its pixel, signed} for these numbers. */
 export function scale(numbers, signed = true) {
   let most = 0, square = 0, n = 0;
   for (const x of numbers) {
@@ -23,9 +38,11 @@ export function scale(numbers, signed = true) {
   const [zero, below, above, amount, none] = ["heat-zero", "heat-below", "heat-above", "heat-amount", "heat-none"].map((name) => rgb(colour(name)));
   const of = (x) => {
     if (!Number.isFinite(x)) return `rgb(${none})`;
-    const t = Math.min(1, Math.abs(x) / limit) ** 0.8;
-    const far = signed ? (x < 0 ? below : above) : amount;
-    return `rgb(${zero.map((from, i) => Math.round(from + t * (far[i] - from)))})`;
+    return `rgb(${mixed(zero, signed ? (x < 0 ? below : above) : amount, Math.min(1, Math.abs(x) / limit))})`;
   };
-  return { limit, clipped, of, signed };
+  const pixels = () => {
+    const [lower, upper, nothing] = [ramp(zero, signed ? below : amount), ramp(zero, signed ? above : amount), packed(none)];
+    return (x) => (Number.isFinite(x) ? (x < 0 ? lower : upper)[Math.round(Math.min(1, Math.abs(x) / limit) * SHADES)] : nothing);
+  };
+  return { limit, clipped, of, pixels, signed };
 }

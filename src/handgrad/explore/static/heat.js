@@ -1,6 +1,6 @@
 /** Heat maps: a canvas whose cells one reads by pointer or arrow keys, with names, a legend and files to save. */
 import { el, colour, speak } from "./dom.js";
-import { scale } from "./colours.js";
+import { pixel, scale } from "./colours.js";
 import { exact, rough, shortened, visible } from "./numbers.js";
 import { escaped, saving } from "./pictures.js";
 import { legible } from "./tokens.js";
@@ -123,6 +123,14 @@ function every(names, room, need) {
   return /^\d+$/.test(names[0]) ? (i) => Number(names[i]) % round === 0 : (i) => i % skip === 0;
 }
 
+/** A picture of one pixel a cell. */
+export function drawPixels(canvas, rows, columns, pixelOf) {
+  const context = canvas.getContext("2d"), picture = context.createImageData(columns, rows);
+  const pixels = new Uint32Array(picture.data.buffer);
+  for (let i = 0; i < rows; i += 1) for (let j = 0; j < columns; j += 1) pixels[i * columns + j] = pixelOf(i, j);
+  context.putImageData(picture, 0, 0);
+}
+
 /** The cells, drawn once; what moves is drawn over them. */
 function paintCells(map, ratio, w, h) {
   const cells = el("canvas", { width: w * ratio, height: h * ratio }), context = cells.getContext("2d");
@@ -130,7 +138,12 @@ function paintCells(map, ratio, w, h) {
   context.fillStyle = colour("paper");
   context.fillRect(0, 0, w, h);
   const [gap, line] = [map.width >= 8 ? 1 : 0, map.height >= 8 ? 1 : 0];
-  for (let i = 0; i < map.rows; i += 1)
+  if (!gap && !line) {
+    const one = el("canvas", { width: map.columns, height: map.rows }), shade = map.colours.pixels(), paper = pixel("paper");
+    drawPixels(one, map.rows, map.columns, (i, j) => (map.hidden?.(i, j) ? paper : shade(map.numbers[i * map.columns + j])));
+    context.imageSmoothingEnabled = false;
+    context.drawImage(one, map.left, map.top, map.columns * map.width, map.rows * map.height);
+  } else for (let i = 0; i < map.rows; i += 1)
     for (let j = 0; j < map.columns; j += 1) {
       if (map.hidden?.(i, j)) continue;
       context.fillStyle = map.colours.of(map.numbers[i * map.columns + j]);

@@ -3,13 +3,20 @@ import { Failed } from "./api.js";
 import { button, el } from "./dom.js";
 import { W } from "./words.js";
 
-const asking = new Map(); // for each holder that waits: what ends it
+const asking = new Map(); // for each holder that waits: what ends it,
+const filled = new WeakMap(); // and the promise that it is filled
 
 /**
  * Fill `holder` with what `make` promises; an error is said there. `make` gets {signal, onshare}, as
  * `experiment` takes them: how far it is stands in the holder meanwhile.
  */
-export async function load(holder, make) {
+export function load(holder, make) {
+  const done = fill(holder, make);
+  filled.set(holder, done);
+  return done;
+}
+
+async function fill(holder, make) {
   asking.get(holder)?.abort();
   const stop = new AbortController(), mine = () => asking.get(holder) === stop;
   asking.set(holder, stop);
@@ -46,6 +53,12 @@ export function whenAsked(isLight, make, cost = "") {
 /** What nobody looks at any more is asked no longer. */
 export function release() {
   for (const [holder, stop] of asking) if (!holder.isConnected) stop.abort();
+}
+
+/** When all that fills itself inside `element` has done so. */
+export async function settled(element) {
+  const waits = () => [element, ...element.querySelectorAll("[aria-busy]")].filter((each) => asking.has(each));
+  while (waits().length) await Promise.all(waits().map((holder) => filled.get(holder)));
 }
 
 const working = () => el("p", { class: "note" }, W.working);

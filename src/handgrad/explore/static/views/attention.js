@@ -1,8 +1,8 @@
 /** Attention: every head small, one large; from a token and to a token; and why a head looks where it looks. */
 import { array, post } from "../api.js";
-import { check, choice, colour, el } from "../dom.js";
-import { scale } from "../colours.js";
-import { heatMap } from "../heat.js";
+import { check, choice, el } from "../dom.js";
+import { pixel, scale } from "../colours.js";
+import { drawPixels, heatMap } from "../heat.js";
 import { exact, share, visible } from "../numbers.js";
 import { saving } from "../pictures.js";
 import { MOST } from "../site_map.js";
@@ -149,15 +149,8 @@ function smallHeads(model, n, one, signed, settings, pick) {
 }
 
 function paint(canvas, numbers, n, signed) {
-  const context = canvas.getContext("2d"), picture = context.createImageData(n, n);
-  const seen = numbers.filter((_, k) => k % n <= Math.floor(k / n)), colours = scale(seen, signed);
-  const paper = d3.rgb(colour("paper"));
-  for (let i = 0; i < n; i += 1)
-    for (let j = 0; j < n; j += 1) {
-      const c = j <= i ? d3.rgb(colours.of(numbers[i * n + j])) : paper;
-      picture.data.set([c.r, c.g, c.b, 255], 4 * (i * n + j));
-    }
-  context.putImageData(picture, 0, 0);
+  const seen = numbers.filter((_, k) => k % n <= Math.floor(k / n)), shade = scale(seen, signed).pixels(), paper = pixel("paper");
+  drawPixels(canvas, n, n, (i, j) => (j <= i ? shade(numbers[i * n + j]) : paper));
 }
 
 async function explained(app, { layer, head }, query, key) {

@@ -10,7 +10,6 @@ import { tokenStrip } from "../tokens.js";
 import { W } from "../words.js";
 
 const B = W.backward;
-const SHOWN = 262144; // numbers of an answer
 const SUGGESTED = 6;
 const HEAVY = 2e9; // weights times tokens times runs that are computed before one is asked
 const MANY = 2e7; // logits that words are read from, likewise
@@ -80,44 +79,26 @@ export function ranked(names, numbers, most = 8) {
     el("span", { class: `bar ${numbers[i] < 0 ? "below" : "above"}` }, el("i", { style: { width: `${(50 * Math.abs(numbers[i])) / longest}%` } })), el("span", { class: "number" }, exact(numbers[i])))));
 }
 
-/** The root mean square over the last axis of a gradient, for positions `from` to `n`; (T,) or (H, T). */
-async function sizes(trace, site, from, n) {
-  const shape = trace.shapes[site], others = shape.length === 3 ? shape[0] : 1, width = shape.at(-1);
-  const chunk = Math.max(1, Math.floor(SHOWN / (others * width)));
-  const parts = [];
-  for (let start = from; start < n; start += chunk) parts.push([start, Math.min(start + chunk, n)]);
-  const found = await Promise.all(parts.map(([a, b]) => array(trace.id, site, `${shape.length === 3 ? ":," : ""}${a}:${b},:`, "gradient")));
-  const squares = new Float64Array(others * (n - from));
-  found.forEach(({ gradients }, k) => {
-    const [a, b] = parts[k];
-    for (let h = 0; h < others; h += 1)
-      for (let t = a; t < b; t += 1)
-        for (let d = 0; d < width; d += 1) squares[h * (n - from) + t - from] += gradients[(h * (b - a) + t - a) * width + d] ** 2 / width;
-  });
-  return squares;
-}
+/** How large a gradient is, for each head or, where there are none, each position. */
+const sizes = (trace, site) => getTraced(`api/trace/${trace.id}/sizes?${new URLSearchParams({ site, gradient: 1 })}`);
 
 async function byStream(app) {
   const { trace, model } = app, n = trace.tokens.length, from = Math.max(0, n - MOST);
-  const rows = await Promise.all(model.stream.map((site) => sizes(trace, site, from, n)));
+  const rows = await Promise.all(model.stream.map((site) => sizes(trace, site)));
   const tokens = trace.tokens.slice(from);
   return heatMap({
-    numbers: Float64Array.from(rows.flatMap((row) => [...row].map(Math.sqrt))), rowNames: model.stream.map((name) => name.replace("blocks.", "")), columnNames: tokens,
+    numbers: Float64Array.from(rows.flatMap((row) => row.slice(from))), rowNames: model.stream.map((name) => name.replace("blocks.", "")), columnNames: tokens,
     end: true, signed: false, name: B.stream, words: (i, j, x) => W.heat.cell(model.stream[i], `${visible(tokens[j])} (${from + j})`, exact(x)), cell: 24,
     onpick: (i) => app.go({ view: "prediction", site: model.stream[i] }),
   });
 }
 
 async function byHead(app) {
-  const { trace, model } = app, n = trace.tokens.length;
+  const { trace, model } = app;
   const names = Array.from({ length: model.n_layers }, (_, layer) => `blocks.${layer}.attention.heads`);
-  const rows = await Promise.all(names.map((site) => sizes(trace, site, 0, n)));
-  const numbers = rows.flatMap((squares) => Array.from({ length: model.n_heads }, (_, h) => {
-    const own = squares.subarray(h * n, (h + 1) * n);
-    return Math.sqrt(own.reduce((sum, x) => sum + x, 0) / n);
-  }));
+  const rows = await Promise.all(names.map((site) => sizes(trace, site)));
   return heatMap({
-    numbers: Float64Array.from(numbers), rowNames: names.map((_, layer) => String(layer)), columnNames: Array.from({ length: model.n_heads }, (_, head) => String(head)),
+    numbers: Float64Array.from(rows.flat()), rowNames: names.map((_, layer) => String(layer)), columnNames: Array.from({ length: model.n_heads }, (_, head) => String(head)),
     signed: false, name: B.heads, words: (i, j, x) => W.heat.cell(`${W.attention.head(i, j)}`, B.gradient, exact(x)), cell: 44,
     onpick: (layer, head) => app.go({ view: "attention", layer, head, what: "gradient" }),
   });
@@ -126,12 +107,11 @@ async function byHead(app) {
 function words(app, position) {
   const { trace, model } = app, at = Math.min(position, trace.tokens.length - 1);
   const read = async () => {
-    const found = [];
-    for (const site of model.stream) found.push(await getTraced(`api/trace/${trace.id}/words?${new URLSearchParams({ site, position: at, n: 5 })}`));
+    const found = await getTraced(`api/trace/${trace.id}/words?${new URLSearchParams({ position: at, n: 5 })}`);
     const chips = (list) => list.map((token) => el("code", { class: "word" }, visible(token)));
     return el("div", { class: "table" }, el("table", {}, el("caption", { class: "note" }, `“${visible(trace.tokens[at])}”, ${W.position(at)}`),
       el("thead", {}, el("tr", {}, el("th", {}, B.state), el("th", {}, B.raised), el("th", {}, B.lowered))),
-      el("tbody", {}, found.map((each, i) => el("tr", {}, el("th", { scope: "row" }, model.stream[i].replace("blocks.", "")), el("td", {}, chips(each.raised)), el("td", {}, chips(each.lowered)))))));
+      el("tbody", {}, found.map((each) => el("tr", {}, el("th", { scope: "row" }, each.site.replace("blocks.", "")), el("td", {}, chips(each.raised)), el("td", {}, chips(each.lowered)))))));
   };
   return app.whenAsked(model.vocab_size * model.stream.length < MANY, read);
 }

@@ -65,6 +65,7 @@ export async function show(app) {
   async function measure() {
     try {
       if (!panel.hidden) await app.load(panel, () => opened(app, site, pick, stats));
+      await app.settled(panel);
       for (const [which, gradient] of [["forward", 0], ["backward", 1]]) {
         if (!layout.isConnected && stats.forward) return;
         stats[which] = await getTraced(`api/trace/${trace.id}/stats?gradient=${gradient}`);
