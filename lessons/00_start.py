@@ -97,8 +97,8 @@ course_map.here(0)
 #
 # At the end of each lesson are exercises. Where you are asked, replace the three dots by your answer, run the
 # cell, and run the one after it, which judges: *right*, *wrong* with the place where it fails, or *not solved
-# yet*. Our answers are folded away behind. The judges know no solutions: they compute or measure, so any
-# right answer will do. Two to try it on:
+# yet*. Behind are three hints, folded away, each of which says more than the one before, and our answer. The
+# judges know no solutions: they compute or measure, so any right answer will do. Two to try it on:
 #
 # ## Exercises
 #
@@ -114,6 +114,28 @@ n_characters = ...
 exercise.value(n_characters, lambda: len(trained.tokenizer.characters))
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The task names both the object and the setting. Look at how the cells above read other parts of the model,
+# such as `trained.tokenizer`.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Each setting of `trained.config` is an attribute: it is read with a dot and its name, as
+# `trained.tokenizer.characters` is above.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Write `trained.config`, a dot and the name of the setting that counts the vocabulary, that is, all
+# characters that the model knows. Another setting, `context_length`, counts how many characters it can read
+# at once.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # `trained.config.vocab_size`. Each character that occurs in the text has a number, and for each of them the
@@ -148,6 +170,27 @@ exercise.function(loss, in_other_words, 1.0, 0.5, 0.01)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The formula has three parts: a sign, a function and the probability. Is the value of the function positive
+# or negative for a $p$ between 0 and 1?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Take the natural logarithm, `np.log`, and not `np.log2`, which has the base 2. A probability is at most 1,
+# so its logarithm is never positive; a loss is never negative.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `np.log(0.5)` is about $-0.69$, and the loss at $p = 0.5$ should be $+0.69$. Return the logarithm of `p`
+# with its sign changed.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # A certain guess that is right costs nothing, one of a half costs $\ln 2 \approx 0.69$, and one of a

@@ -467,6 +467,29 @@ def computed_shapes():
 exercise.value(answer, computed_shapes)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Go from the inside out, and note the shape after each index, mean and product. Each of the six needs only
+# “Taking a part”, “Sums along an axis”, “Products of matrices” and the rule of broadcasting.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A product sums the last axis of the left array with the last but one of the right array; both vanish, and
+# the axes before them stay. A mean without `keepdims` loses its axis, and only then are the shapes aligned at
+# the right.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# For 3, write the shape of 2 under $(8, 5, 16)$, flush right, and compare column by column. For 5, the index
+# leaves $(8, 1, 16)$, and `b[:, None]` is a column. For 6, the 8 is a batch of products of $(5, 16)$ with its
+# transpose.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # (1) The product replaces 16 by 3, and the bias is stretched. (2) Axis 1 goes. (3) $(8, 16)$
@@ -504,6 +527,27 @@ table = np.array([[1.0, 10.0, -3.0], [2.0, 14.0, 0.0], [6.0, 12.0, 1.0]])
 exercise.function(standardized, standardized_with_loops, table, (table, 1), (table[:2], 1))
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Each mean must meet the column that it was taken from, and no other. Which shape does it need for that? “A
+# forgotten `keepdims`”, the third of the six mistakes, is about this.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Work in two steps, both along `axis`: first subtract the mean; then find the mean square of what is left,
+# and from it the number to divide by. Both means must keep their axis.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Dividing a column by $k$ divides its mean square by $k^2$. So if the mean square after the shift is $s$, the
+# divisor is $\sqrt{s}$ and not $s$; write both means with `axis=axis, keepdims=True`.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Subtract the mean first; then the mean of the squares is what has to become 1, so divide by
@@ -542,6 +586,27 @@ some, others = np.random.default_rng(1).normal(size=(4, 3)), np.random.default_r
 exercise.function(distances, distances_with_loops, (some, others), (some[:2], others))
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# “Products of matrices” writes a product with broadcasting: it gives both arrays three axes and sums one of
+# them. Which three axes does this task have, and which of them is summed?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Make all differences at once, with the shape $(n, m, D)$. For that, `x` needs a new axis where `y` has its
+# points, and `y` one where `x` has them; then square, sum along $D$ and take the root.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `x[:, None, :]` puts the points of `x` along axis 0 and leaves axis 1 for those of `y`, which needs its
+# `None` in front. After the subtraction, sum the squares with `axis=-1`.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The result has the axes $n, m$, and $D$ is summed: so bring $x$ to $(n, 1, D)$, $y$ to

@@ -256,10 +256,34 @@ exercise.function(slope_of_bump, measured_slope, -2.0, 0.0, 0.5, 3.0)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Give the inside a name: with $u = 1 + x^2$ the function is $1/u$. How much does $u$ change when $x$ rises a
+# little, and how much does $1/u$ change when $u$ does?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The secant of “The slope at a point” gives both slopes. For the outer function it is
+# $\big(\tfrac{1}{u+k} - \tfrac1u\big)/k = -\tfrac{1}{u\,(u+k)}$ with a small $k$; the slope by $x$ is the
+# product of the outer and the inner slope.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# When $x$ rises by a small $h$, $u$ rises by about $k = 2xh$, and $1/u$ changes by about $-k/u^2$. Insert the
+# first into the second, divide by $h$ and replace $u$. As a check, to the right of 0 the bump falls, so the
+# slope there is negative.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
-# The chain rule: the outer function is $1/u$, with the derivative $-1/u^2$; the inner one is
-# $u = 1 + x^2$, with the derivative $2x$.
+# With $u = 1 + x^2$ a small $h$ moves $u$ by $k \approx 2xh$, and $k$ moves $1/u$ by
+# $\frac1{u+k}-\frac1u = \frac{-k}{u(u+k)} \approx -k/u^2$. Both together, divided by $h$:
+# $-2x/(1+x^2)^2$. (Lesson 5 makes a rule of that, the chain rule.)
 #
 # </details>
 
@@ -306,6 +330,28 @@ judge_gradient(measured_gradient)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Use the centred formula of “Measuring on both sides” once for each coordinate. Which coordinates must stay
+# where they are while one is measured?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# For each $i$, evaluate `f` at two points that differ from `x` only in coordinate $i$, one by $+h$ and one by
+# $-h$. Divide the difference of the two values by the distance between the two points, and collect the
+# results in an array.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# In a loop over `i`, make `step = np.zeros(len(x))` and set `step[i] = h`. The entry for `i` is
+# `(f(x + step) - f(x - step)) / (2 * h)`; the sums are new arrays, so `x` itself stays as it is.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # A row of the identity matrix, times $h$, is a step along one coordinate.
@@ -346,6 +392,28 @@ def best_of_all():
 exercise.value(best_step, best_of_all)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# In “Measuring on both sides” two errors compete: one shrinks with $h$, the other grows as $h$ shrinks. What
+# does the second depend on that float32 changes?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The errors $h^2$ and $\epsilon/h$ are equal at $h = \epsilon^{1/3}$. Insert the $\epsilon$ of float32, which
+# is much larger than that of float64, and round the result to a power of ten.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Write $1.2\cdot10^{-7}$ as $120\cdot10^{-9}$; its cube root is nearly $5$ times that of $10^{-9}$. Powers of
+# ten are compared by ratio, so the border between two neighbours is at $\sqrt{10} \approx 3.2$ times the
+# smaller one.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # $\epsilon^{1/3} \approx 5\cdot10^{-3}$, so a hundredth; and even so only four digits are
@@ -385,6 +453,28 @@ added = {"x": x, "row": row, "column": column}
 exercise.gradient(add_row_and_column, add_row_and_column_backward, **added)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# “Undoing a broadcast” asks of each number in which elements of the result it occurs. Ask that of one $r_j$,
+# one $c_t$ and one $x_{tj}$.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Each gradient is the sum of `dy` over the elements of $y$ in which the number occurs: $r_j$ is in $y_{tj}$
+# for all $t$, $c_t$ is in $y_{tj}$ for all $j$, and $x_{tj}$ is in one element only. It is a sum, not a mean.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# In `dy` the index $t$ runs along axis 0 and $j$ along axis 1, and the axis named in `sum` is the one that
+# vanishes. `drow` then has the shape $(D,)$ at once; `dcolumn` has to be $(T, 1)$, so its sum needs
+# `keepdims=True`.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # $x_{tj}$ is used once. $r_j$ is used in every row, so sum over $t$; $c_t$ in every column, so

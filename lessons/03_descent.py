@@ -537,6 +537,28 @@ points = [np.array(point) for point in [(1.0, 2.0), (-1.0, 0.5), (0.3, -0.7), (2
 exercise.function(bent_gradient, measured_gradient, *points)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# As in “One step”, treat $y$ as a constant for the slope along $x$, and $x$ for that along $y$. Each term is
+# a square $u^2$: how does its inside $u$ change when $x$ rises, and how when $y$ does?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# When $u$ rises by a small $k$, $u^2$ rises by about $2uk$. So the slope of $u^2$ along $x$ is $2u$ times the
+# slope of $u$ along $x$, with $u = 1-x$ in the first term and $u = y-x^2$ in the second, and likewise along
+# $y$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Along $x$ the slope of $1-x$ is $-1$ and that of $y-x^2$ is $-2x$; along $y$ they are 0 and 1. Insert each
+# into $2u$ times the slope of $u$, keep the factor 10 of the second term, and add the two terms.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # $y - x^2$ depends on $x$ with the slope $-2x$. So the derivative by $x$ is
@@ -599,6 +621,28 @@ def measured_rates():
 exercise.value((limit, best, limit_with_momentum), measured_rates, tolerance=2e-3)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# In “The learning rate, on a parabola” and at the end of “Momentum”, all three rates depend on one property
+# of the function. Which one is it, and does it change when the minimum is not at 0?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Complete the square, $3x^2 - 12x + 5 = 3\,(x-2)^2 - 7$, and compare it with $\tfrac12 a x^2$ to find the
+# curvature $a$. The limit and the best rate follow from the factor $1 - \eta a$, the third number from the
+# limit with momentum.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The factor before the square is $\tfrac12 a$ and not $a$. The limit is where $1 - \eta a = -1$, the best
+# rate where $1 - \eta a = 0$, and momentum breaks at $\eta a = 2(1+\beta)$; solve each for $\eta$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The curvature is $f'' = 6$ everywhere; where the minimum lies does not matter. So the limit is
@@ -639,6 +683,27 @@ later = (np.array([0.5, -1.0]), np.array([-1.0, 2.0]), np.array([0.3, 0.1]), 0.1
 exercise.function(averaging_step, step_of_the_library, first, later)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Write $m$ and the velocity $v$ of “Momentum” side by side for the first two steps, both beginning at 0. By
+# which factor do they differ?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Suppose that $m = (1-\beta)\,v$ holds before a step; the two rules show that it then holds after it too.
+# Both methods visit the same points if they take the same step, so express $\eta\,v$ by $m$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Update the mean first, then take the step with the new mean, as momentum does with its new velocity. The
+# step is $-\eta\,v$ with $v = m/(1-\beta)$, so the rate before the mean is not `learning_rate` alone.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The average is the sum times $1-\beta$, at every step: multiply $v \leftarrow \beta v + g$ by
@@ -676,6 +741,28 @@ def ends_on_the_saddle(rate):
 exercise.claim(rate_to_the_saddle, ends_on_the_saddle, "a walk that converges to the saddle")
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# “Exactly on the ridge” says which points lead to the saddle. Can a single step from $(1, 1)$ land on one of
+# them?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The first step leads to $(1 - \eta g_x,\ 1 - \eta g_y)$, with the gradient $(g_x, g_y)$ at $(1, 1)$ from
+# “One step”. The ridge is $y = 0$, so one of these coordinates must become exactly 0; the other may be any
+# number that is not too large.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# It is the second coordinate, and $g_y = 4$ there: set $1 - 4\eta$ to zero and solve for $\eta$. Give the
+# rate exactly, because with a $y$ that is only nearly 0 the walk leaves the ridge.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # A walk that is on the ridge stays there, so let the first step lead to $y = 0$ exactly. The

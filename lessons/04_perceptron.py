@@ -421,6 +421,27 @@ judge_steps(long_enough)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section "Why a step helps" computes the product of a row after the step $r$. How does that line change
+# if the step is a multiple of $r$?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Write the new vector as $v + \eta\,r$ with an unknown number $\eta$, require that its product with $r$ is 1,
+# and solve for $\eta$. Do this only where $v\cdot r \le 0$; elsewhere return $v$ itself.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Multiplied out, the condition is $v\cdot r + \eta\,(r\cdot r) = 1$. The gap $1 - v\cdot r$ is not yet
+# $\eta$: one whole $r$ raises the product by $r\cdot r$, which need not be 1, so divide the gap by it.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # We want $(v + \eta r)\cdot r = 1$, so $\eta = \dfrac{1 - v\cdot r}{r\cdot r}$.
@@ -440,8 +461,8 @@ judge_steps(long_enough)
 # %% [markdown]
 # ### Exercise 2: the worst case
 #
-# Find an array of signed rows, at least five of them, on which the perceptron makes *exactly* as many
-# mistakes as the bound $R^2/\gamma^2$ of the best direction allows, and let `worst` be that array. (Here a
+# Find an array of signed rows on which the perceptron makes at least five mistakes, and *exactly* as many as
+# the bound $R^2/\gamma^2$ of the best direction allows, and let `worst` be that array. (Here a
 # row need not end in 1 or $-1$: choose any numbers, in as many dimensions as you like.) The proof tells you
 # where to look: when is each of its inequalities an equality?
 
@@ -460,9 +481,32 @@ def reaches_the_bound(rows):
 exercise.claim(worst, reaches_the_bound, "five or more mistakes, and as many as the bound")
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The proof in "It ends" has an inequality for the progress along $v^*$, one for the length of $v$, and one
+# that joins the two. What does each of them throw away, and when is that nothing?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Nothing is lost if every mistake has $r\cdot v^* = \gamma$, $v\cdot r = 0$ and $|r| = R$, and if $v$ points
+# along $v^*$ at the end. Here $v$ is the sum of the rows added so far: what makes its product with the next
+# row zero?
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# If all rows are at right angles to each other, each has the product 0 with the sum of those before it, and
+# is added once. If they also have the same length $R$, their sum has the same product $R^2$ with every one of
+# them. Right angles between $n$ vectors need at least $n$ dimensions.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
-# Length: $|v|^2$ must grow by all of $R^2$ each time, so all rows are equally long, and
+# Length: $|v|^2$ must grow by all of $R^2$ each time, so all rows on which it errs are equally long, and
 # $v\cdot r = 0$ at each mistake. Progress: every row must have the same product with $v^*$. Rows that are at
 # right angles to each other do both: the rows of the identity matrix. The perceptron adds each once, and
 # arrives at $(1, \dots, 1)$; with $n$ rows, $R = 1$ and $\gamma = 1/\sqrt n$, so the bound is $n$.
@@ -488,6 +532,8 @@ certificate = (..., ..., ..., ...)
 
 # %% tags=["check"]
 def proves_it(multipliers):
+    if any(multiplier != int(multiplier) for multiplier in multipliers):
+        raise ValueError("multipliers are whole numbers here: multiply all of them by the same one")
     total = perceptron.certificate_sum(points, point_labels, multipliers)
     return min(multipliers) >= 0 and max(multipliers) > 0 and not any(total)
 
@@ -495,6 +541,29 @@ def proves_it(multipliers):
 exercise.claim(certificate, proves_it, "a sum of signed rows that is zero, with multipliers not below 0")
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section "Why not XOR" says what a certificate means for the points: the weighted means of the two
+# classes are the same point. Class 0 has only one point here; where does it lie among the three of class 1?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Call the multipliers $\lambda_1, \dots, \lambda_4$. Each of the three coordinates of the signed rows must
+# add up to zero, with a minus before $\lambda_4$. This gives an equation for $x_1$, one for $x_2$, and one
+# for the 1 at the end of the row, which is easily forgotten.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The equations are $4\lambda_2 = \lambda_4$, $4\lambda_3 = \lambda_4$ and
+# $\lambda_1 + \lambda_2 + \lambda_3 = \lambda_4$. Choose a $\lambda_4$ for which the first two have whole
+# solutions; the third then gives $\lambda_1$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The point $(1, 1)$ lies inside the triangle of the others, so it is a mixture of them. To get

@@ -522,10 +522,34 @@ terms = {
         "of the way through the tanh": lambda dy, saved: dy @ saved[2].T * (1 - saved[3] ** 2) @ saved[1].T,
     }
 }
-exercise.gradient(forward, backward, terms=terms, **arrays)
+without = {"x": {"the slope of the tanh": lambda dy, saved: dy + dy @ saved[2].T @ saved[1].T}}
+exercise.gradient(forward, backward, terms=terms, without=without, **arrays)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section "The chain rule: along several paths" says what happens where paths meet. By which two ways does
+# $x$ reach $y$, and what is the slope of the one that passes no weight?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Go back as in "The same in matrices": through `hidden @ weight2`, then through the tanh, whose slope
+# `hidden` tells, then through `x @ weight1`. Each product gives two gradients, one for its weight and one to
+# carry on; at $x$ add those of both ways.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Below the tanh, the gradient is `dz = (dy @ weight2.T) * (1 - hidden**2)`. The gradient of `weight1` is a
+# product of `x` and `dz`, and its shape, $(3, 4)$, tells which of them to transpose. What `dz` sends on to
+# $x$ is only one of the two parts of its gradient.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Backwards: through `weight2`, through the tanh, through `weight1`; and $x$ has a second path,
@@ -542,7 +566,7 @@ def backward(dy, saved):
     return dy + dz @ weight1.T, x.T @ dz, hidden.T @ dy
 
 
-exercise.gradient(forward, backward, terms=terms, **arrays)
+exercise.gradient(forward, backward, terms=terms, without=without, **arrays)
 
 # %% [markdown]
 # ### Exercise 2: XNOR by hand
@@ -565,6 +589,28 @@ def computes_xnor(weights):
 exercise.claim(xnor, computes_xnor, "1 where both inputs are equal, for all four rows,")
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section "XOR from three perceptrons" makes XOR from two questions, each of which one line can answer.
+# For which two rows is XNOR 1, and can a line cut off each of them?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Let one hidden neuron be 1 only at $(1, 1)$, and the other only at $(0, 0)$. The output must be 1 where at
+# least one of them is. AND, the output of XOR's network, asks for both at once, which never happens here.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# With the weights 2 and 2, the scores of the four rows are $b$, $2 + b$, $2 + b$ and $4 + b$; with $-2$ and
+# $-2$, they are $b$, $b - 2$, $b - 2$ and $b - 4$. For each neuron, the output too, choose $b$ so that only
+# the wanted scores are above zero. The weights of one hidden neuron are a column of $W^{(1)}$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Equal means: both, or none. So let the hidden neurons be AND, $2x_1 + 2x_2 - 3 > 0$, and NOR,
@@ -607,6 +653,28 @@ exercise.function(combined, by_measuring, *networks)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Write both layers as in "A network in formulas", and put the first into the second, with no $f$ between
+# them. Which part of the result depends on $x$, and which does not?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Multiply $(xW_1 + b_1)\,W_2 + b_2$ out. The matrix by which $x$ is multiplied is the new weight. The rest,
+# which is the result for $x = 0$, is the new bias, and it has a part from each of the two biases.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The second layer multiplies all that it gets from the first, so $b_1$ arrives as $b_1W_2$, one number for
+# each output; add the bias that comes after it. The new weight is a product of two matrices, in the order in
+# which $x$ meets them.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # $(xW_1 + b_1)\,W_2 + b_2 = x\,(W_1W_2) + (b_1W_2 + b_2)$. However many layers one stacks,
@@ -647,6 +715,29 @@ mine.keep("linear", my_linear, my_linear_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section "The same in matrices" has the three gradients for an $x$ with two axes; what is a row if there
+# are more? For the bias, recall "Undoing a broadcast" in lesson 2: over which axes was it stretched?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The products $xW$ and $dz\,W^\top$ concern the last axis alone, and `@` takes any axes in front. $dW$ and
+# $db$ are sums over rows, so turn $x$ and $dz$ into matrices first, with a row for every place along the axes
+# in front.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `x.reshape(-1, x.shape[-1])` puts all rows of $x$ below each other; do the same with $dz$. Then $dW$ is one
+# product, of shape $(M, N)$, and $db$ is the sum of all these rows of $dz$, of shape $(N,)$. Ask
+# `bias is None` in the forward and in the backward.
+#
+# </details>
+#
 # <details><summary>Our answer</summary>
 #
 # Flatten the axes in front: then $dW = x^\top dz$ sums over all rows, and so does $db$.

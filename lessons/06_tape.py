@@ -271,7 +271,7 @@ for numbers in ([2.0, 1.0, 0.0], [1000.0, 1.0, 0.0]):
 #
 # ### Exercise 1: a new operation
 #
-# Teach the tape the ReLU: `relu` takes a `Node` and returns one.
+# Teach the tape the ReLU, $\max(x, 0)$ number by number: `relu` takes a `Node` and returns one.
 
 
 # %% tags=["exercise"]
@@ -287,12 +287,13 @@ def judge_relu(answer):
         if end is ...:
             return ...
         backward(total(end * [1.0, -2.0, 3.0]))
-        return start.gradient
+        return end.value, start.gradient
 
     slopes.__name__ = "relu"
 
     def measured(x):
-        return descent.central_differences(lambda x: np.maximum(x, 0.0) @ [1.0, -2.0, 3.0], x)
+        slopes = descent.central_differences(lambda x: np.maximum(x, 0.0) @ [1.0, -2.0, 3.0], x)
+        return np.maximum(x, 0.0), slopes
 
     return exercise.function(slopes, measured, np.array([1.5, -2.0, 0.3]), np.array([-1.0, 4.0, 2.0]))
 
@@ -301,6 +302,27 @@ judge_relu(relu)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The ReLU keeps numbers above zero and makes all others 0. What does the method `tanh` of `Node` give to the
+# new node, and what is the slope of the ReLU on either side of zero?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The value is `np.maximum` of `a.value` and 0. The list `made_of` needs one pair: the node `a`, and a
+# function of `d` that returns `d` times the slope. Without this pair no gradient reaches `a`.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The slope is 1 where `a.value > 0` and 0 elsewhere. In a product with `d`, the array of this comparison
+# counts as ones and zeros, so it can stand where `tanh` has `1 - y * y`.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The value is the larger of $a$ and 0. Back goes the gradient where $a$ was above zero, and nothing
@@ -363,6 +385,29 @@ exercise.function(n_paths, by_formula, *ends)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Suppose you knew for every parent of a node how many paths lead back from it. How many lead back from the
+# node itself, and how many should be counted for a node made of nothing?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Go through `in_order(end)` from its beginning: there the parents of a node come before it. Keep a dictionary
+# `paths` from `id(node)` to a number of paths, and compute each entry from earlier ones: their sum over the
+# pairs in `made_of`.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The entry of the node `one` is `sum(paths[id(parent)] for parent, _ in one.made_of)`, in which a parent that
+# was used twice counts twice. For a node made of nothing this sum is 0, but its entry must be 1, so treat
+# that case on its own. The entry of `end` is the answer.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Along the order, each node's paths are the sum of those of its parents, and a node made of nothing has one.
@@ -407,6 +452,29 @@ exercise.function(layer_jvp, by_measuring, *arrays)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The class `Dual` shows how a sum and a product move. Which sum and which product are in $xW + b$, and which
+# of their parts move?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Take the steps of the forward in their order: first $z = xW + b$ and its velocity $\dot z$, then
+# $y = \tanh z$ and its velocity. The product needs the product rule, as both factors move; the tanh needs the
+# chain rule along one path.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Multiply out: $(x + t\,\dot x)(W + t\,\dot W) = xW + t\,(\dot x W + x \dot W) + t^2\,\dot x \dot W$. The
+# velocity of the product is the factor of $t$. Add $\dot b$, then multiply the whole, element by element, by
+# the slope of tanh, $1 - y^2$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # A product moves because either factor does: $\dot z = \dot x W + x \dot W + \dot b$. Then the slope of tanh:

@@ -442,6 +442,26 @@ def measured_slopes():
 exercise.value((largest_slope, slope_at_one), measured_slopes)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section *The hyperbolic tangent* has the slope of $\tanh u$ by $u$. What does the chain rule add when
+# $u$ is not $x$ itself?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# With $u = 3x$ the slope is $f'(x) = \tanh'(u)\cdot u'(x)$. The first factor is taken at $u$, not at $x$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# $\tanh'(u) = 1-\tanh^2u$ is largest where $\tanh u$ is zero; multiply that largest value by $u'$. For
+# $x = 1$ compute $u$ first, then $1-\tanh^2u$, then multiply by $u'$ again.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The chain rule brings a factor 3, so $f'(x) = 3\,(1-\tanh^2(3x))$: largest at zero, where it
@@ -488,12 +508,36 @@ judge_swish(swish_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# For $\beta = 1$ this is the SiLU of the section *The bend rounded off*: at which places of its derivation
+# does $\beta$ come in? For $d\beta$ compare the section *A slope that is learned*, where many elements share
+# one number too.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Write $u = \beta x$. By $x$ the product rule gives two terms, $\sigma(u)$ and
+# $x\,\sigma'(u)\,\partial u/\partial x$; by $\beta$ only $x\,\sigma'(u)\,\partial u/\partial\beta$ is left.
+# Multiply both by $dy$, and sum the second over all elements.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# $\partial u/\partial x = \beta$ and $\partial u/\partial\beta = x$, so $d\beta$ has $x$ as a factor twice.
+# `sigma` is saved, so $\sigma'(u)$ is `sigma * (1 - sigma)`, and `np.sum` without an axis makes $d\beta$ a
+# single number.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # With $\sigma' = \sigma(1-\sigma)$, the product rule and the chain rule give
 # $\partial f/\partial x = \sigma + \beta x\,\sigma(1-\sigma)$. By $\beta$ the inner derivative is $x$, so
 # $\partial f/\partial\beta = x\cdot\sigma(1-\sigma)\cdot x$; and because every element uses the same $\beta$,
-# the sum of $dy$ times that over all elements.
+# $d\beta$ is the sum of $dy$ times that over all elements.
 #
 # </details>
 
@@ -543,6 +587,28 @@ judge_log_softmax(log_softmax_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# $y_i$ is a difference of two terms. Which of the inputs $x_j$ does each of the two depend on?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The Jacobian is $\delta_{ij}$ minus the slope of $\ln S$ by $x_j$, where $S = \sum_k e^{x_k}$ and the chain
+# rule gives $(\partial S/\partial x_j)/S$. Put it into $dx_j = \sum_i dy_i\,\partial y_i/\partial x_j$, where
+# the delta picks one term.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The slope of $\ln S$ by $x_j$ is the same for every $i$, so it can be taken out of the sum over $i$. What
+# stays in the sum is $dy$ of one row: `np.sum(dy, axis=-1, keepdims=True)`. The factor before it is a
+# softmax, and `np.exp(saved)` is that softmax. Return a tuple, `(dx,)`.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The derivative of $\ln\sum_k e^{x_k}$ by $x_j$ is $e^{x_j}/\sum_k e^{x_k} = f_j$, so the
@@ -586,6 +652,27 @@ mine.keep("gelu", my_gelu, my_gelu_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section *The bend rounded off* has every formula that you need. Which arrays of the forward does the
+# slope use again? Save those.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Forward: $\Phi$ from the error function at $u = x/\sqrt2$, then $x\,\Phi$. Backward: the product rule gives
+# one term with $\Phi$ and one with its slope $\varphi$, and $dy$ multiplies their sum.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The bell curve is $e^{-x^2/2}$ divided by `np.sqrt(2 * np.pi)`; without this root $\varphi$ is not the slope
+# of $\Phi$. With $x$ and $\Phi$ saved, the gradient is $dy$ times $\Phi + x\,\varphi$, in a tuple of one.
+#
+# </details>
+#
 # <details><summary>Our answer</summary>
 #
 # $\Phi(x) = \frac12(1 + \operatorname{erf}(x/\sqrt2))$, and $f' = \Phi + x\varphi$.
@@ -595,13 +682,13 @@ mine.keep("gelu", my_gelu, my_gelu_backward)
 
 # %% tags=["solution", "hide-input"] jupyter={"source_hidden": true}
 def my_gelu(x):
-    phi = (1 + erf.forward(x / np.sqrt(2))[0]) / 2
-    return x * phi, (x, phi)
+    cdf = (1 + erf.forward(x / np.sqrt(2))[0]) / 2
+    return x * cdf, (x, cdf)
 
 
 def my_gelu_backward(dy, saved):
-    x, phi = saved
-    return (dy * (phi + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)),)
+    x, cdf = saved
+    return (dy * (cdf + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)),)
 
 
 mine.keep("gelu", my_gelu, my_gelu_backward)
@@ -629,6 +716,28 @@ mine.keep("softmax", my_softmax, my_softmax_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section *Backward without the matrix* ends in a formula without $x$. So what does backward need from the
+# forward?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Forward, in each row: subtract the largest, take the exponential, divide by the sum of the row. Backward:
+# $dx_j = f_j\,(dy_j - \langle dy, f\rangle)$, where $\langle dy, f\rangle$ is a sum over the last axis.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# With $y$ for the saved output, $\langle dy, f\rangle$ is `np.sum(dy * y, axis=-1, keepdims=True)`, one
+# number for each row. The largest and the sum in the forward need `axis=-1, keepdims=True` as well, and
+# backward returns a tuple.
+#
+# </details>
+#
 # <details><summary>Our answer</summary>
 #
 # Subtract the largest first; backward needs the result alone.
@@ -653,4 +762,4 @@ mine.keep("softmax", my_softmax, my_softmax_backward)
 # ## Where next
 #
 # Softmax has given the network a distribution to offer. Lesson 8, *Losses*, says how to judge it by one
-# number, and why that last exercise is half of the loss that every language model is trained with.
+# number, and why the logarithm of the softmax is half of the loss that every language model is trained with.

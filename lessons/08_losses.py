@@ -424,13 +424,45 @@ def huber_backward(dloss, saved):
 # %% tags=["check"]
 def judge_huber(backward):
     prediction, targets = 2 * np.random.default_rng(2).normal(size=(2, 4, 3))
-    return exercise.gradient(huber, backward, prediction=prediction, targets=targets, delta=0.8)
+    d = prediction - targets
+    terms = {
+        "inside, d / n": lambda dloss, saved: dloss * np.where(np.abs(d) <= 0.8, d, 0) / d.size,
+        "outside, delta sign(d) / n": lambda dloss, saved: (
+            dloss * np.where(np.abs(d) > 0.8, 0.8 * np.sign(d), 0) / d.size
+        ),
+    }
+    return exercise.gradient(
+        huber, backward, terms={"prediction": terms}, prediction=prediction, targets=targets, delta=0.8
+    )
 
 
 judge_huber(huber_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# As with the squared error, each prediction occurs in one term of the sum alone. What is the slope of $h$ on
+# the parabola, and what on the straight line, left and right?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# By the chain rule $\partial L/\partial\hat y_i = h'(d_i)/n$, since $\partial d_i/\partial\hat y_i = 1$; then
+# multiply by `dloss`. The forward takes `np.mean` over all elements, so $n$ is `d.size`, not the number of
+# rows.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The half before $d^2$ cancels the 2 that the power rule brings. On the straight line only $|d|$ depends on
+# $d$: its slope is `np.sign(d)`, and the factor $\delta$ stays. `np.where` chooses between the two as in the
+# forward.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Inside, $h' = d$. Outside, $h' = \delta\cdot\operatorname{sign}d$. Both at once: $d$, clipped
@@ -476,10 +508,32 @@ def measured_losses():
 exercise.value((loss_at_first, perplexity_at_first, gain), measured_losses, tolerance=0.05)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section *Nats, bits and perplexity* says what a network pays that knows nothing. Between how many
+# equally likely tokens does the later model still choose?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Equal logits give each of $V$ tokens the probability $1/V$, so the loss is $-\ln(1/V)$, with the natural
+# logarithm, and the perplexity is $e$ to the power of that loss. Later there are $V/2$ tokens in the place of
+# $V$; the gain is the first loss minus the second.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The gain is a difference of two logarithms, $\ln V - \ln(V/2)$, hence the logarithm of a quotient from which
+# $V$ cancels. For the perplexity put $L = \ln V$ into $e^L$: the exponential undoes the natural logarithm.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
-# A guess among 1000 costs $\ln1000\approx6.91$ nats, and its perplexity is 1000. Half of
-# them are $\ln500 = \ln1000-\ln2$: to halve the options is always worth $\ln2\approx0.69$ nats, one bit. A
+# A guess among 1000 costs $\ln1000\approx6.91$ nats, and its perplexity is 1000. A guess among half of
+# them costs $\ln500 = \ln1000-\ln2$: to halve the options is always worth $\ln2\approx0.69$ nats, one bit. A
 # model whose loss begins far above $\ln V$ is not ignorant, but wrong with confidence: its first weights are
 # too large.
 #
@@ -514,10 +568,11 @@ def smoothed_backward(dloss, saved):
 # %% tags=["check"]
 def judge_smoothed(backward):
     logits, targets = np.random.default_rng(4).normal(size=(3, 5)), np.array([4, 0, 2])
-    wanted = 0.9 * np.eye(5)[targets] + 0.1 / 5
+    one_hot = np.eye(5)[targets]
     terms = {
         "p / N": lambda dloss, saved: dloss * saved[0] / 3,
-        "t / N": lambda dloss, saved: -dloss * wanted / 3,
+        "(1 - eps) / N at the targets": lambda dloss, saved: -dloss * 0.9 * one_hot / 3,
+        "eps / V N everywhere": lambda dloss, saved: -dloss * np.full((3, 5), 0.1 / 5) / 3,
     }
     return exercise.gradient(
         smoothed, backward, terms={"logits": terms}, logits=logits, targets=targets, eps=0.1
@@ -528,6 +583,29 @@ judge_smoothed(smoothed_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Go through the derivation in the section *Softmax and cross-entropy in one* again. What does it need to know
+# about the targets, and is that still true of the rows of `wanted`?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# For one row with the targets $t_i$ the loss is $-\sum_i t_i\ln p_i$, and exercise 3 of lesson 7 has the
+# Jacobian $\delta_{ij} - p_j$ of $\ln p_i$. Sum $-t_i$ times it over $i$, multiply by `dloss`, and divide by
+# the number of rows, as the forward does.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The delta leaves $-t_j$, and the other term is $p_j\sum_i t_i$, where the sum of a row of `wanted` has
+# $1-\epsilon$ once and $\epsilon/V$ from each of the $V$ classes. `wanted` is not saved: build it from
+# `targets` and `eps` as in the forward, with $V$ from `probs.shape[-1]`.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The derivation of $p - t$ used only that the targets sum to one. Smoothed targets do:
@@ -571,9 +649,32 @@ mine.keep("softmax_cross_entropy", my_loss, my_loss_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section *Why they belong together: rounding* says why no logarithm of a rounded probability may occur,
+# and exercise 3 of lesson 7 has the logarithm of softmax. Which of its entries does the loss use in each row?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# In one row the loss is $\ln\sum_k e^{z_k-m} - (z_t-m)$ with $m$ the largest logit, and the result is the
+# mean over all $N$ rows. So the backward has a factor $1/N$ too: `dloss` times $(p-t)/N$, for which $p$ and
+# the targets have to be saved.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# If `logs` is the logarithm of softmax, `np.take_along_axis(logs, targets[..., None], axis=-1)` are its
+# entries at the targets. The one-hot rows are `np.eye(V)[targets]`, of the shape of $p$. `targets` may have
+# more than one axis, so $N$ is `targets.size`, not `len(targets)`.
+#
+# </details>
+#
 # <details><summary>Our answer</summary>
 #
-# $\ln\sum_k e^{z_k - m} + m - z_t$, and $(p - t)/N$.
+# The mean over the $N$ rows of $\ln\sum_k e^{z_k - m} + m - z_t$, and $(p - t)/N$.
 #
 # </details>
 

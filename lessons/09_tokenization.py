@@ -240,6 +240,27 @@ exercise.function(next_merge, by_looking, first, later)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section *Byte pairs, by hand* has a function that counts pairs, each as often as its word occurs. How
+# does `train` choose among the counts, and which pair does it take of equally frequent ones?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Two rules are to be applied in order: the larger count first, then the smaller pair. Python compares tuples
+# entry by entry, so one `key` that is a tuple can express both rules.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# With `min` the smaller pair wins a tie, as it should, but the larger count has to become the smaller entry:
+# put a minus sign before the count. With `max` and `(count, pair)` the larger pair would win.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Count each pair as often as its word occurs, and take the largest; a key of two parts settles ties. A word
@@ -277,6 +298,28 @@ exercise.function(n_tokens, by_encoding, 1, 2, 7, 8, 21, 100)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Cut $n = 7$ and $n = 21$ on paper, one merge after the other. Of which pieces can several be left in the
+# end, and of which at most one?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A merge joins the pieces of one length two by two from the left; if their number is odd, the last one stays.
+# So add four numbers: what is left of the lengths 1, 2 and 4, each 0 or 1, and how many pieces of length 8
+# there are.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Before its merge there are $\lfloor n/4\rfloor$ pieces of length 4, and one stays if that number is odd:
+# `n // 4 % 2`. The lengths 2 and 1 go alike. No merge joins the pieces of length 8, so all of them count.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # As many eights as fit, and the rest in binary: for $n = 21$, two eights, a four and a one. `n // 8` and the
@@ -305,6 +348,27 @@ bits_a_byte = (..., ...)
 exercise.value(bits_a_byte, lambda: tuple(np.log2(np.exp([1.50, 3.70 / 2.6]))), tolerance=1e-3)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section *What a vocabulary is worth, and what it costs* has the formula for bits a byte. How many bytes
+# has a token of each model?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# With $b$ bytes a token there are $1/b$ tokens a byte, so divide the nats a token by $b$ and by $\ln 2$. For
+# the model that reads characters $b$ is 1.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The second model pays $3.70/2.6$ nats a byte, the first 1.50. One bit is $\ln 2$ nats, so divide both by
+# `np.log(2)`; do not multiply.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # $1.50/\ln 2 = 2.164$, and $3.70/(2.6 \ln 2) = 2.053$: the second model is the better one, though each of its

@@ -21,7 +21,8 @@
 # language model is: which numbers stand for a token? And there is a second one, which is easily overlooked.
 # Attention, the part of a transformer in which tokens look at each other, does not know in which order they
 # came. How does it learn that *dog bites man* is not *man bites dog*? (If you would rather meet attention
-# before the cure of its blindness, read lesson 11 first: it needs nothing of this one.)
+# before the cure of its blindness, read lesson 11 first: it needs one line of this one, how
+# the gradients of equal rows are summed, and that in an exercise.)
 
 # %%
 import numpy as np
@@ -419,9 +420,31 @@ judge_front_door(front_door_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Ask in which numbers of $y$ one $W_{vd}$ occurs, and one $P_{td}$, and with which factor. *The gradient goes
+# home* answers for the table of tokens, *Learned positions* for that of positions.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# $dW_{vd}$ is $s$ times the sum of $dy_{btd}$ over all places $(b, t)$ with $id_{bt} = v$. $dP_{td}$ is the
+# sum of $dy_{btd}$ over $b$ alone, a sum and not a mean.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Begin with zeros of the shapes of `weight` and `places`. `np.add.at` takes ids of the shape $(B, T)$
+# together with rows of the shape $(B, T, D)$, where `+=` would lose repeated ids; for $dP$, the sum of `dy`
+# along axis 0 fills the first $T$ rows.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
-# The factor $s$ goes into $dW$ only. Rows of $dy$ go home by id, equals adding up, whatever
+# The factor $s$ goes into $dW$ only. Rows of $dy$ go home by id, and those of equal ids are summed, whatever
 # sequence they come from; rows of $dP$ are sums over the batch, and the unused ones stay zero.
 #
 # </details>
@@ -463,6 +486,27 @@ exercise.function(shift_matrix, fitted, (1, 4), (5, 8), (40, 6))
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# *A shift is a rotation* has the matrix of one pair. Does a pair at $pos + k$ depend on any other pair?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# $M_k$ has a block of $2\times2$ for each pair. Pair $i$ fills the rows and columns $2i$ and $2i + 1$, with
+# the angle $\omega_i k$ and $\omega_i = b^{-2i/d}$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# In each block $+\sin$ stands at the upper right, as the sine is the first of a pair: test it at $pos = 0$,
+# where every pair is $(0, 1)$. If your loop counts components, $c = 0, 2, 4, \dots$, then $c$ is $2i$ already
+# and $\omega = b^{-c/d}$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The $2\times2$ matrices of all pairs along the diagonal, and zeros elsewhere: no pair knows of
@@ -507,6 +551,27 @@ def suits(base):
 exercise.claim(base, suits, "one turn in more than one text, and in less than two")
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# *Waves of many lengths* says after how many positions a pair returns. The pairs of RoPE have the same
+# frequencies, with the width of a head for $d$.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Take $\lambda_i = 2\pi\,b^{2i/d}$ with $d = 64$ and $i = 31$. Choose a wavelength between one and two
+# lengths of the text; $b$ is then the only unknown.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Divide the wavelength that you chose by $2\pi$, which leaves $b^{62/64}$, and raise the result to the power
+# $64/62$. The exponent is not 1, because pair 31 is one step short of the wavelength $2\pi b$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # $\lambda_{31} = 2\pi\,b^{62/64}$ shall be at least $131{,}072$, so
@@ -543,9 +608,31 @@ mine.keep("embedding", my_embedding, my_embedding_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# This is exercise 1 without the factor and without positions. What becomes of several rows of $dy$ whose
+# tokens have the same id?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Indexed with an array of ids, the table gives one row for each id, whatever the shape of the array.
+# Backward, $dW_{vd}$ is the sum of $dy$ over all places with the id $v$; so keep the ids, and the table for
+# its shape.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Begin with `np.zeros_like(weight)` and add with `np.add.at`, which takes `token_ids` and `dy` as they are;
+# `+=` would keep only one of several equal ids. The backward returns a tuple with one gradient.
+#
+# </details>
+#
 # <details><summary>Our answer</summary>
 #
-# Rows go home by id, and equals add up: `np.add.at`.
+# Rows go home by id, and those of equal ids are summed: `np.add.at`.
 #
 # </details>
 
@@ -588,6 +675,26 @@ mine.keep("learned_position", my_position, my_position_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Lesson 2, *Undoing a broadcast*, has the rule. Along which axes is the table copied when it is added to $x$?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Forward, the first $T$ rows of $P$ are added, and $T$ is the size of the last axis of $x$ but one. Backward,
+# $dx = dy$, and $dP_t$ is a sum over all axes before the last two.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `dy.reshape(-1, T, D)` joins all axes before the last two, and a sum (not a mean) along axis 0 leaves $T$
+# rows. They are the first $T$ rows of $dP$, which has the shape of the table and is zero elsewhere.
+#
+# </details>
+#
 # <details><summary>Our answer</summary>
 #
 # What is copied to every text is summed coming back; rows that no text reached stay zero.

@@ -25,7 +25,7 @@
 import numpy as np
 
 from handgrad import gradcheck
-from handgrad.lessons import exercise, knobs, mine, source
+from handgrad.lessons import exercise, knobs, mine, source, terms
 from handgrad.lessons.pictures import attention as pictures
 from handgrad.ops import attention, softmax
 from handgrad.plots import attention as plots
@@ -450,13 +450,50 @@ def biased_backward(dy, saved):
 # %% tags=["check"]
 def judge_bias(answer):
     q, k, v = np.random.default_rng(2).normal(size=(3, 4, 3))
-    return exercise.gradient(biased_forward, answer, q=q, k=k, v=v, bias=np.sin(np.arange(7.0)))
+    bias = np.sin(np.arange(7.0))
+    *_, distance, probs = biased_forward(q, k, v, bias)[1]
+    of_scores = terms.softmax_scores(probs)
+
+    def last_places(dy, saved):
+        found = np.zeros_like(bias)
+        found[distance] = sum(term(dy @ v.T, saved) for term in of_scores.values())
+        return found
+
+    sums = {"q": {name: lambda dy, _, f=f: f(dy @ v.T, _) @ k / np.sqrt(3) for name, f in of_scores.items()}}
+    without = {
+        "v": {"the transpose that brings P to the keys": lambda dy, _: probs @ dy},
+        "bias": {"the sum over all places of a distance": last_places},
+    }
+    return exercise.gradient(biased_forward, answer, terms=sums, without=without, q=q, k=k, v=v, bias=bias)
 
 
 judge_bias(biased_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# *Backward, step by step* leads from $dY$ to $dS$, and $B$ is a part of $S$. In which scores does one number
+# of `bias` occur?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# First $dV = P^\top dY$ and $dP = dY\,V^\top$, then softmax with its row sum,
+# $dS = P * \big(dP - \operatorname{rowsum}(dP * P)\big)$. In $S = QK^\top/\sqrt d + B$ the root divides the
+# product alone, so it is in $dQ$ and $dK$ but not in $dB$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The gradient of $\text{bias}_r$ is the sum of all $dS_{ij}$ with $i - j + T - 1 = r$. `np.add.at` forms
+# these sums, on zeros of the shape of `bias`, with `distance` as the index; `+=` would keep one place of each
+# distance (lesson 10, *The gradient goes home*).
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # $B$ is added to the scores as they are, so $dB = dS$, before the factor $1/\sqrt d$ comes in.
@@ -512,6 +549,27 @@ judge_merge(merge)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# *Never storing T x T* keeps $m$, $\ell$ and $a$ for the keys seen so far. How do you get the $a$ of a half
+# from its $\ell$ and $y$?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The outputs are divided already; undo that with $a_i = \ell_i\,y_i$. Then bring both halves to the larger
+# maximum $m$: the sums $\ell_i$ and $a_i$ are multiplied by $e^{m_i - m}$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Call $w_i = e^{m_i - m}\,\ell_i$; the two add up to the new $\ell$. Half $i$ brings $w_i\,y_i$ to the new
+# $a$, and what you return is not $a$ but $a/\ell$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Each half comes with the weight $e^{m_i - m}\ell_i$, its share of the common sum; the output
@@ -586,9 +644,32 @@ judge_cross(cross_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# From $dY$ to $dQ$, $dK$ and $dV$ this is *Backward, step by step*. Each of the three products before it is
+# an affine layer without bias (lesson 5, *The same in matrices*); by how many paths does $Z$ reach $Y$?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# First $dV = P^\top dY$ and $dP = dY\,V^\top$, then $dS = P * \big(dP - \operatorname{rowsum}(dP * P)\big)$,
+# then $dQ = dS\,K/\sqrt d$ and $dK = dS^\top Q/\sqrt d$. Here $d$ is the width of a key, `k.shape[1]`, and
+# not the width of $X$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The product $Q = X\,W_Q$ gives $dX = dQ\,W_Q^\top$ and $dW_Q = X^\top dQ$. The other two go the same way
+# with $Z$ for $X$, so $Z$ gets one term through $K$ and one through $V$: return their sum.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
-# From $dY$ to $dV$, $dP$, $dS$, $dQ$ and $dK$ nothing is new; only that $dS$ is $(T, S)$. Then each affine
+# From $dY$ to $dV$, $dP$, $dS$, $dQ$ and $dK$ nothing is new; only that the scores and
+# their gradient have $T$ rows and $S$ columns. Then each affine
 # map gives its own: $dW_Q = X^\top dQ$ and $dX = dQ\,W_Q^\top$, $dW_K = Z^\top dK$, $dW_V = Z^\top dV$, and,
 # as two paths lead to $Z$, $dZ = dK\,W_K^\top + dV\,W_V^\top$. In self-attention $X$ and $Z$ are the same
 # text, and all three paths meet.
@@ -629,6 +710,27 @@ def looks_at_the_third(query):
 exercise.claim(query, looks_at_the_third, "at least 99 % for the third key")
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# A long query gives nearly everything to the key with which its scalar product is the largest. Which key wins
+# for the query $(1, 1, 1)$, and what does the third key have that no other has?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Choose a query whose scalar products with the other three keys are zero. If the third key then has the score
+# $s$, its probability is $e^s/(e^s + 3)$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# A query $(0, 0, c)$ does this, with $s = c/\sqrt3$. Solve $e^s/(e^s + 3) = 0.99$ for $s$ by a logarithm,
+# multiply by $\sqrt3$, and take any $c$ above that.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The key itself, however long, is no good: $(1,1,1)\cdot(2,2,0) = 4$, and with itself it makes
@@ -666,6 +768,29 @@ mine.keep("attention", my_attention, my_attention_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The formulas of *Backward, step by step* hold for each text and head by itself. Which two of four axes does
+# `@` multiply, and what does it do with the others (lesson 1, *Products of matrices*)?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Forward: `q @ k.swapaxes(-1, -2)` over $\sqrt K$, then $-\infty$ where `np.tri(T, dtype=bool)` is False,
+# then `softmax.forward`, which returns a pair, then the product with `v`. Save the probabilities too; `.T`
+# would reverse all four axes.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# In $dS = P * \big(dP - \operatorname{rowsum}(dP * P)\big)$ the sum runs along the last axis, with
+# `keepdims=True`, and the mask needs no line of its own. Divide $dS$ by $\sqrt K$ before the products that
+# give $dQ$ and $dK$: the root belongs to the way back as well.
+#
+# </details>
+#
 # <details><summary>Our answer</summary>
 #
 # The five lines of the derivation. `swapaxes(-1, -2)` transposes the last two axes.

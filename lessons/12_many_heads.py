@@ -471,6 +471,28 @@ def judge_merge(merge, answer):
 judge_merge(merge, merge_backward)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# *Cutting the width* takes two moves from $(B, T, D)$ to $(B, H, T, K)$, and shows what a single reshape does
+# to the positions. What undoes each move, and in which order?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A reshape joins axes that stand side by side, so the heads must first come next to their columns:
+# $(B, H, T, K) \to (B, T, H, K) \to (B, T, HK)$. Nothing is computed on the way, so the backward only brings
+# each number of $dy$ back to its place in $x$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `swapaxes(1, 2)` exchanges heads and positions in both functions. In `merge` it comes first; in
+# `merge_backward` it comes last, after a reshape of $dy$ to $(B, T, H, K)$ and not to $(B, H, T, K)$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Heads and positions change places, then the last two axes become one. Backward, the same two moves in the
@@ -518,12 +540,35 @@ exercise.claim(
 )
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# *What a head compares, and what it writes* has the scores as $XM_hX^\top$. What is left of this when $X$ is
+# the identity, and which entries say how much each position looks at the one before?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The scores are $W_QW_K^\top/\sqrt6$, with a row for each query and a column for each key. Let $W_K$ be the
+# identity; then $W_Q$ needs the same large number $c$ in row $i$ and column $i - 1$ for every position $i$
+# but the first, and zeros elsewhere.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `np.eye(6, k=-1)` has its ones in these places (`k=1` would look ahead), and the factor is $c$. The last row
+# decides how large: one score $s = c/\sqrt6$ stands against five zeros, so solve $e^s/(e^s + 5) = 0.99$ for
+# $s$, and take a larger $c$ than that needs.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Scores are $X M X^\top = M$, as $X$ is the identity: what is asked for is $M = W_QW_K^\top$ with large
-# numbers one below the diagonal, and zeros elsewhere. Keys may stay as they are, so $W_K = 1$, and $W_Q$
-# asks of each position for the one before. How large? A row has at most six keys, five of them with the
-# score 0, so with $s$ for the large one $e^s/(e^s+5)\ge0.99$ must hold: $s\ge\ln 495\approx6.2$, times
+# numbers one below the diagonal, and zeros elsewhere. Keys may stay as they are, so $W_K$ is the identity,
+# and $W_Q$ asks of each position for the one before. How large? A row has at most six keys, five of them with
+# the score 0, so with $s$ for the large one $e^s/(e^s+5)\ge0.99$ must hold: $s\ge\ln 495\approx6.2$, times
 # $\sqrt6$ about 15.2. We take 20.
 #
 # This $M$ has rank 5, so a head that computes it is at least five wide. Two columns are enough if they put
@@ -543,8 +588,8 @@ exercise.claim(
 #
 # Take one multi-head attention of the width $D$ without biases, with $H$ query heads and $G$ key-value heads,
 # reading $T$ positions. Write `price`, which returns a tuple of three numbers: its parameters; the operations
-# of its forward pass for one token, multiplications and additions each counted, as if nothing were masked;
-# and how many numbers it puts into the KV cache for one token.
+# of its forward pass for one token, multiplications and additions of its products each counted, as if nothing
+# were masked; and how many numbers it puts into the KV cache for one token.
 
 
 # %% tags=["exercise"]
@@ -569,6 +614,29 @@ def counted(d_model, n_heads, n_kv_heads, T):
 exercise.function(price, counted, (12, 4, 4, 5), (128, 4, 4, 64), (384, 6, 2, 256), (768, 12, 1, 1024))
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# *What it costs*, at the end of *Forward*, counts a layer in which each query head has keys and values of its
+# own, and *Sharing keys and values* says what $G$ changes. Which of the four matrices become narrower?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# With $K = D/H$, two of the matrices have the shape $(D, GK)$, and two stay $(D, D)$. The operations are
+# those of the four products with matrices and those of scores and averages, in which each of the $H$ query
+# heads meets $T$ keys and $T$ values; those of softmax are not counted.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# For one token each parameter costs a multiplication and an addition. A score costs $2K$ operations, for $T$
+# keys in each of $H$ heads, and the averages cost the same again; then put in $HK = D$. For the cache, count
+# $K$ numbers for a key and $K$ for a value in each of the $G$ heads.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # $W_Q$ and $W_O$ are $D\times D$, $W_K$ and $W_V$ are $D\times GK$. Every parameter is multiplied once with

@@ -547,6 +547,29 @@ terms = {"x": {"r g": scaled, "r x_hat <g x_hat>": along_x_hat}}
 exercise.backward(rms_norm_backward, ops.rms_norm, terms=terms)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Layer normalization's backward takes away two terms, one for each of its invariances. Which invariance does
+# RMS norm still have, and which term belongs to it?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Go through "Its backward, step by step" with $x$ in the place of $c$: here
+# $\delta r = -\tfrac12\,r^3\,\delta\langle x^2\rangle$, and $\hat x = x\,r$ changes by the product rule. Then
+# multiply by $g_i = \gamma_i\,dy_i$, sum over $i$, and collect what stands before $\delta x_i$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The change is $\delta\hat x = r\,(\delta x-\hat x\,\langle\hat x\,\delta x\rangle)$, and in
+# $\sum_i g_i\,\delta\hat x_i$ the two means change places as before; no $\langle g\rangle$ appears. In code
+# $\hat x$ is `saved.x * saved.rrms`; $d\gamma$ sums $dy*\hat x$ to the shape of $\gamma$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # With $g = \gamma*dy$ and $\hat x = x\,r$:
@@ -590,6 +613,28 @@ def measured_mean_square(n_stacks=200, n_layers=16, D=128):
 exercise.value(mean_square, measured_mean_square, tolerance=0.25)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Follow the product and the ReLU one after the other: the section "What a layer does to a variance" says what
+# each does to a mean square.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# One layer multiplies the mean square by the gain $D\sigma^2$ of its product, and then by the share that the
+# ReLU keeps. Sixteen layers multiply by that factor sixteen times.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The gain is $128\cdot\frac1{128}$. What the product makes is symmetric about zero, even from inputs that are
+# never negative, so each ReLU keeps half of the mean square; raise the factor of a layer to the power 16, and
+# take no root, since the mean square itself is asked for.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The product has gain 1, and the ReLU keeps half of the mean square: $2^{-16}\approx1.5\cdot10^{-5}$. (A
@@ -632,6 +677,29 @@ exercise.claim(
 )
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# On its way back the gradient is multiplied by the slope of tanh in each layer (lesson 7). How large can that
+# slope be, and where?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# With $z = xW$, a layer multiplies the gradient's mean square by about
+# $D\sigma^2\,\langle(1-\tanh^2 z)^2\rangle$. The gain has to make up for the mean of the squared slopes, so
+# that the product of thirty such factors stays near 1.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# At gain 1 each factor is below 1, so too little arrives, and at a gain that is far too large the gradient
+# grows. Run the check's cell once, print `what_arrives(gain)` for gains from 1 upwards in steps of 0.25, and
+# take one for which it lies between 0.5 and 2.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # More than 1. The slope of tanh is 1 at zero and smaller everywhere else, so each layer passes less of the
@@ -670,6 +738,28 @@ mine.keep("layer_norm", my_norm, my_norm_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The forward is in the section "Layer normalization", the backward in "Its backward, step by step". Which
+# arrays of the forward does the backward use? Save these.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Take both means over the last axis with `average`, and add $\epsilon$ to the variance before the root. Save
+# $\hat x$, $r$, $\gamma$ and $\beta$, and begin the backward with $g = \gamma*dy$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# In $dx$ two things are taken away from $g$, $\langle g\rangle$ and $\hat x\,\langle g\,\hat x\rangle$, and
+# $r$ multiplies the whole difference. `sum_to` brings $dy*\hat x$ to the shape of $\gamma$ and $dy$ to that
+# of $\beta$; if $\beta$ is `None`, nothing is added and its gradient is `None`.
+#
+# </details>
+#
 # <details><summary>Our answer</summary>
 #
 # Keep $\hat x$ and $r$; the rest is the formula with its two means.
@@ -717,6 +807,27 @@ mine.keep("residual", my_residual, my_residual_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Turn up one element of $x$ by a little. How much does the same element of $y$ rise, and is it any different
+# for $h$?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# $y = x + h$ has the slope 1 in $x$ and the slope 1 in $h$; the chain rule multiplies $dy$ by each. The
+# backward uses no array of the forward, so `None` can be saved.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Nothing is divided between the two: $x_i$, turned up by $\epsilon$, makes the loss rise by $\epsilon\,dy_i$,
+# and so does $h_i$. Return two gradients, that of $x$ first.
+#
+# </details>
+#
 # <details><summary>Our answer</summary>
 #
 # Both get what comes from above.

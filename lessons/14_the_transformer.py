@@ -33,7 +33,7 @@ from handgrad import gradcheck, ops, tree
 from handgrad import parameters as p
 from handgrad import tokenizer as tokenizers
 from handgrad.data import corpus
-from handgrad.lessons import exercise, knobs, mine, source
+from handgrad.lessons import exercise, knobs, mine, source, terms
 from handgrad.lessons.pictures import block as block_pictures
 from handgrad.lessons.pictures import budget as budget_pictures
 from handgrad.model.block import Block
@@ -567,9 +567,32 @@ def post_backward(dy, saved):
 
 
 # %% tags=["check"]
-exercise.gradient(post_forward, post_backward, x=x, w=w)
+exercise.gradient(post_forward, post_backward, without=terms.WITHOUT_A_PATH, x=x, w=w)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Read the forward from its last line to its first, and ask of each `x` how often it is used. The section "The
+# mirror image" has the rule for what is used twice.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The order is the second norm, feed-forward, the first norm, attention. A norm's backward returns the
+# gradient of the sum `x + h`: both summands receive all of it, and the layer's backward turns the gradient of
+# `h` into a second gradient of `x`, which is added to the first.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# After the second norm and feed-forward you hold `dx` and `dh`; the first norm's backward receives `dx + dh`,
+# not `dh` alone. Attention's two paths are added in the same way, and `p.Block` takes norm1, attention, norm2
+# and feed-forward, each wrapped as in `block_backward`.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The norm is the last line, so its backward is the first. What it returns is the gradient of a sum: `x` and
@@ -594,16 +617,16 @@ def post_backward(dy, saved):
     return dx + dh, dw
 
 
-exercise.gradient(post_forward, post_backward, x=x, w=w)
+exercise.gradient(post_forward, post_backward, without=terms.WITHOUT_A_PATH, x=x, w=w)
 
 
 # %% [markdown]
 # ### Exercise 2: count a Llama
 #
 # Llama has no biases, RMS norms (a scale, no shift), rotary positions (which have no weights), a gated
-# feed-forward block of width $F$, a head of its own, and $G$ key-value heads for $H$ query heads. How many
-# parameters has it, with a vocabulary of $V$, width $D$ and $L$ layers? Write `count_llama`, which returns
-# the number. The judge counts two models: Llama 2 with 7 and with 70 billion.
+# feed-forward block of width $F$, a head of its own, and $G$ key-value heads for $H$ query heads, each $D/H$
+# wide. How many parameters has it, with a vocabulary of $V$, width $D$ and $L$ layers? Write `count_llama`,
+# which returns the number. The judge counts two models: Llama 2 with 7 and with 70 billion.
 
 
 # %% tags=["exercise"]
@@ -624,6 +647,28 @@ exercise.function(count_llama, counted, seven, seventy, tolerance=1e-12)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Go through the list in "Where the weights are", and ask of each item whether Llama has it, and in which
+# shape. Lesson 12, "Sharing keys and values", says which matrices of attention become narrower.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The sum is $L$ times what a block has (attention, feed-forward, two norms), plus what stands around the
+# blocks. Every head has the width $D/H$: queries have $H$ heads, keys and values only $G$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The matrices of keys and values have $D\cdot G\,D/H$ weights each, the gate adds a third matrix of $DF$ to
+# the feed-forward block, and an RMS norm has $D$. Around the blocks stand one norm more, the embedding, and,
+# since the head is not tied, a second table of $VD$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Queries and attention's output are $D\times D$; keys and values only $D\times GD/H$. Three matrices of
@@ -668,11 +713,34 @@ exercise.function(
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# In which places does the forward use the table, with a tied head and without? See "One table, two
+# gradients", and "The gradient goes home" in lesson 10.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# From the lookup, row $v$ gets the sum of the gradients at the positions whose input token is $v$. From a
+# tied head it gets $\sum_n dz_{nv}\,x_n$ over all positions $n$, with $dz = (p-t)/N$ from lesson 8. When is
+# each of these zero?
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# A sum over no positions is zero: without a tied head look for the ids below `vocab_size` that never occur in
+# `token_ids`, and leave `targets` aside. With a tied head the other sum is added: softmax gives every id a
+# $p$ above 0 and below 1, so ask whether any $p-t$ can be zero.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Looked up, a row gets a gradient only where its token was *read*; to be a target is not enough. As part of a
-# tied head every row takes part in every softmax, and each has a probability above zero to be pushed down:
-# then no row is without a gradient.
+# tied head every row takes part in every softmax, and $p - t$ is zero nowhere: each is pushed
+# down, and the target up. Then no row is without a gradient.
 #
 # </details>
 
@@ -709,6 +777,28 @@ mine.keep("unembedding", my_head, my_head_backward)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The head is the affine layer of lesson 5 without a bias, and with $W^\top$ as its matrix. Which shape must
+# the gradient of $W$ have?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Write $z_{nv} = \sum_d x_{nd}\,W_{vd}$, with $n$ for all positions of the batch. Then $dx_{nd}$ is a sum
+# over $v$, and $dW_{vd}$ a sum over $n$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The sum over $v$ is a product of $dz$ and $W$ as they are, without a transpose. For $dW$, of shape $(V, D)$,
+# make rows of both arrays with `reshape(-1, ...)`, keeping the last axis; then $dz$ stands first, transposed,
+# and $x$ second.
+#
+# </details>
+#
 # <details><summary>Our answer</summary>
 #
 # An affine layer with the table transposed.

@@ -333,7 +333,8 @@ pictures.curves({"our loop": rows}, worth)
 mine.progress()
 
 # %% [markdown]
-# Whatever is yours by now, the model is the same model: thirty steps of `nano`'s shape, on your formulas and
+# Whatever is yours by now, the model is the same model: thirty steps of a small one of `nano`'s
+# shape, on your formulas and
 # on ours, from the same weights and on the same batches.
 
 
@@ -551,6 +552,28 @@ exercise.function(steps_until, walked, (0.9, 0.5), (0.9, 0.9), (0.99, 0.9), (0.9
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# What does $m$ come to after $t$ steps if every gradient is 1? Lesson 3, "Adam", sums the weights of the
+# past, and "A step: AdamW" uses the result.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The weights of the past are a geometric sum, which makes $m = 1-\beta^t$. Find the least whole $t$ for which
+# this is at least the share; a logarithm brings $t$ down from the exponent.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# What is still missing must be small enough: $\beta^t \le 1-\text{share}$, so take the logarithm of
+# $1-\text{share}$, not of the share. Both logarithms are negative, their quotient is a lower bound for $t$,
+# and `np.ceil` rounds it up.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # $1 - \beta^t \ge \text{share}$ means $\beta^t \le 1 - \text{share}$, hence
@@ -571,8 +594,8 @@ exercise.function(steps_until, walked, (0.9, 0.5), (0.9, 0.9), (0.99, 0.9), (0.9
 # %% [markdown]
 # ### Exercise 2: the writer that knows frequencies
 #
-# Write the unigram baseline. Of $N$ training tokens $t$ are different, and token $w$ occurs $c(w)$ times; the
-# share $t$ is left to the uniform writer (Witten & Bell), so that
+# Write the unigram baseline. Of $N$ training tokens $t$ are different, and token $w$ occurs $c(w)$ times; as
+# many as $t$ more are left to the uniform writer (Witten & Bell), so that
 #
 # $$p(w) = \frac{c(w) + t/V}{N + t}$$
 #
@@ -594,6 +617,29 @@ exercise.function(unigram, theirs, small, (train, validation, tokenizer.vocab_si
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# There are two texts: one gives the probabilities, the other is judged by them. Which of the two do $N$, $t$
+# and $c(w)$ come from, and which the tokens over which $-\ln p$ is averaged?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# First make an array of $V$ probabilities from the training tokens: $N$ is their number, and $t$ the number
+# of ids with $c(w) > 0$. Then take the probability of each validation token, and average $-\ln p$ over these
+# tokens, not over the vocabulary.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `np.bincount(train, minlength=vocab_size)` counts all ids, also those that never occur, and `p[validation]`
+# has one probability for each token that is judged. Your `p` has to sum to 1: each numerator has $t/V$ more
+# than the count, so the denominator has $t$ more than $N$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Summed over all $V$ tokens the numerators give $N + t$, so that these are probabilities. Token 3 of the
@@ -638,6 +684,28 @@ diagnosis = ...
 exercise.value(diagnosis, lambda: tuple(order))
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section "Learning by heart: overfitting" gives three readings of two curves. Compare each patient's two
+# curves with each other first, and then look at their course.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Which patient's curves end far apart? Of the other two, ask whose validation loss falls slowly all the way,
+# and whose falls quickly and then stays about where it is.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# A rate that is too low makes tiny steps, so every evaluation is a little better than the one before. A rate
+# that is too high drops the loss at once to about the line of the unigram writer, where it moves up and down;
+# give the three keys in the order A, B, C.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Where training and validation part, the text was too little. Of the two that stay together, the one that

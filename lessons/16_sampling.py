@@ -442,6 +442,30 @@ def ratio(trap):
 exercise.claim(trap, lambda trap: ratio(trap) <= 0.6, "a ratio of at most 0.6")
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Look again at the text $bx$ in "Greedy, and why it loops": greedy judges the first letter without looking at
+# what can follow it. Which probabilities of the second letter, after $a$ and after $b$, make this cost the
+# most, and how large must $p(a)$ be for greedy to begin with $a$?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Let greedy begin with $a$, so $p(a)\ge\tfrac12$. Write $m_a$ for the larger of the two probabilities after
+# $a$, and $m_b$ likewise after $b$. If the likeliest text begins with $b$, the ratio is $p(a)\,m_a$ over
+# $(1-p(a))\,m_b$. How small can $m_a$ be, and how large $m_b$?
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The larger of two probabilities that sum to one is smallest if both are equal, and largest if the other is
+# zero. With such second letters the ratio is $\tfrac12\,p(a)/(1-p(a))$. Find the $p(a)$ for which this is
+# 0.6, and choose one between $\tfrac12$ and there.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Lead greedy with a hair's breadth, $p(a) = 0.52$, to a place where nothing is decided,
@@ -482,6 +506,29 @@ def judge_nucleus(answer):
 judge_nucleus(nucleus)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# "Cutting the tail" says what top-p keeps. Go from the likeliest token downwards: what must be known about
+# the tokens already kept to decide whether one more is needed?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Sort with the likeliest first (`np.argsort(-probs)` is that order) and sum up from the front, as for the
+# edges in "Drawing by hand". A token is needed if the sum of those before it, without its own probability, is
+# still below $p$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# With `order = np.argsort(-probs)` and `falling = probs[order]`, the sum before each token is
+# `np.cumsum(falling) - falling`. The entries of `order` where this is below $p$ are the places that are kept:
+# copy their probabilities into a vector of zeros as long as `probs`, and divide it by its sum.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # A token stays if those likelier than it have not yet reached $p$ together. Asking instead
@@ -507,7 +554,7 @@ judge_nucleus(nucleus)
 #
 # Instead of a temperature one might ask for an *openness*: "always so hot that there are 2 nats left".
 # Write the function that returns the temperature at which the softmax of the logits `z` has an entropy of
-# `nats`, to four digits. That the entropy rises with $T$ everywhere is what makes it possible;
+# `nats`, right to four digits. That the entropy rises with $T$ everywhere is what makes it possible;
 # `entropy(z, T)` is at hand.
 
 
@@ -530,6 +577,29 @@ def judge_temperature(find):
 judge_temperature(temperature_for)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The section "Temperature" shows that the entropy only rises with $T$. How can one find where a rising
+# function has a given value, if all that one can do is to compute it at any place?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Start from two temperatures between which the answer lies, such as 0.01 and 1000. Compute the entropy at one
+# between them; it tells which of the two parts has the answer. Go on with that part, until it is narrow
+# enough.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# If `entropy(z, middle)` is below `nats`, the middle is too cold and becomes the new lower end; otherwise it
+# becomes the new upper end. With $\sqrt{\text{low}\cdot\text{high}}$ as the middle, 60 steps are plenty.
+# Return the temperature itself, not $\beta = 1/T$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # What only rises can be found by halving: too little entropy, and the temperature lies above

@@ -509,6 +509,28 @@ def with_others_silent(layer):
 exercise.function(shares_of_heads, with_others_silent, 0, config.n_layers - 1)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The end of "The stream is a sum" splits what attention writes into one summand for each head. "Who made the
+# answer" turns anything that was written into a share. Only the last position counts here.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The share of head $i$ is the product of the row $h_iW_O^{(i)}$ with `direction`. Here $h_i$ is the head's
+# piece of `x` at the last position, and $W_O^{(i)}$ are its rows of `weight`; `rows(head)` cuts out both.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `x[0, -1, rows(head)]` has the shape $(K,)$ and `weight[rows(head)]` the shape $(K, D)$, so their product is
+# a full row of $D$ numbers. Take its product with the whole of `direction`, without cutting any columns, and
+# gather one number for each head.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Head $i$ writes $h_iW_O^{(i)}$: its entries of the row, times its rows of the matrix. The shares of the
@@ -563,6 +585,29 @@ logits_of_answer.__name__ = "mean_head"  # the verdict is about this one
 exercise.function(logits_of_answer, logits_by_hand, (0, 1), (0, config.n_heads - 1), (1, 0))
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The head's summand is $h_iW_O^{(i)}$. What becomes of it if $h_i$ is the same row at every position, and
+# which part of a linear layer writes the same row everywhere?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Change two fields of `attention.output`. In `weight` the head's rows become zero, as in `without_head`, so
+# that it no longer writes what it computes. `bias` gains the row of $D$ numbers that the mean of this head
+# alone would write.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# That row is `means[layer][rows(head)] @ weight[rows(head)]`, with the rows as they were before you zero them
+# in a copy. Where `bias` is `None`, as in `nano`, the row is the bias; otherwise add it. Then `_replace` and
+# `with_block` give the new weights.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The head's summand becomes a constant row, $\bar h_iW_O^{(i)}$, the same at every position: that is what a
@@ -626,6 +671,29 @@ half_average = np.where(positions[:, None] % 2, start, all_average)
 exercise.function(sum_of_shares, difference, all_average, half_average, tolerance=1e-2)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# "What a gradient says" takes the slope at one start. Here slopes are needed at `n` places on the line from
+# `x_average` to `x`. Which two functions together give the slope at any start?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# At each midpoint $s$, call `answer_from_start` at $x' + s(x - x')$, and `slope_at_start` with `dy = 1.0` and
+# what the forward saved. The mean of these slopes has the shape $(1, T, D)$. The factor $x - x'$ does not
+# depend on $s$ and can wait until after the sum.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# $\langle\cdot,\cdot\rangle$ sums over the $D$ numbers of one position. So multiply the mean slope by
+# `x - x_average` entry by entry, sum over the last axis only, and take the one row of the batch. Mind that
+# `slope_at_start` returns a tuple with one entry.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # A slope for every midpoint, by the forward and the backward from above; their mean, times the way that each

@@ -180,10 +180,31 @@ exercise.function(hours, by_steps, (8e5, 1.5e6, 1e11), (124e6, 2.5e9, 3e14))
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# "Five sizes" gives the operations of a training run, and lesson 14 counts them in "Six operations a weight".
+# How long do they take on a machine with a given speed, and in which unit is the answer wanted?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# First the operations: for every weight and every token two in the forward pass, and in the backward pass
+# twice as many. Operations over operations a second are seconds.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The seconds are $C/P$, with the $C$ of "Five sizes", which has the backward pass in it. An hour has 3600
+# seconds, so divide by that.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
-# $6ND/P$ seconds. GPT-2's smallest model with twenty tokens a weight takes six hours of a GPU that reaches
-# $10^{14}$.
+# $6ND/P$ seconds. GPT-2's smallest model with twenty tokens a weight takes about five hours of a GPU that
+# reaches $10^{14}$.
 #
 # </details>
 
@@ -218,10 +239,32 @@ exercise.function(best, by_looking, *laws, tolerance=1e-4)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Reread the derivation in "The best size for a given time": its last line has a power of $N$. What remains to
+# be done to get $N$ itself?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The slope is zero where $\alpha A\,N^{-\alpha} = \beta B\,(6N/C)^{\beta}$. Bring all powers of $N$ to one
+# side, and only then take the root. $E$ is gone, since it does not depend on $N$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# $N^{\alpha+\beta}$ is a product of two factors, $\alpha A/(\beta B)$ and $(C/6)^\beta$. Raise each to the
+# power $1/(\alpha+\beta)$. The second has an exponent already, and the two exponents multiply: $\beta$ comes
+# on top, not $\alpha$.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # $N = \Big(\frac{\alpha A}{\beta B}\Big)^{1/(\alpha+\beta)}(C/6)^{\beta/(\alpha+\beta)}$. (The first set of
-# numbers is that of Hoffmann et al.)
+# numbers is that of Hoffmann et al., rounded.)
 #
 # </details>
 

@@ -682,6 +682,29 @@ answers = (bytes_in_three_passes, bytes_in_one_pass, intensity_of_three_passes, 
 exercise.value(answers, expected_counts)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Look at the table in "Two counts". Ask of each pass which arrays as large as $x$ it reads and which it
+# writes: both have to travel.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Each large array that a pass reads or writes costs 4 bytes a number; add these up over the passes. The sum
+# is taken while $e$ is made, so it needs no reading of its own. A kernel in one pass moves only what the
+# formula itself needs. An intensity is operations divided by bytes, $I = N/Q$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Pass 1 reads $x$ and writes nothing large; pass 2 reads $x$ again and writes $e$; pass 3 reads $e$ and
+# writes $y$. Count these arrays and multiply by 4. The kernel reads $x$ once and writes $y$ once. Both ways
+# have $N = 5$, which goes above the fraction line, and $Q$, their bytes, below it.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The passes move 4, 4 + 4 and 4 + 4 bytes, 20 in all; one pass reads 4 and writes 4. Both
@@ -739,6 +762,30 @@ exercise.function(round_bits, rounded_exactly, patterns(), tolerance=1e-12)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# One can round to the nearest by adding something first and cutting afterwards: a carry does the rest. Then
+# think of 257 in section "Fewer bits": what decides where a number half-way between two others goes?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The form is: bits plus an addend, and then the mask that clears the lower half. The addend has to carry into
+# the upper half where the lower half is above 0x8000, and never where it is below. At exactly 0x8000 it shall
+# carry only if bit 16, the last that is kept, is 1; so the addend depends on that bit. The sign is a bit of
+# its own and needs no special case.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The last kept bit is `(bits >> 16) & 1`. Where it is 0, take the largest addend with which a lower half of
+# 0x8000 does not carry yet, `0xFFFF - 0x8000`; where it is 1, one more. So add that constant and the bit
+# itself, and apply the mask `0xFFFF0000`.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Adding 0x7FFF carries into the upper half exactly where the lower half is above 0x8000, more
@@ -787,6 +834,27 @@ exercise.function(join, lambda gradients, counts: flat_gradient(slice(None)), (o
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Section "Micro-batches" has the rule for the mean of a whole, given the means of its parts. What measures
+# the size of a part, if some of its targets do not count?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# It is $\nabla L = \sum_p \frac{N_p}{N}\,\nabla L_p$, where $N_p$ is how many targets count in part $p$, and
+# $N$ the sum of all $N_p$. Neither the number of sequences nor the number of parts occurs in it.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `gradient * n` turns a part's gradient of a mean into that of a sum over its `n` counted targets. Add these
+# arrays over the pairs in `zip(gradients, counts)`, and divide the result once, by the sum of `counts`.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # A part's loss is a mean over its counted targets, so times their number it is a sum. Sums add

@@ -208,10 +208,34 @@ exercise.function(best_scale, by_trying, *((block, n) for block in blocks for n 
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# `quantized` in section "A grid for each block" does the same with one scale. Which integer does the largest
+# weight get, if $s$ is smaller than $\max|w|/m$?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# For each candidate $s$ compute $q_i = \operatorname{round}(w_i/s)$, cut to $-m, \dots, m$ with
+# $m = 2^{n-1} - 1$ for $n$ bits, and the error $\sum_i (s\,q_i - w_i)^2$ over the block. Return the scale $s$
+# of the smallest error, not its factor $f$.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The factors are `np.arange(50, 101, 5) / 100`, with 1 among them. If the scales stand in a column,
+# `scales[:, None]`, then `w / scales[:, None]` has one row for each candidate. Round it, cut with
+# `np.clip(..., -most, most)`, multiply by the same column, and sum the squared differences from `w` over axis
+# 1; `np.argmin` says which scale to return.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Try all, and take the best. With 3 bits and normal weights the best factor is well below 1: what the few
-# outliers lose the many others gain.
+# outliers lose the many others gain. With 4 bits the steps are finer, and there is little to gain.
 #
 # </details>
 
@@ -262,6 +286,29 @@ judge_kept(kept_always_the_same, kept_uniform)
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The proof in section "Guessing ahead" says how likely it is that a token is guessed and then kept. Whether a
+# guess is kept depends on both distributions, the model's and the draft's.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# With $p(x)$ and $q(x)$ as in that section, a guess is kept with the probability $\sum_x \min(q(x), p(x))$,
+# where the sum runs over all tokens. Write down both distributions for each of the two cases: in each, one of
+# them is 1 at a single token and 0 at all others.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# In both cases only the term of that single token is left, since everywhere else one of the two probabilities
+# is 0. In the first case the draft has 1 there and the model $p$; in the second the model has 1 there, and
+# the draft spreads its probability evenly over $V$ tokens. The term is the smaller of the two.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The sum of the minima: $\min(1, p) = p$ in the first case, and $1/V$ in the second.

@@ -405,6 +405,27 @@ exercise.function(ring_traffic, counted_traffic, (2, 64), (8, 4096), (5, 1000))
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Section "How many learn one sum" counts what *each* device sends, and says which two halves an all-reduce
+# has. Here the whole ring is asked for.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The bytes are rounds times devices times the bytes of a chunk: in each round every device sends one chunk.
+# The rounds of both halves count, those of the reduce-scatter and those of the all-gather.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# A chunk has `n_bytes / n` bytes, so the `n` chunks sent in one round have as many bytes as one gradient.
+# Either half takes $n - 1$ rounds. Add the rounds of the two halves, and multiply by the bytes of a round.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Twice $n - 1$ rounds; in each, every one of the $n$ devices sends one $n$-th of the bytes, so together all
@@ -435,9 +456,18 @@ def summand(x, up, down, i, n):
 
 
 # %% tags=["check"]
+def own_share(up, down, i, n):
+    """Both layers with NaN in the place of all weights that another device has."""
+    others = ~np.isin(np.arange(len(up.bias)), np.array_split(np.arange(len(up.bias)), n)[i])
+    return (
+        up._replace(weight=np.where(others, np.nan, up.weight)),
+        down._replace(weight=np.where(others[:, None], np.nan, down.weight)),
+    )
+
+
 def summed(x, up, down, n):
     """The sum of the summands; unsolved as long as they are."""
-    found = [summand(x, up, down, i, n) for i in range(n)]
+    found = [summand(x, *own_share(up, down, i, n), i, n) for i in range(n)]
     return ... if any(each is ... for each in found) else sum(found)
 
 
@@ -449,6 +479,29 @@ exercise.function(summed, whole_block, (x, up, down, 2), (x, up, down, 7))
 
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The first code cell of section "A product, divided" computes such summands, but it adds something *after*
+# the sum. Where can that go, if nothing may come after?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# With the columns $W_i$ and $b_i$ of `up` and the same rows $V_i$ of `down.weight`, a device computes
+# $\operatorname{gelu}(xW_i + b_i)\,V_i$: the activation comes before the second product. It then adds a part
+# of the second bias, and over all devices these parts have to sum to that bias, once.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The device's share is `columns = np.array_split(np.arange(up.weight.shape[1]), n)[i]`. It indexes
+# `up.weight[:, columns]`, `up.bias[columns]` and `down.weight[columns]`. After the second product add what,
+# taken `n` times, makes one `down.bias`.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # The first bias goes with the columns. The second is added to the sum once and not $n$ times: one device adds
@@ -493,6 +546,29 @@ def expected_devices():
 exercise.value((fewest_devices, bytes_sent_by_each), expected_devices)
 
 # %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Section "The weights, divided" says what each device holds for a weight, and what `fsdp` divides by the
+# number of devices. Which part of the memory is not divided?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Look for the smallest whole $n$ with $P\cdot(\text{bytes a weight})/n + \text{activations} \le 80$ GB; the
+# gradient and both moments are among the bytes. What a device sends is $\frac{n-1}{n}$ of the $4P$ bytes for
+# every all-gather and for every reduce-scatter.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# A weight, its gradient and two moments are four numbers of 4 bytes, and $80 - 30$ GB are left for them:
+# divide $16\cdot7\cdot10^9$ by $50\cdot10^9$, and round up. With this $n$ the two gathers and the
+# reduce-scatter send $3\,\frac{n-1}{n}\cdot4\cdot7\cdot10^9$ bytes from each device.
+#
+# </details>
+#
 # <details><summary>Our answer, explained</summary>
 #
 # Sixteen bytes a weight are 112 GB. 50 GB are left on each device, so three devices: 37.3 GB on each. (In

@@ -2,7 +2,8 @@
 
 Every exercise is unsolved until it is answered, accepts our solution, and rejects every wrong answer of
 `tests/lessons/wrong_answers/NN_topic.py`: a cell each, with the number of its exercise, and the slip. They
-are tried in cells of their own after the exercise's check, with copies of the lesson's names.
+are tried in cells of their own after the exercise's check, with copies of the lesson's names. Of a wrong
+gradient the verdict says what is wrong with it, but where the slip ends with `UNNAMED`.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from handgrad.lessons import catalog, exercise
 
 WRONG = Path(__file__).parents[2] / "tests" / "lessons" / "wrong_answers"
+UNNAMED = "(unnamed)"
 TRIAL = "trial"
 """The tag of a cell that tries a wrong answer."""
 TRY = """
@@ -24,6 +26,8 @@ def try_answer(answer, check, names):
     return eval(compile(ast.Expression(verdict.value), "check", "eval"), names)
 try_answer({answer!r}, {check!r}, dict(globals()))
 """
+FAILED, NAMED = "fails the proof", "; in the gradient of "
+"""In a verdict on a wrong gradient; the second where it says what is wrong."""
 STATES = {sign: state for state, sign in exercise.SIGNS.items()}
 
 
@@ -83,6 +87,8 @@ def _faults(cells: list[Any], tried: list[Slip]) -> Iterator[str]:
         shown = _shown(cell)
         if STATES.get(shown[:1], "not judged") != wanted:
             yield f"{what}, is not {wanted}: {shown}"
+        elif FAILED in shown and (NAMED in shown) == what.endswith(UNNAMED):
+            yield f"{what}: what is wrong is {'said' if NAMED in shown else 'not said'}: {shown}"
     if n < 2:
         yield f"only {n} exercises"
     for number in sorted({slip.exercise for slip in tried} ^ set(range(1, n + 1))):

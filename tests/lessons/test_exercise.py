@@ -20,7 +20,18 @@ def test_a_right_answer_is_true_and_says_so():
     assert verdict
     assert repr(verdict) == "✓ Right."
     assert exercise.function(double, lambda x: x + x, X, 3.0)
-    assert repr(exercise.function(double, lambda x: x + x, X)) == "✓ Right: double passes."
+    assert re.fullmatch(
+        r"✓ Right: double passes, in \d+ µs\.", repr(exercise.function(double, lambda x: x + x, X))
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"), [(2e-6, "2 µs"), (0.0123, "12 ms"), (0.9996, "1.0 s"), (61.04, "61.0 s")]
+)
+def test_a_time_is_said_in_the_unit_that_suits_it(seconds, says):
+    clocked = exercise.Clocked(lambda: None)
+    clocked.seconds = seconds
+    assert str(clocked) == says
 
 
 @pytest.mark.parametrize("answer", [..., (..., 1), [(1, ...), 2]])

@@ -5,6 +5,7 @@
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,32 @@ def test_a_slip_that_is_accepted_is_found(tmp_path):
     assert "exercise 1, no slip, is not wrong: ✓" in faults[0]
     assert "exercise 2 and the wrong answers: one is there without the other" in faults
     assert [cell.source for cell in notebook.cells] == [cell.source for cell in cells]
+
+
+def test_of_ten_wrong_gradients_nine_are_told_what_is_wrong_with_them():
+    """Each trial sees that its own is; here they are counted."""
+    judged, unnamed = 0, 0
+    for lesson in LESSONS:
+        cells = catalog.as_notebook(lesson).cells
+        checks = [cell.source for cell in cells if "check" in cell.metadata.get("tags", [])]
+        for slip in trials.slips(lesson):
+            judges = ("exercise.gradient(", "exercise.backward(", "mine.keep(")
+            judged += any(judge in checks[slip.exercise - 1] for judge in judges)
+            unnamed += slip.name.endswith(trials.UNNAMED)
+    assert judged > 30
+    assert unnamed <= judged / 10
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
+def test_every_exercise_has_three_hints_before_its_answer(lesson):
+    answers = [
+        cell.source
+        for cell in catalog.as_notebook(lesson).cells
+        if cell.cell_type == "markdown" and "<summary>Our answer" in cell.source
+    ]
+    wanted = ["Hint 1", "Hint 2", "Hint 3", "Our answer"]
+    for answer in answers:
+        assert re.findall(r"<summary>(Hint \d|Our answer)", answer) == wanted, answer
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)

@@ -28,7 +28,15 @@ def test_a_term_with_another_factor_is_named(factor, name):
         (FIRST + SECOND.T, "the term two is transposed"),
         (FIRST + SECOND * np.arange(1, 5)[:, None], "the term two is multiplied by something else .* axis 0"),
         ((FIRST + SECOND).T, "all of it is transposed"),
-        (2 * (FIRST + SECOND), "the term one counts 2 times, and the term two counts 2 times"),
+        (2 * (FIRST + SECOND), "all of it counts 2 times"),
+        (2 * FIRST - SECOND, "the term one counts 2 times, and the term two has the wrong sign"),
+        (SECOND, "the term one is missing"),
+        (
+            FIRST + SECOND - FIRST.mean(axis=1, keepdims=True),
+            "the mean of the term one over axis 1 is taken .*",
+        ),
+        (FIRST + SECOND + (FIRST + SECOND).mean(axis=0), "the mean of the whole over axis 0 is added .*"),
+        ((FIRST + SECOND)[::-1, ::-1], "the numbers are right, and stand in the wrong places: .*"),
         ((FIRST + SECOND)[:2], r"the shape is \(2, 4\), and should be \(4, 4\)"),
         (FIRST + SECOND + np.eye(4)[:1].T @ np.eye(4)[:1], r"only some places .* the first of them \[0, 0\]"),
     ],
@@ -42,6 +50,14 @@ def test_what_was_done_to_a_term_is_said(found, says):
 def test_a_right_gradient_has_nothing_wrong_and_a_random_one_no_explanation():
     assert slips.compared(FIRST + SECOND, FIRST + SECOND, TERMS) is None
     assert slips.compared(RNG.normal(size=(4, 4)), FIRST + SECOND, TERMS) is None
+
+
+def test_a_step_that_was_forgotten_is_named_and_a_term_that_is_there_alone():
+    said = slips.compared(FIRST, FIRST + SECOND, {}, {"the second path": FIRST})
+    assert said == "the second path is forgotten"
+    rows = {f"of row {i}": row for i, row in enumerate(np.vstack([FIRST, SECOND]))}
+    whole = sum(rows.values())
+    assert slips.compared(rows["of row 2"], whole, rows) == "the term of row 2 is there alone"
 
 
 def rms_terms():

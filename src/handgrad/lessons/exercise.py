@@ -8,10 +8,11 @@
 
 A judge knows no solution as text: it computes, measures, or checks gradients. A judge returns a verdict,
 which the cell shows, and never raises: a notebook runs to its end with its exercises unsolved. An unsolved
-answer is `...`.
+answer is `...`. Of a function that is right it says how long it takes.
 """
 
 import html
+import time
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any, Literal, NamedTuple
@@ -57,9 +58,11 @@ def function(
 ) -> Verdict:
     """Does `answer` return what `expected` returns, on each of `inputs`? A tuple is several arguments."""
 
+    clocked = Clocked(answer)
+
     def judge() -> Any:
         for arguments in (item if isinstance(item, tuple) else (item,) for item in inputs):
-            result = answer(*arguments)
+            result = clocked(*arguments)
             if is_unsolved(result):
                 return result
             difference = _difference(result, expected(*arguments), tolerance)
@@ -67,7 +70,7 @@ def function(
                 return f"for the input {', '.join(_shown(a) for a in arguments)}, {difference}"
         return None
 
-    return _judged(answer, judge)
+    return _judged(answer, judge, clocked)
 
 
 def gradient(
@@ -76,13 +79,17 @@ def gradient(
     *,
     seed: int = 0,
     terms: slips.Terms | None = None,
+    without: slips.Without | None = None,
     **inputs: Any,
 ) -> Verdict:
     """Is `backward` the gradient of `forward` on `inputs`, by the proof that `handgrad check` runs?
 
     Both follow the protocol of `handgrad.ops`: y, saved = forward(*inputs); gradients = backward(dy, saved).
     `terms` are what the gradient of an input is the sum of: a verdict then says which of them is wrong.
+    `without` says what it would be without a step of its derivation: a verdict then says which is forgotten.
     """
+
+    clocked = Clocked(backward)
 
     def judge() -> Any:
         output = forward(**inputs)
@@ -90,13 +97,13 @@ def gradient(
             return ...
         y, saved = output
         dy = np.ones_like(y)
-        if is_unsolved(backward(dy, saved)):
+        if is_unsolved(clocked(dy, saved)):
             return ...
         op = SimpleNamespace(forward=forward, backward=backward)
         proofs = gradcheck.check(op, inputs, np.random.default_rng(seed))
         for proof in proofs:
             if not proof.passed:
-                why = slips.explain(forward, backward, inputs, terms, seed)
+                why = slips.explain(forward, backward, inputs, terms, without, seed)
                 return (
                     f"the gradient of {proof.input} fails the proof: along a random direction the output "
                     f"moves by {proof.measured:.10g}, and your backward says {proof.derived:.10g}"
@@ -104,18 +111,19 @@ def gradient(
                 )
         return None
 
-    return _judged(backward, judge)
+    return _judged(backward, judge, clocked)
 
 
 def backward(
     answer: Callable[..., Any], op: ModuleType, *, seed: int = 0, terms: slips.Terms | None = None
 ) -> Verdict:
     """Is `answer` a backward of `op`, by the proof on every case of the op?"""
-    verdicts = (
-        gradient(op.forward, answer, seed=seed, terms=terms, **inputs)
-        for inputs in op.cases(np.random.default_rng(seed))
-    )
-    return next((verdict for verdict in verdicts if not verdict), Verdict("right", _praise(answer)))
+    verdict = Verdict("right", _praise(answer))
+    for inputs in op.cases(np.random.default_rng(seed)):
+        verdict = gradient(op.forward, answer, seed=seed, terms=terms, **inputs)
+        if not verdict:
+            break
+    return verdict
 
 
 def claim(answer: Any, holds: Callable[[Any], Any], claim: str) -> Verdict:
@@ -130,7 +138,26 @@ def claim(answer: Any, holds: Callable[[Any], Any], claim: str) -> Verdict:
     return _judged(answer, judge)
 
 
-def _judged(answer: Any, judge: Callable[[], Any]) -> Verdict:
+class Clocked:
+    """A function that counts the seconds of its fastest call."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function, self.seconds = function, float("inf")
+
+    def __call__(self, *arguments: Any) -> Any:
+        started = time.perf_counter()
+        result = self.function(*arguments)
+        self.seconds = min(self.seconds, time.perf_counter() - started)
+        return result
+
+    def __str__(self) -> str:
+        for unit, per_second in (("µs", 1e6), ("ms", 1e3)):
+            if self.seconds * per_second < 999.5:
+                return f"{self.seconds * per_second:.0f} {unit}"
+        return f"{self.seconds:.1f} s"
+
+
+def _judged(answer: Any, judge: Callable[[], Any], clocked: Clocked | None = None) -> Verdict:
     name = getattr(answer, "__name__", "your answer")
     if is_unsolved(answer):
         return Verdict("unsolved", "Not solved yet: put your answer in the place of the three dots.")
@@ -144,12 +171,14 @@ def _judged(answer: Any, judge: Callable[[], Any]) -> Verdict:
         return Verdict("unsolved", f"Not solved yet: put your code in the place of the dots in {name}.")
     if complaint:
         return Verdict("wrong", f"Not yet: {complaint}.")
-    return Verdict("right", _praise(answer))
+    return Verdict("right", _praise(answer, clocked))
 
 
-def _praise(answer: Any) -> str:
+def _praise(answer: Any, clocked: Clocked | None = None) -> str:
     name = getattr(answer, "__name__", None)
-    return f"Right: {name} passes." if name and name != "<lambda>" else "Right."
+    if not name or name == "<lambda>":
+        return "Right."
+    return f"Right: {name} passes{f', in {clocked}' if clocked else ''}."
 
 
 def is_unsolved(answer: Any) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 from handgrad import ops as formulas
 from handgrad.errors import UserError, require_known
 from handgrad.formats import atomic
-from handgrad.lessons import exercise, knobs
+from handgrad.lessons import exercise, knobs, slips, terms
 from handgrad.lessons.exercise import Verdict
 
 FOLDER = Path("mine")
@@ -43,6 +43,8 @@ class Part(NamedTuple):
     """Of the lesson: its file is `NN_topic.py`."""
     cases: Callable[[np.random.Generator], list[dict[str, Any]]]
     """What it is judged on: no more than `nano` needs."""
+    terms: Callable[..., slips.Terms] | None = None
+    """Of a case's arrays, what its gradients are the sums of."""
 
 
 def _arrays(
@@ -63,15 +65,19 @@ def _with_ids(array: str, ids: str, shape: tuple[int, ...]) -> Callable[[np.rand
 
 
 PARTS: dict[str, Part] = {
-    "linear": Part("networks", _arrays("bias", x=(2, 3, 5), weight=(5, 4), bias=(4,))),
-    "gelu": Part("activations", _arrays(x=(3, 7))),
-    "softmax": Part("activations", _arrays(x=(2, 3, 5))),
-    "softmax_cross_entropy": Part("losses", _with_ids("logits", "targets", (2, 3, 5))),
+    "linear": Part("networks", _arrays("bias", x=(2, 3, 5), weight=(5, 4), bias=(4,)), terms.of_linear),
+    "gelu": Part("activations", _arrays(x=(3, 7)), terms.of_gelu),
+    "softmax": Part("activations", _arrays(x=(2, 3, 5)), terms.of_softmax),
+    "softmax_cross_entropy": Part(
+        "losses", _with_ids("logits", "targets", (2, 3, 5)), terms.of_cross_entropy
+    ),
     "embedding": Part("embeddings_and_positions", _with_ids("weight", "token_ids", (5, 4))),
     "learned_position": Part("embeddings_and_positions", _arrays(x=(2, 4, 3), weight=(6, 3))),
     "attention": Part("attention", _arrays(q=(2, 2, 4, 3), k=(2, 2, 4, 3), v=(2, 2, 4, 3))),
-    "layer_norm": Part("norms_and_residuals", _arrays("beta", x=(2, 3, 5), gamma=(5,), beta=(5,))),
-    "residual": Part("norms_and_residuals", _arrays(x=(2, 3, 4), h=(2, 3, 4))),
+    "layer_norm": Part(
+        "norms_and_residuals", _arrays("beta", x=(2, 3, 5), gamma=(5,), beta=(5,)), terms.of_layer_norm
+    ),
+    "residual": Part("norms_and_residuals", _arrays(x=(2, 3, 4), h=(2, 3, 4)), terms.of_residual),
     "unembedding": Part("the_transformer", _arrays(x=(2, 3, 4), weight=(6, 4))),
 }
 """What makes up `nano`, in the order of the course."""
@@ -216,8 +222,8 @@ class Yours:
 
 def _judged(name: str, forward: Callable[..., Any], backward: Callable[..., Any]) -> Verdict:
     """Is it the op: the same results, and gradients that pass the proof?"""
-    ours = formulas.ALL[name]
-    for case in PARTS[name].cases(np.random.default_rng(0)):
+    ours, part = formulas.ALL[name], PARTS[name]
+    for case in part.cases(np.random.default_rng(0)):
 
         def result(*inputs: Any) -> Any:
             found = forward(*inputs)
@@ -227,7 +233,8 @@ def _judged(name: str, forward: Callable[..., Any], backward: Callable[..., Any]
         same = exercise.function(result, lambda *inputs: ours.forward(*inputs)[0], tuple(case.values()))
         if not same:
             return same
-        verdict = exercise.gradient(forward, backward, **case)
+        sums = None if part.terms is None else part.terms(**case)
+        verdict = exercise.gradient(forward, backward, terms=sums, **case)
         if not verdict:
             return verdict
     return verdict

@@ -1,7 +1,8 @@
 """Which part of a wrong gradient is wrong, in words.
 
 The gradient is measured, number by number, and what was answered is compared to it: does it have the wrong
-sign, a factor, its axes exchanged? Where an exercise names the terms of a gradient, each is looked at.
+sign, a factor, its axes exchanged? Where an exercise names the terms of a gradient, each is looked at, and so
+is each step of the derivation that it names.
 """
 
 import inspect
@@ -12,6 +13,8 @@ import numpy as np
 
 Terms = Mapping[str, Mapping[str, Callable[..., Any]]]
 """For an input, the terms that its gradient is the sum of, by name: functions of dy and saved."""
+Without = Mapping[str, Mapping[str, Callable[..., Any]]]
+"""For an input, what its gradient would be without a step of its derivation, by the step's name: likewise."""
 MOST = 400
 """Numbers of an input that is measured one by one."""
 STEP = 6e-6
@@ -22,6 +25,7 @@ def explain(
     backward: Callable[..., Any],
     inputs: Mapping[str, Any],
     terms: Terms | None = None,
+    without: Without | None = None,
     seed: int = 0,
 ) -> str | None:
     """What is wrong with the first wrong gradient of `backward`; None where nothing can be said."""
@@ -32,21 +36,41 @@ def explain(
             continue
         whole = _measured(forward, inputs, name, dy)
         parts = {what: np.asarray(f(dy, saved)) for what, f in (terms or {}).get(name, {}).items()}
-        said = compared(np.asarray(found, np.float64), whole, parts)
+        fewer = {what: np.asarray(f(dy, saved)) for what, f in (without or {}).get(name, {}).items()}
+        said = compared(np.asarray(found, np.float64), whole, parts, fewer)
         if said:
             return f"in the gradient of {name}, {said}"
     return None
 
 
-def compared(found: np.ndarray, whole: np.ndarray, terms: Mapping[str, np.ndarray]) -> str | None:
-    """How `found` differs from `whole`, the sum of `terms`; None where it does not, or nobody knows how."""
+def compared(
+    found: np.ndarray,
+    whole: np.ndarray,
+    terms: Mapping[str, np.ndarray],
+    without: Mapping[str, np.ndarray] | None = None,
+) -> str | None:
+    """How `found` differs from `whole`, the sum of `terms`; None where it does not, or nobody knows how.
+
+    `without` is what would be found were a step forgotten, by the step's name.
+    """
     if found.shape != whole.shape:
         return f"the shape is {found.shape}, and should be {whole.shape}"
     if _close(found, whole, whole):
         return None
-    by_terms = _coefficients(found, whole, terms) if terms else None
+    forgotten = (name for name, array in (without or {}).items() if _close(found, array, whole))
+    if name := next(forgotten, None):
+        return f"{name} is forgotten"
+    by_terms = _coefficients(found, whole, terms) if 0 < len(terms) < whole.size else None
     looked_at = {f"the term {name}": term for name, term in terms.items()} if len(terms) > 1 else {}
-    return by_terms or next(_changes(found, whole, {"all of it": whole, **looked_at}), None)
+    alone = (name for name, term in terms.items() if _close(found, term, whole))
+    if not by_terms and (name := next(alone, None)):
+        return f"the term {name} is there alone"
+    return (
+        by_terms
+        or next(_changes(found, whole, {"all of it": whole, **looked_at}), None)
+        or next(_additions(found, whole, terms), None)
+        or next(_places(found, whole), None)
+    )
 
 
 def _coefficients(found: np.ndarray, whole: np.ndarray, terms: Mapping[str, np.ndarray]) -> str | None:
@@ -55,6 +79,8 @@ def _coefficients(found: np.ndarray, whole: np.ndarray, terms: Mapping[str, np.n
     factors, *_ = np.linalg.lstsq(columns, found.ravel())
     if not _close((columns @ factors).reshape(whole.shape), found, whole):
         return None
+    if len(terms) > 1 and np.ptp(factors) < 1e-3:
+        return f"all of it {_times(float(factors[0]))}"
     wrong = [
         f"the term {name} {_times(k)}" for name, k in zip(terms, factors, strict=True) if abs(k - 1) > 1e-3
     ]
@@ -73,6 +99,22 @@ def _changes(found: np.ndarray, whole: np.ndarray, parts: Mapping[str, np.ndarra
             yield f"{name} is transposed"
         elif (axis := _axis_of_a_factor(instead, part, whole)) is not None:
             yield f"{name} is multiplied by something else at each place of axis {axis}"
+
+
+def _additions(found: np.ndarray, whole: np.ndarray, terms: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """What may be there besides: the mean of a term along an axis."""
+    for name, term in {"the whole": whole, **{f"the term {it}": term for it, term in terms.items()}}.items():
+        for axis in range(term.ndim):
+            mean = term.mean(axis=axis, keepdims=True)
+            for k, words in ((-1.0, "taken away from it"), (1.0, "added to it")):
+                if term.shape[axis] > 1 and _close(found, whole + k * mean, whole):
+                    yield f"the mean of {name} over axis {axis} is {words}, and should not be"
+
+
+def _places(found: np.ndarray, whole: np.ndarray) -> Iterator[str]:
+    """Where right numbers, or a few wrong ones, may stand."""
+    if _close(np.sort(found, axis=None), np.sort(whole, axis=None), whole):
+        yield "the numbers are right, and stand in the wrong places: look at the order of the axes"
     wrong = np.argwhere(~np.isclose(found, whole, rtol=1e-4, atol=_slack(whole)))
     if 0 < len(wrong) <= found.size / 2:
         yield f"only some places are wrong, the first of them {[int(i) for i in wrong[0]]}"

@@ -29,8 +29,12 @@ worst = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, 1.0]])
 certificate = (1, 1, 1, 1)
 
 
-# %% exercise 3: the means agree, but the weights of the classes do not
+# %% exercise 3: the weighted sums agree, but the weights of the classes do not
 certificate = (0, 1, 1, 4)
+
+
+# %% exercise 3: fractions, which as whole numbers are zeros
+certificate = (0.5, 0.25, 0.25, 0.5)
 
 
 # %% exercise 3: nothing proves nothing

@@ -29,7 +29,7 @@ def swish_backward(dy, saved):
     return dy * (sigma + beta * x * slope), dy * x * x * slope
 
 
-# %% exercise 3: softmax's own backward
+# %% exercise 3: softmax's own backward (unnamed)
 def log_softmax_backward(dy, saved):
     f = np.exp(saved)
     return (f * (dy - np.sum(dy * f, axis=-1, keepdims=True)),)

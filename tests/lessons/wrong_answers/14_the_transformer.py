@@ -11,7 +11,7 @@ def post_backward(dy, saved):
     )
 
 
-# %% exercise 1: the backward of a pre-norm block, norms after the layers
+# %% exercise 1: the backward of a pre-norm block, norms after the layers (unnamed)
 def post_backward(dy, saved):
     attention, norm1, feed_forward, norm2 = saved
     dh, *dfeed_forward = ops.feed_forward.backward(dy, feed_forward)
