@@ -585,8 +585,6 @@ exercise.value((fewest_devices, bytes_sent_by_each), expected_devices)
 # %% [markdown]
 # ## Where next
 #
-# This was the last lesson. On machines with several GPUs, `handgrad train --engine xla --mesh fsdp=8` does
-# what you have seen ("Train on several GPUs" in the documentation). And two things are left that need no
-# other machine than yours: give a model your own text, `handgrad train book.txt`, and watch what it learns of
-# it; and write an op of your own, derivation, forward, backward and cases, and have it proved ("Write an op
-# of your own").
+# On machines with several GPUs, `handgrad train --engine xla --mesh fsdp=8` does what you have seen ("Train
+# on several GPUs" in the documentation). Lesson 22, *A real model*, opens one that was made on such machines,
+# and teaches it something on yours.

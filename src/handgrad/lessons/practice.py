@@ -1,9 +1,12 @@
-"""A small trained model for the lessons that look inside one."""
+"""A small trained model for the lessons that look inside one, and a real one where it can be had."""
 
+import os
 from pathlib import Path
 
 import handgrad
+from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model
+from handgrad.lessons import knobs
 from handgrad.training import run
 
 FOLDER = Path("runs/lessons")
@@ -22,3 +25,15 @@ def model(folder: str | Path | None = None) -> Model:
     elif (about := run.about(FOLDER)).steps_done < about.config.recipe.steps:  # interrupted the first time
         handgrad.resume(FOLDER)
     return handgrad.load(FOLDER)
+
+
+def real(name: str) -> str:
+    """`name`, where a model of this name can be had; else, and on a page, the folder of the small one."""
+    if not os.environ.get(knobs.ON_A_PAGE):
+        try:
+            handgrad.load(name)
+            return name
+        except UserError as error:
+            print(f"{error} The small model of the lessons stands in.")
+    model()
+    return str(FOLDER)
