@@ -15,21 +15,21 @@ def lora_numbers(config, rank):
 
 # %% exercise 2: the path through W is forgotten
 def adapted_backward(dy, saved):
-    x, a, b, weight, scale, xa = saved
+    x, a, b, _weight, scale, xa = saved
     dxa = scale * dy @ b.T
     return dxa @ a.T, x.T @ dxa, scale * xa.T @ dy
 
 
 # %% exercise 2: the scale is forgotten
 def adapted_backward(dy, saved):
-    x, a, b, weight, scale, xa = saved
+    x, a, b, weight, _scale, xa = saved
     dxa = dy @ b.T
     return dy @ weight.T + dxa @ a.T, x.T @ dxa, xa.T @ dy
 
 
 # %% exercise 2: B hears of x
 def adapted_backward(dy, saved):
-    x, a, b, weight, scale, xa = saved
+    x, a, b, weight, scale, _xa = saved
     dxa = scale * dy @ b.T
     return dy @ weight.T + dxa @ a.T, x.T @ dxa, scale * x.T @ dy
 
