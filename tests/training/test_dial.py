@@ -49,7 +49,8 @@ def test_more_time_or_a_faster_machine_never_makes_a_model_smaller_or_its_traini
 def test_what_is_chosen_has_time_for_its_tokens_and_the_next_size_has_not():
     plan = chosen(600.0)
     *_, last = plan.measured
-    assert plan.chosen.recipe.steps * plan.chosen.tokens_a_step >= dial.TOKENS_A_WEIGHT * plan.chosen.weights
+    tokens = plan.chosen.recipe.steps * plan.chosen.tokens_a_step
+    assert dial.worth(tokens, LONG) >= dial.TOKENS_A_WEIGHT * plan.chosen.weights
     assert last.candidate.weights > plan.chosen.weights
     assert not last.is_worth_its_size
 
@@ -62,8 +63,25 @@ def test_steps_fill_the_time_but_for_evaluations():
 
 def test_a_short_text_gets_a_small_model_and_more_dropout():
     short, long = (chosen(600.0, n_tokens) for n_tokens in (20_000, LONG))
-    assert short.chosen.weights <= dial.WEIGHTS_A_TOKEN * 20_000 < long.chosen.weights
+    assert short.chosen.weights <= (1 + dial.REPEATED) * 20_000 / dial.TOKENS_A_WEIGHT < long.chosen.weights
     assert short.chosen.model.dropout > long.chosen.model.dropout == 0.0
+
+
+def test_a_text_that_is_read_again_is_worth_less_each_time_and_never_more_than_so_many_times_its_length():
+    assert dial.worth(500, 1000) == 500
+    assert dial.worth(1000, 1000) == 1000
+    worths = [dial.worth(1000 * passes, 1000) for passes in (1, 2, 3, 10, 100, 1000)]
+    gains = [more - less for less, more in itertools.pairwise(worths[:3])]
+    assert 1000 > gains[0] > gains[1] > 0
+    assert worths == sorted(worths)
+    assert worths[-1] == pytest.approx(1000 * (1 + dial.REPEATED))
+
+
+def test_dropout_grows_with_a_models_size_and_with_how_often_it_reads():
+    small, large = (dial.Measured(SIZES[i], 100_000, 1_000_000) for i in (2, 5))
+    assert dial.dropout_for(small) < dial.dropout_for(large)
+    assert dial.dropout_for(large._replace(steps=10_000)) < dial.dropout_for(large)
+    assert dial.dropout_for(large._replace(steps=100)) == 0.0
 
 
 def test_time_for_no_model_is_spent_on_the_smallest():

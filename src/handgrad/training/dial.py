@@ -1,13 +1,19 @@
-"""Which model and recipe make the most of some minutes: the text's size and this machine's speed decide.
+r"""Which model and recipe make the most of some minutes: the text's size and this machine's speed decide.
 
-The preset `quick` comes in sizes. A large model learns more from each token and sees fewer of them. What was
-measured (docs/training.md) says where the balance is: the largest model whose minutes give it
-`TOKENS_A_WEIGHT` tokens for each of its weights. A text that is read many times is learned by heart, so a
-model has at most `WEIGHTS_A_TOKEN` weights for each of the text's tokens, and drops the more activations the
-more often it reads.
+The preset `quick` comes in sizes. A large model learns more from each token and sees fewer of them; one that
+is read again teaches less than a new one. What was measured (docs/training.md) says where the balance is: the
+largest model whose minutes give it `TOKENS_A_WEIGHT` tokens' worth for each of its weights. A text of $n$
+tokens that is read $k$ times is worth
+
+$$n\,\big(1 + r\,(1 - e^{-(k - 1)/r})\big),\qquad r = 15.4$$
+
+tokens (Muennighoff et al., "Scaling data-constrained language models", 2023, arXiv:2305.16264). And a text
+that is read often is learned by heart, so that more activations are dropped, the more weights read it, and
+the more often.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,10 +30,12 @@ from handgrad.model.count import count
 from handgrad.model.init import init
 from handgrad.training.recipe import Recipe
 
-TOKENS_A_WEIGHT = 2.5
-WEIGHTS_A_TOKEN = 12.0
-DROPOUTS = ((4.0, 0.0), (7.0, 0.05), (20.0, 0.1), (60.0, 0.2), (float("inf"), 0.3))
-"""The share of activations to drop, for a text that is read so many times at most."""
+TOKENS_A_WEIGHT = 3.0
+REPEATED = 15.4
+"""How many times a text is worth reading again: the r above."""
+DROPOUTS = ((1.5, 0.0), (3.5, 0.05), (10.0, 0.1), (14.0, 0.2), (float("inf"), 0.3))
+"""The share of activations to drop, where weights a token of the text, times the logarithm of how often it is
+read, are so much at most."""
 MOST_CHARACTERS, MOST_DIFFERENT = 4_000_000, 300
 """Of a text whose tokens are characters."""
 TRAINING_SHARE = 0.93
@@ -85,6 +93,8 @@ class Measured(NamedTuple):
 
     candidate: Candidate
     steps: int
+    n_tokens: int
+    """Of the text."""
 
     @property
     def tokens(self) -> int:
@@ -93,7 +103,7 @@ class Measured(NamedTuple):
 
     @property
     def is_worth_its_size(self) -> bool:
-        return self.tokens >= TOKENS_A_WEIGHT * self.candidate.weights
+        return worth(self.tokens, self.n_tokens) >= TOKENS_A_WEIGHT * self.candidate.weights
 
 
 class Reason(NamedTuple):
@@ -123,7 +133,7 @@ class Plan(NamedTuple):
         """The choices in words."""
         (model, recipe), tokens = self.chosen, self.chosen.tokens_a_step
         size = f"{model.d_model} wide, {model.n_layers} layers, {self.chosen.weights / 1e6:.2f} M weights"
-        largest = f"largest of {len(self.measured)} measured with {TOKENS_A_WEIGHT:g} tokens a weight"
+        largest = f"largest of {len(self.measured)} measured with {TOKENS_A_WEIGHT:g} tokens' worth a weight"
         rates, whose = f"{recipe.learning_rate:g}", "AdamW's"
         if recipe.optimizer == "muon":
             rates, whose = f"{recipe.matrix_learning_rate:g}, {rates}", f"Muon's, for matrices; {whose}"
@@ -132,7 +142,7 @@ class Plan(NamedTuple):
             Reason("context", f"{model.context_length} tokens", "of a model of this size"),
             Reason("batch", f"{tokens:,} tokens", f"{recipe.batch_size} sequences a step"),
             Reason("steps", f"about {recipe.steps:,}", f"the text is read {self.passes:.1f} times"),
-            Reason("dropout", f"{model.dropout:g}", "more, the more often a text is read"),
+            Reason("dropout", f"{model.dropout:g}", "more, the more weights read a text, and the more often"),
             Reason("learning rate", rates, whose),
         ]
 
@@ -149,19 +159,17 @@ def plan(
     `step_seconds` measures a candidate. Dropout and the time between evaluations are chosen with it, unless
     they are named in `fixed`.
     """
-    fitting = [it for it in candidates if it.weights <= WEIGHTS_A_TOKEN * n_tokens] or candidates[:1]
     measured: list[Measured] = []
-    for candidate in fitting:
+    for candidate in candidates:
         steps = max(1, int(TRAINING_SHARE * seconds / step_seconds(candidate)))
-        measured.append(Measured(candidate, steps))
+        measured.append(Measured(candidate, steps, n_tokens))
         if not measured[-1].is_worth_its_size:
             break
     worthy = [it for it in measured if it.is_worth_its_size]
     best = worthy[-1] if worthy else measured[0]
-    passes = best.tokens / n_tokens
     model, recipe = best.candidate
     if "dropout" not in fixed:
-        model = model.replace(dropout=dropout_for(passes))
+        model = model.replace(dropout=dropout_for(best))
     recipe = recipe.replace(steps=best.steps)
     if "eval_every" not in fixed:
         recipe = recipe.replace(eval_every=-(-best.steps // EVALUATIONS))
@@ -179,9 +187,20 @@ def tokenizer_for(text: Corpus) -> str:
     return "characters"
 
 
-def dropout_for(passes: float) -> float:
-    """The share of activations to drop where the text is read so many times."""
-    return next(share for most, share in DROPOUTS if passes <= most)
+def worth(tokens: float, n_tokens: int) -> float:
+    """How many new tokens so many are worth that are read from a text of `n_tokens`: see above."""
+    again = max(0.0, tokens / n_tokens - 1)
+    return min(tokens, n_tokens) + n_tokens * REPEATED * -math.expm1(-again / REPEATED)
+
+
+def dropout_for(measured: Measured) -> float:
+    """The share of activations to drop."""
+    by_heart = (
+        measured.candidate.weights
+        / measured.n_tokens
+        * math.log(max(1.0, measured.tokens / measured.n_tokens))
+    )
+    return next(share for most, share in DROPOUTS if by_heart <= most)
 
 
 def candidates(candidate: Candidate, options: Mapping[str, Any], n_tokens: int) -> list[Candidate]:

@@ -149,7 +149,9 @@ function smallHeads(model, n, one, signed, settings, pick) {
 }
 
 function paint(canvas, numbers, n, signed) {
-  const seen = numbers.filter((_, k) => k % n <= Math.floor(k / n)), shade = scale(seen, signed).pixels(), paper = pixel("paper");
+  const seen = new Float32Array((n * (n + 1)) / 2); // no token looks at later ones
+  for (let i = 0, at = 0; i < n; at += i + 1, i += 1) seen.set(numbers.subarray(i * n, i * n + i + 1), at);
+  const shade = scale(seen, signed).pixels(), paper = pixel("paper");
   drawPixels(canvas, n, n, (i, j) => (j <= i ? shade(numbers[i * n + j]) : paper));
 }
 
