@@ -155,6 +155,16 @@ def test_every_view_opens_without_an_error_on_a_phone_and_on_a_screen_in_light_a
         assert page.locator(".problem").all_inner_texts() == []
 
 
+@pytest.mark.parametrize("target", [TARGET, ""])
+def test_nothing_is_shown_that_only_a_program_says(show, target):
+    page = show("prediction", target=target)
+    for name in VIEWS:
+        page.get_by_role("navigation").get_by_role("link", name=name).click()
+        page.get_by_role("heading", name=name, exact=True, level=2).wait_for()
+        finished(page)
+        assert not re.search(r"\b(null|undefined|NaN)\b|\[object", page.locator("main").inner_text()), name
+
+
 def test_models_from_elsewhere_are_shown_in_every_view_with_the_librarys_numbers(page, other):
     text, layers = "Once upon a time", other.held.model().config.n_layers
     trace = handgrad.trace(other.held.model(), text, 5)
@@ -400,6 +410,25 @@ def test_learning_shows_the_runs_losses_and_samples_and_each_new_step_of_it(show
     chart = page.locator(".chart svg").first
     chart.press("End")
     assert "step 9: training 1.25" in chart.get_attribute("aria-label")
+
+
+CHART = """async () => {
+  const { lineChart } = await import("/static/charts.js");
+  const chart = lineChart({
+    name: "losses", x: "step", y: "nats", levels: [{ name: "far", y: 9 }, { name: "edge", y: 2 }],
+    series: [{ name: "training", points: [[0, 2], [1, 1]], colour: () => "red" }],
+  });
+  document.querySelector("main").append(chart);
+  while (!chart.querySelector("svg")) await new Promise(requestAnimationFrame);
+  const top = (element) => element.getBoundingClientRect().top, above = top(chart.querySelector("svg"));
+  return [...chart.querySelectorAll("text.above")].map((each) => [each.textContent, top(each) - above]);
+}"""
+
+
+def test_a_level_beyond_a_chart_is_left_out_and_the_name_of_one_at_its_edge_can_be_read(show):
+    ((name, top),) = show("learning").evaluate(CHART)
+    assert name == "edge 2"
+    assert top >= 0
 
 
 def test_vendored_files_are_those_that_were_released():

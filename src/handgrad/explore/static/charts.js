@@ -39,11 +39,11 @@ export function lineChart({ name, series, levels = [], x: xName, y: yName, log =
       svg.append("text").attr("x", xs(tick)).attr("y", HEIGHT - BOTTOM + 16).attr("text-anchor", "middle").attr("fill", paint.soft).text(tick.toLocaleString("en"));
     svg.append("text").attr("x", width - RIGHT).attr("y", HEIGHT - 4).attr("text-anchor", "end").attr("fill", paint.soft).text(xName);
     let above = -Infinity;
-    for (const level of levels.toSorted((a, b) => y(a.y) - y(b.y))) {
+    for (const level of levels.filter((each) => each.y <= y.domain()[1]).sort((a, b) => y(a.y) - y(b.y))) {
       svg.append("line").attr("x1", LEFT).attr("x2", width - RIGHT).attr("y1", y(level.y)).attr("y2", y(level.y)).attr("stroke", paint.soft).attr("stroke-dasharray", "2 4");
       if (y(level.y) - above < 12) continue;
       above = y(level.y);
-      svg.append("text").attr("x", width - RIGHT).attr("y", y(level.y) - 3).attr("text-anchor", "end").attr("fill", paint.soft).attr("stroke", paint.paper).attr("stroke-width", 3).attr("paint-order", "stroke").attr("class", "above").text(`${level.name} ${rough(level.y)}`);
+      svg.append("text").attr("x", width - RIGHT).attr("y", y(level.y) + (y(level.y) < TOP + 6 ? 12 : -3)).attr("text-anchor", "end").attr("fill", paint.soft).attr("stroke", paint.paper).attr("stroke-width", 3).attr("paint-order", "stroke").attr("class", "above").text(`${level.name} ${rough(level.y)}`);
     }
     const line = d3.line(([a]) => xs(a), ([, b]) => y(b)).defined(([, b]) => Number.isFinite(b) && (!log || b > 0));
     for (const each of figure.data) {

@@ -118,7 +118,7 @@ function mean(numbers, n, size) {
 }
 
 function smallHeads(model, n, one, signed, settings, pick) {
-  const side = Math.max(28, Math.min(110, Math.floor(330 / model.n_heads)));
+  const side = Math.max(28, Math.min(110, Math.floor(Math.min(330, innerWidth - 130) / model.n_heads)));
   const grid = el("div", { class: "head-grid", style: { "grid-template-columns": `auto repeat(${model.n_heads}, auto)`, "--side": `${side}px` } },
     el("span"), Array.from({ length: model.n_heads }, (_, head) => el("span", {}, head)));
   const paints = [];

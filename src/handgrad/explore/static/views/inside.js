@@ -31,7 +31,7 @@ async function lens(app) {
   const stages = found.stages.map((name) => name.replace("blocks.", ""));
   const open = (i, j) => picked.replaceChildren(el("h4", {}, I.lensCell(found.stages[i], visible(tokens[j]))), el("ol", { class: "candidates" }, best(i, j).map((each) => el("li", {},
     el("code", {}, visible(each.token)), el("span", { class: "bar forward" }, el("i", { style: { width: `${100 * each.prob}%` } })), el("span", { class: "number" }, exact(each.prob))))),
-  found.target_prob && el("p", { class: "note" }, `${I.ofTarget}: ${exact(found.target_prob[i][j])}`));
+  found.target_prob ? el("p", { class: "note" }, `${I.ofTarget}: ${exact(found.target_prob[i][j])}`) : "");
   const map = heatMap({
     numbers: Float32Array.from(stages.flatMap((_, i) => tokens.map((__, j) => best(i, j)[0].prob))), rowNames: stages, columnNames: tokens, signed: false, name: I.lens,
     end: true, cell: 64, least: model.vocab_size < 300 ? 22 : 50, texts: (i, j) => best(i, j)[0].token, onpick: open,
