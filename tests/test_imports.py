@@ -34,7 +34,7 @@ for path in map(Path, sys.argv[1:]):
 @pytest.fixture(scope="module")
 def failures() -> list[str]:
     """The imports of all lessons that fail, in a process without these libraries."""
-    assert len(LESSONS) == 22
+    assert LESSONS
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, *map(str, LESSONS)], capture_output=True, text=True, check=True
     )
