@@ -130,7 +130,7 @@ for stage in list(stages)[:: -(-len(stages) // 12)]:
 attribute(model, text, target, steps=24)
 
 # %% [markdown]
-# Blue tokens lower the loss of the answer, orange ones raise it. And what is missing without each of the
+# Blue tokens lower the loss of the answer, red ones raise it. And what is missing without each of the
 # heads? `ablate` switches them off, one after the other. The picture shows by how much the answer's loss
 # rises: most heads can be missed for this one word, and a few cannot.
 

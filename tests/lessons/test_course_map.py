@@ -44,3 +44,10 @@ def test_boxes_stay_within_the_drawing_and_do_not_overlap():
         assert y + height <= course_map.HEIGHT
         for x2, y2, width2, height2 in boxes[:i]:
             assert x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
+
+
+def test_a_lessons_name_fits_into_its_pill():
+    pills = [rect for rect in drawing().iter(f"{SVG}rect") if rect.get("rx") == "12"]
+    names = [text for text in drawing().iter(f"{SVG}text") if text.get("y") == "222"]
+    for pill, name in zip(pills, names, strict=True):
+        assert 0.52 * float(name.get("font-size")) * len(name.text) < float(pill.get("width"))

@@ -101,7 +101,7 @@ class Map:
             name = f"{lesson.number} {_topic(lesson).replace('_', ' ')}"
             pills.append(
                 f'<rect x="{x:.0f}" y="206" width="{each - 6:.0f}" height="24" rx="12" {_look(marked)}/>'
-                + _words(x + (each - 6) / 2, 222, name, size=10, marked=marked)
+                + _words(x + (each - 6) / 2, 222, name, size=_size(name, each - 6), marked=marked)
             )
         return pills
 
@@ -124,6 +124,11 @@ def _line(x1: int, y1: int, x2: int, y2: int) -> str:
 def _look(marked: bool) -> str:
     """Of a box: filled where one is."""
     return f'fill="{_ACCENT}" stroke="{_ACCENT}"' if marked else _FRAME
+
+
+def _size(name: str, width: float) -> int:
+    """Of letters that are about half as wide as high, with room at both ends."""
+    return min(10, int((width - 6) / (0.52 * len(name))))
 
 
 def _words(
