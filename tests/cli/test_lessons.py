@@ -1,8 +1,11 @@
 """handgrad lessons: what there is, copies that nobody overwrites, and one run from top to bottom."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +89,13 @@ def test_a_lesson_that_stops_says_where(lessons, two_cells):
     assert (code, out) == (2, "")
     assert "Lesson 1 stopped" in err
     assert "\n1 / 0\n" in err  # its traceback is shown in lines
+
+
+@needs_jupyter
+@pytest.mark.skipif(os.name == "nt", reason="Windows has only ports")
+def test_a_lesson_needs_no_port_that_another_process_could_take(lessons, two_cells):
+    two_cells("from ipykernel.kernelapp import IPKernelApp\nassert IPKernelApp.instance().transport == 'ipc'")
+    assert lessons("--run", 1)[0] == 0
 
 
 @needs_jupyter
@@ -187,11 +197,16 @@ def test_a_knob_that_is_turned_in_jupyter_shows_another_picture(monkeypatch):
     Not by nbclient: it answers a widget's messages on the socket on which it waits for the cell's end, and on
     a busy machine it misses that end.
     """
-    from jupyter_client.manager import start_new_kernel
+    from jupyter_client.manager import KernelManager
 
     monkeypatch.delenv(knobs.ON_A_PAGE, raising=False)
-    manager, client = start_new_kernel()
+    folder = tempfile.TemporaryDirectory(prefix="handgrad-", ignore_cleanup_errors=True)
+    manager = KernelManager(**catalog.connection(Path(folder.name)))
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
     try:
+        client.wait_for_ready(timeout=60)
         assert pictures_shown(client, "import matplotlib.pyplot") == []
         imports = "from handgrad.lessons import knobs\nfrom handgrad.plots import activations\n"
         (first,) = pictures_shown(
@@ -201,6 +216,7 @@ def test_a_knob_that_is_turned_in_jupyter_shows_another_picture(monkeypatch):
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+        folder.cleanup()
     assert first["metadata"]["image/png"]["width"] > 100
     assert first["data"]["image/png"] != second["data"]["image/png"]
 

@@ -112,21 +112,33 @@ def run(
     require("nbclient")
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
+    from traitlets.config import Config
 
     folder.mkdir(parents=True, exist_ok=True)
     notebook = notebook or as_notebook(lesson)
     n_cells = len(notebook.cells)
-    client = NotebookClient(
-        notebook,
-        timeout=300,
-        extra_arguments=["--log-level=ERROR"],  # a kernel warns of who else might be on this machine
-        resources={"metadata": {"path": str(folder)}},
-        on_cell_complete=lambda cell, cell_index: report(cell_index + 1, n_cells),
-    )
-    try:
-        return client.execute(env={**os.environ, **ENVIRONMENT})
-    except CellExecutionError as error:
-        raise LessonError(f"Lesson {lesson.number} stopped: {error}") from None
+    with tempfile.TemporaryDirectory(prefix="handgrad-", ignore_cleanup_errors=True) as sockets:
+        client = NotebookClient(
+            notebook,
+            config=Config(KernelManager=connection(Path(sockets))),
+            timeout=300,
+            extra_arguments=["--log-level=ERROR"],  # a kernel warns of who else might be on this machine
+            resources={"metadata": {"path": str(folder)}},
+            on_cell_complete=lambda cell, cell_index: report(cell_index + 1, n_cells),
+        )
+        try:
+            return client.execute(env={**os.environ, **ENVIRONMENT})
+        except CellExecutionError as error:
+            raise LessonError(f"Lesson {lesson.number} stopped: {error}") from None
+
+
+def connection(folder: Path) -> dict[str, str]:
+    """How a kernel manager of Jupyter's is to talk to its kernel: through sockets in `folder`.
+
+    Ports are free when a manager picks them, and may be another process's when the kernel binds them:
+    "Address already in use", and the kernel dies. Windows has only ports.
+    """
+    return {} if os.name == "nt" else {"transport": "ipc", "ip": str(folder / "kernel")}
 
 
 def require(package: str) -> None:
