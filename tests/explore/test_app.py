@@ -30,6 +30,13 @@ def ask(client, **changes):
     return answer.json()
 
 
+def outcome(client, path, **question):
+    """What an experiment ends with, at once or after lines on how far it is."""
+    answer = client.post(f"/api/{path}", json=question)
+    assert answer.status_code == 200, answer.text
+    return json.loads(answer.text.splitlines()[-1])
+
+
 def unpacked(answer):
     assert answer.status_code == 200, answer.text
     n = int.from_bytes(answer.content[:4], "little")
@@ -143,13 +150,13 @@ def test_what_comes_next_follows_the_settings(client, trace):
 
 def test_explanations_are_the_librarys(client, explorer, trace):
     key, model = ask(client)["id"], explorer.held.model()
-    told = client.post("/api/attribute", json={"id": key}).json()
+    told = outcome(client, "attribute", id=key)
     np.testing.assert_allclose(told["by_token"], attribute(model, "To be, or ", "n").by_token, rtol=1e-5)
-    told = client.post("/api/ablate", json={"id": key, "each": "head", "layers": [1]}).json()
+    told = outcome(client, "ablate", id=key, each="head", layers=[1])
     found = ablate(model, "To be, or ", "n", layers=[1]).without
     assert told["without"][0] == [None, None]
     np.testing.assert_allclose(told["without"][1], found[1], rtol=1e-6)
-    told = client.post("/api/patch", json={"id": key, "other": "to be, or "}).json()
+    told = outcome(client, "patch", id=key, other="to be, or ")
     np.testing.assert_allclose(
         told["results"], patch(model, "To be, or ", "to be, or ", "n").results, rtol=1e-6
     )
@@ -184,19 +191,19 @@ def test_experiments_are_those_of_the_changed_model(client, explorer):
     off = {"site": "blocks.0.attention.heads", "kind": "zero", "where": [1]}
     key, kept = ask(client, edits=[off])["id"], {"edits": {"blocks.0.attention.heads": zero(1)}}
     about = (explorer.held.model(), "To be, or ", "n")
-    told = client.post("/api/attribute", json={"id": key, "method": "gradient x input"}).json()
+    told = outcome(client, "attribute", id=key, method="gradient x input")
     expected = attribute(*about, method="gradient x input", **kept)
     np.testing.assert_allclose(told["by_token"], expected.by_token, rtol=1e-5)
-    told = client.post("/api/ablate", json={"id": key}).json()
+    told = outcome(client, "ablate", id=key)
     np.testing.assert_allclose(told["without"], ablate(*about, **kept).without, rtol=1e-6)
-    told = client.post("/api/patch", json={"id": key, "other": "to be, or ", "each": "head"}).json()
+    told = outcome(client, "patch", id=key, other="to be, or ", each="head")
     patched = patch(explorer.held.model(), "To be, or ", "to be, or ", "n", each="head", **kept)
     np.testing.assert_allclose(told["results"], patched.results, rtol=1e-6)
 
 
 def test_an_experiment_that_takes_long_tells_how_far_it_is(client, monkeypatch):
     key = ask(client)["id"]
-    at_once = client.post("/api/ablate", json={"id": key}).json()
+    at_once = outcome(client, "ablate", id=key)
     monkeypatch.setattr(experiments, "SOON", 0.0)
     answer = client.post("/api/ablate", json={"id": key})
     assert answer.headers["content-type"] == experiments.LINES
