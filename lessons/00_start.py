@@ -98,7 +98,8 @@ course_map.here(0)
 # At the end of each lesson are exercises. Where you are asked, replace the three dots by your answer, run the
 # cell, and run the one after it, which judges: *right*, *wrong* with the place where it fails, or *not solved
 # yet*. Behind are three hints, folded away, each of which says more than the one before, and our answer. The
-# judges know no solutions: they compute or measure, so any right answer will do. Two to try it on:
+# judges know no solutions: they compute or measure, so any right answer will do. To begin an exercise anew,
+# write `%again` into its cell in place of your answer, and run it. Two to try it on:
 #
 # ## Exercises
 #

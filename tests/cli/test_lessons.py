@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from handgrad import cli
-from handgrad.lessons import catalog, exercise, knobs, source
+from handgrad.lessons import again, catalog, exercise, knobs, source
 from handgrad.ops import sigmoid
 
 needs_jupyter = pytest.mark.usefixtures("jupyter")
@@ -190,9 +190,9 @@ def pictures_shown(client, code):
     return shown
 
 
-@needs_jupyter
-def test_a_knob_that_is_turned_in_jupyter_shows_another_picture(monkeypatch):
-    """In a kernel, with pyplot imported, which has its own way to show figures.
+@pytest.fixture
+def kernel(jupyter, monkeypatch):
+    """A client of a kernel such as Jupyter starts for a notebook.
 
     Not by nbclient: it answers a widget's messages on the socket on which it waits for the cell's end, and on
     a busy machine it misses that end.
@@ -200,25 +200,52 @@ def test_a_knob_that_is_turned_in_jupyter_shows_another_picture(monkeypatch):
     from jupyter_client.manager import KernelManager
 
     monkeypatch.delenv(knobs.ON_A_PAGE, raising=False)
-    folder = tempfile.TemporaryDirectory(prefix="handgrad-", ignore_cleanup_errors=True)
-    manager = KernelManager(**catalog.connection(Path(folder.name)))
-    manager.start_kernel()
-    client = manager.client()
-    client.start_channels()
-    try:
+    with tempfile.TemporaryDirectory(prefix="handgrad-", ignore_cleanup_errors=True) as folder:
+        manager = KernelManager(**catalog.connection(Path(folder)))
+        manager.start_kernel()
+        client = manager.client()
+        client.start_channels()
         client.wait_for_ready(timeout=60)
-        assert pictures_shown(client, "import matplotlib.pyplot") == []
-        imports = "from handgrad.lessons import knobs\nfrom handgrad.plots import activations\n"
-        (first,) = pictures_shown(
-            client, imports + "turned = knobs.turn(activations.curve, name=['relu', 'tanh'])\nturned"
-        )
-        (second,) = pictures_shown(client, "turned.children[0].value = 'tanh'")
-    finally:
+        yield client
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-        folder.cleanup()
+
+
+def test_a_knob_that_is_turned_in_jupyter_shows_another_picture(kernel):
+    """In a kernel, with pyplot imported, which has its own way to show figures."""
+    assert pictures_shown(kernel, "import matplotlib.pyplot") == []
+    imports = "from handgrad.lessons import knobs\nfrom handgrad.plots import activations\n"
+    (first,) = pictures_shown(
+        kernel, imports + "turned = knobs.turn(activations.curve, name=['relu', 'tanh'])\nturned"
+    )
+    (second,) = pictures_shown(kernel, "turned.children[0].value = 'tanh'")
     assert first["metadata"]["image/png"]["width"] > 100
     assert first["data"]["image/png"] != second["data"]["image/png"]
+
+
+def test_a_word_in_an_answers_cell_brings_back_what_stood_there_at_first(kernel):
+    def payload(code, cell):
+        content = {"code": code, "silent": False, "store_history": True, "stop_on_error": True}
+        request = kernel.session.msg("execute_request", content, metadata={"cellId": cell})
+        kernel.shell_channel.send(request)
+        while (reply := kernel.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != request["msg_id"]:
+            pass
+        assert reply["content"]["status"] == "ok", reply["content"]
+        return reply["content"]["payload"]
+
+    assert payload("from handgrad.lessons import exercise", "any") == []
+    (put,) = payload("%again", "lesson-0-answer-1")
+    assert (put["source"], put["replace"], put["text"]) == ("set_next_input", True, "n_characters = ...")
+    assert payload("%again", "a cell that is none of ours") == []
+
+
+@needs_jupyter
+def test_every_answers_cell_has_a_name_and_what_stood_there_is_found_by_it():
+    for lesson in catalog.lessons():
+        cells = [c for c in catalog.as_notebook(lesson).cells if "exercise" in c.metadata.get("tags", [])]
+        assert [again.original(cell.id) for cell in cells] == [cell.source for cell in cells]
+        assert len(cells) > 1
+        assert again.original(f"lesson-{lesson.number}-answer-{len(cells) + 1}") is None
 
 
 @needs_jupyter

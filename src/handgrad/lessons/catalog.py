@@ -85,11 +85,17 @@ def reset(lesson: Lesson, folder: Path) -> Path | None:
 
 
 def as_notebook(lesson: Lesson) -> Any:
-    """The lesson as an nbformat notebook, for the kernel that every Jupyter has."""
+    """The lesson as an nbformat notebook, for the kernel that every Jupyter has.
+
+    The cells of its answers have ids by which `%again` knows them: `lesson-13-answer-2`.
+    """
     import jupytext
 
     notebook = jupytext.read(lesson.path)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    answers = (cell for cell in notebook.cells if "exercise" in cell.metadata.get("tags", []))
+    for number, cell in enumerate(answers, start=1):
+        cell.id = f"lesson-{lesson.number}-answer-{number}"
     return notebook
 
 

@@ -8,7 +8,8 @@
 
 A judge knows no solution as text: it computes, measures, or checks gradients. A judge returns a verdict,
 which the cell shows, and never raises: a notebook runs to its end with its exercises unsolved. An unsolved
-answer is `...`. Of a function that is right it says how long it takes.
+answer is `...`. Of a function that is right it says how long it takes. `%again` in an answer's cell brings
+back what stood there at first.
 """
 
 import html
@@ -20,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from handgrad import gradcheck, tree
-from handgrad.lessons import slips
+from handgrad.lessons import again, slips
 
 State = Literal["right", "wrong", "unsolved"]
 SIGNS = {"right": "✓", "wrong": "✗", "unsolved": "…"}
@@ -215,3 +216,6 @@ def _shown(x: Any) -> str:
         return np.array2string(np.asarray(x), precision=6, separator=", ").replace("\n", "")
     text = repr(x)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+again.register()
