@@ -14,7 +14,8 @@ from handgrad.model.init import init
 from handgrad.model.transformer import LanguageModel, Transformer
 from handgrad.tokenizer.characters import CharacterTokenizer
 from handgrad.trace import add, memory, prediction, replace, runs, scale, sites, zero
-from handgrad.trace.taps import Tapped, Taps
+from handgrad.trace.tapped import Tapped
+from handgrad.trace.taps import Taps
 from tests.trace.models import CONFIGS, LETTERS, model_of, weights_of
 
 STEP = 1e-5

@@ -8,7 +8,8 @@ import numpy as np
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import Model
 from handgrad.shapes import Float, Int
-from handgrad.trace.taps import Tapped, Taps
+from handgrad.trace.tapped import Tapped
+from handgrad.trace.taps import Taps
 
 WINDOW, BATCH = 128, 8
 """Tokens that are read at a time, and how often at once."""

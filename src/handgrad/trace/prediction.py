@@ -24,7 +24,8 @@ from handgrad.trace import text as texts
 from handgrad.trace.edits import Edit
 from handgrad.trace.objective import Objective
 from handgrad.trace.sites import Site
-from handgrad.trace.taps import Tapped, Taps
+from handgrad.trace.tapped import Tapped
+from handgrad.trace.taps import Taps
 
 Edits = Mapping[str, Edit | Callable[[np.ndarray], Any]]
 HELD_BYTES = 1 << 28

@@ -10,7 +10,8 @@ from handgrad.trace import edits as edits_
 from handgrad.trace import prediction
 from handgrad.trace.edits import Edit
 from handgrad.trace.prediction import Trace, of_a_run
-from handgrad.trace.taps import Tapped, Taps
+from handgrad.trace.tapped import Tapped
+from handgrad.trace.taps import Taps
 
 BYTES = 256_000_000
 """What a batch may take."""
