@@ -240,6 +240,15 @@ def test_a_word_in_an_answers_cell_brings_back_what_stood_there_at_first(kernel)
 
 
 @needs_jupyter
+def test_a_solution_that_is_folded_away_gives_nothing_away():
+    """JupyterLab shows the first line of a folded cell."""
+    cells = [cell for lesson in catalog.lessons() for cell in catalog.as_notebook(lesson).cells]
+    folded = [cell for cell in cells if "solution" in cell.metadata.get("tags", [])]
+    assert {cell.source.splitlines()[0] for cell in folded} == {catalog.OURS}
+    assert all(cell.metadata["jupyter"]["source_hidden"] for cell in folded)
+
+
+@needs_jupyter
 def test_every_answers_cell_has_a_name_and_what_stood_there_is_found_by_it():
     for lesson in catalog.lessons():
         cells = [c for c in catalog.as_notebook(lesson).cells if "exercise" in c.metadata.get("tags", [])]

@@ -19,8 +19,8 @@ INSTALLED = Path(__file__).parent / "notebooks"
 IN_THE_REPOSITORY = Path(__file__).parents[3] / "lessons"
 TITLE = re.compile(r"^# # (\d+)\. (.+)$", re.MULTILINE)
 GOAL = re.compile(r"\*After this lesson you can (.+?)\.\*")
-
-
+OURS = "# our answer"
+"""The first line of each of our solutions in a notebook: Jupyter shows it of a cell that is folded away."""
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 """The environment of a process that runs a lesson. Products of a few numbers gain nothing from BLAS threads,
 which wait by spinning: on a busy machine they made a lesson six times as long."""
@@ -96,6 +96,9 @@ def as_notebook(lesson: Lesson) -> Any:
     answers = (cell for cell in notebook.cells if "exercise" in cell.metadata.get("tags", []))
     for number, cell in enumerate(answers, start=1):
         cell.id = f"lesson-{lesson.number}-answer-{number}"
+    for cell in notebook.cells:
+        if "solution" in cell.metadata.get("tags", []):
+            cell.source = f"{OURS}\n{cell.source}"
     return notebook
 
 
