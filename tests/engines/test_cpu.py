@@ -237,6 +237,17 @@ def test_a_sequence_drops_the_same_however_a_batch_is_cut_and_in_every_engine(rn
         assert_gradients_close(gradients, expected, 1e-4)  # float32 sums in another order
 
 
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_step_that_would_silently_drop_nothing_is_an_error(name, rng):
+    config = small("baby").replace(dropout=0.3)
+    training = engines.training(config, State(init(config)), OptimizerSettings(), name=name)
+    batch = batch_of(config, rng, 2)
+    with pytest.raises(ValueError, match=r"dropout 0\.3 needs the generator `rng`"):
+        training.step(*batch, 1e-3)
+    with pytest.raises(ValueError, match="rng"):
+        training.begin(*batch, 1e-3)
+
+
 def test_steps_are_those_of_the_reference_engine(rng):
     config = small("gpt2").replace(dropout=0.0)
     settings = OptimizerSettings(weight_decay=0.5, max_gradient_norm=0.3)

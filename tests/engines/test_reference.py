@@ -15,6 +15,7 @@ from handgrad.model.init import init
 from handgrad.optim import adamw, clip
 
 CONFIG = ModelConfig(vocab_size=11, context_length=8, n_layers=2, n_heads=2, d_model=8, dropout=0.2)
+WITHOUT_DROPOUT = CONFIG.replace(dropout=0.0)
 
 
 @pytest.fixture
@@ -51,10 +52,10 @@ def test_the_number_of_cores_changes_nothing(batch, monkeypatch):
 
 def test_a_step_is_clipping_and_adamw_with_decay_on_matrices_alone(batch):
     settings = OptimizerSettings(weight_decay=0.5, max_gradient_norm=0.1)
-    training = Training(CONFIG, State(init(CONFIG)), settings)
+    training = Training(WITHOUT_DROPOUT, State(init(WITHOUT_DROPOUT)), settings)
     start = training.flat.copy()
     gradient = np.concatenate(
-        [g.ravel() for g in loss_and_gradients(CONFIG, training.weights, *batch)[1].values()]
+        [g.ravel() for g in loss_and_gradients(WITHOUT_DROPOUT, training.weights, *batch)[1].values()]
     )
     clipped, norm = clip.by_global_norm(gradient, 0.1)
     assert norm > 0.1
@@ -78,9 +79,9 @@ def test_a_step_is_clipping_and_adamw_with_decay_on_matrices_alone(batch):
 
 
 def test_a_step_that_is_not_finite_changes_nothing(batch):
-    weights = init(CONFIG)
+    weights = init(WITHOUT_DROPOUT)
     weights.blocks[0].norm1.gamma[0] = np.inf
-    training = Training(CONFIG, State(weights), OptimizerSettings())
+    training = Training(WITHOUT_DROPOUT, State(weights), OptimizerSettings())
     before = training.flat.copy()
     step = training.step(*batch, 1e-2)
     assert not step.is_finite
@@ -92,7 +93,9 @@ def test_a_step_that_is_not_finite_changes_nothing(batch):
 def test_a_step_beyond_its_limits_changes_nothing_and_one_at_them_is_as_ever(batch, engine):
     settings = OptimizerSettings(optimizer="muon")
     free, limited = (
-        engines.training(CONFIG, State(init(CONFIG)), settings, name=engine, precision="float32")
+        engines.training(
+            WITHOUT_DROPOUT, State(init(WITHOUT_DROPOUT)), settings, name=engine, precision="float32"
+        )
         for _ in range(2)
     )
     step = free.step(*batch, 1e-2)

@@ -341,17 +341,17 @@ def test_a_step_beyond_its_limits_changes_nothing_and_one_at_them_is_as_ever(rng
     start = State(init(training.config))
     token_ids, targets = batch_of(training.config, rng)
     training.load(start)
-    step = training.step(token_ids, targets, 1e-2)
+    step = training.step(token_ids, targets, 1e-2, np.random.default_rng(0))
     free = training.state()
     training.load(start)
     for limits in (Limits(0.999 * step.loss), Limits(gradient_norm=0.999 * step.gradient_norm)):
-        assert training.step(token_ids, targets, 1e-2, None, limits) == step
+        assert training.step(token_ids, targets, 1e-2, np.random.default_rng(0), limits) == step
         state = training.state()
         for before, after in zip(tree.leaves(start.weights), tree.leaves(state.weights), strict=True):
             np.testing.assert_array_equal(before, after)
         assert state.moments.step == 0
         assert not state.moments.mean.any()
-    assert training.step(token_ids, targets, 1e-2, None, Limits(*step)) == step
+    assert training.step(token_ids, targets, 1e-2, np.random.default_rng(0), Limits(*step)) == step
     for one, other in zip(tree.leaves(free), tree.leaves(training.state()), strict=True):
         np.testing.assert_array_equal(one, other)
 

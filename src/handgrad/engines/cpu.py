@@ -23,7 +23,15 @@ from handgrad import tree
 from handgrad.counted import Counted
 from handgrad.engines import cpu_cache, cpu_memory, cpu_muon, cpu_weights, micro_batches, parallel, reference
 from handgrad.engines.cpu_writing import Decoding
-from handgrad.engines.engine import UNLIMITED, Limits, Memory, OptimizerSettings, State, Step
+from handgrad.engines.engine import (
+    UNLIMITED,
+    Limits,
+    Memory,
+    OptimizerSettings,
+    State,
+    Step,
+    require_rng,
+)
 from handgrad.errors import require_known
 from handgrad.kernels import cache as compiled
 from handgrad.kernels import machine, optimizer
@@ -222,6 +230,7 @@ class Training:
         limits: Limits = UNLIMITED,
     ) -> Step:
         """One update from one batch. Beyond `limits`, or where they are not finite, nothing is changed."""
+        require_rng(self.config, rng)
         loss, squares = self._loss_and_square_norm(token_ids, targets, rng)
         step = Step(loss, math.sqrt(squares))
         if limits.allow(step):

@@ -100,6 +100,15 @@ class Memory(NamedTuple):
         return sum(self)
 
 
+def require_rng(config: ModelConfig, rng: np.random.Generator | None) -> None:
+    """Raise `ValueError` where a step would drop nothing, though the model asks for dropout."""
+    if config.dropout and rng is None:
+        raise ValueError(
+            f"A training step with dropout {config.dropout:g} needs the generator `rng` to draw it from; "
+            "without dropout: config.replace(dropout=0.0)"
+        )
+
+
 class Training(Protocol):
     """A model in training. Token ids and targets are integers (B, T); a target of -1 does not count."""
 
@@ -124,7 +133,10 @@ class Training(Protocol):
         rng: np.random.Generator | None = None,
         limits: Limits = UNLIMITED,
     ) -> Step:
-        """One update from one batch. Beyond `limits`, or where they are not finite, nothing is changed."""
+        """One update from one batch. Beyond `limits`, or where they are not finite, nothing is changed.
+
+        Dropout is drawn from `rng`; `ValueError` where there is dropout and no `rng`.
+        """
 
     def begin(
         self,

@@ -16,7 +16,15 @@ from handgrad import tree
 from handgrad.counted import Counted
 from handgrad.engines import allocator, fits, micro_batches, parallel
 from handgrad.engines import texts as in_progress
-from handgrad.engines.engine import UNLIMITED, Limits, Memory, OptimizerSettings, State, Step
+from handgrad.engines.engine import (
+    UNLIMITED,
+    Limits,
+    Memory,
+    OptimizerSettings,
+    State,
+    Step,
+    require_rng,
+)
 from handgrad.errors import UserError, require_known
 from handgrad.kernels import PRECISIONS
 from handgrad.model.block import Past
@@ -138,6 +146,7 @@ class Training:
         limits: Limits = UNLIMITED,
     ) -> Step:
         """One update from one batch. Beyond `limits`, or where they are not finite, nothing is changed."""
+        require_rng(self.config, rng)
         loss, _ = self.loss_and_gradients(token_ids, targets, rng)
         with np.errstate(all="ignore"):  # what overflows is seen in the numbers returned
             clipped, norm = clip.by_global_norm(self.gradient, self.settings.max_gradient_norm)

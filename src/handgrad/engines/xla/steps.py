@@ -8,7 +8,7 @@ import numpy as np
 
 from handgrad import parameters as p
 from handgrad import tree
-from handgrad.engines.engine import UNLIMITED, Limits, OptimizerSettings, State, Step
+from handgrad.engines.engine import UNLIMITED, Limits, OptimizerSettings, State, Step, require_rng
 from handgrad.engines.xla import device, placement, random
 from handgrad.engines.xla import weights as stacking
 from handgrad.engines.xla.mesh import ONE, Mesh
@@ -92,6 +92,7 @@ class Training:
         limits: Limits = UNLIMITED,
     ) -> Callable[[], Step]:
         """A step that the device may still compute: call what is returned for its loss and norm."""
+        require_rng(self.config, rng)
         batch = self._batch(token_ids, targets, rng)
         step = self._call("training step", self._step, token_ids.shape)
         self.carried, numbers = step(self.carried, batch, np.float32(learning_rate), self._limits(limits))
