@@ -3,10 +3,11 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 
 import handgrad
-from handgrad.data import corpus
+from handgrad.data import batches, corpus
 from handgrad.data.corpus import Corpus
 from handgrad.errors import UserError
 from handgrad.model.config import PRESETS
@@ -133,6 +134,15 @@ def test_a_plan_says_what_was_chosen_and_why(text_file):
     assert said["model"].choice.startswith(f"{model.d_model} wide, {model.n_layers} layers")
     assert f"{recipe.steps:,}" in said["steps"].choice
     assert all(reason.why for reason in planned.reasons)
+
+
+def test_what_is_kept_to_validate_is_not_counted_as_text_to_read(text_file):
+    events = []
+    prepared(text_file, events, options={"minutes": 0.02})
+    (planned,) = (event for event in events if isinstance(event, Planned))
+    learned, _ = batches.split(np.zeros(len(text_file.read_text(encoding="utf-8"))), 8)
+    assert planned.plan.n_tokens == pytest.approx(len(learned), abs=1)
+    assert planned.reasons[0].why.startswith(f"{planned.plan.n_tokens:,} tokens to train on")
 
 
 def test_without_steps_or_minutes_a_run_takes_a_minute_and_a_preset_its_own_steps():

@@ -94,7 +94,7 @@ class Measured(NamedTuple):
     candidate: Candidate
     steps: int
     n_tokens: int
-    """Of the text."""
+    """Of the text, to train on."""
 
     @property
     def tokens(self) -> int:
@@ -119,7 +119,7 @@ class Plan(NamedTuple):
 
     chosen: Candidate
     n_tokens: int
-    """Of the text."""
+    """Of the text, to train on."""
     measured: list[Measured]
     """From small to large; none that is larger than the first not worth its size."""
 

@@ -81,7 +81,7 @@ class Planned(NamedTuple):
     def reasons(self) -> list[Reason]:
         """The choices in words."""
         plan = self.plan
-        tokens = f"{plan.n_tokens:,} tokens, {plan.chosen.model.vocab_size:,} different"
+        tokens = f"{plan.n_tokens:,} tokens to train on, {plan.chosen.model.vocab_size:,} different"
         return [Reason("tokenizer", self.tokenizer, tokens), *plan.reasons]
 
 

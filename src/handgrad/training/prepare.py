@@ -202,7 +202,8 @@ def _plan(candidate: Candidate, asked: Asked, n_tokens: int, clock: Clock) -> Pl
 
     seconds = 60.0 * (candidate.recipe.minutes or 0.0) - clock.seconds
     fixed = {*asked.options, *(["dropout"] if asked.is_named else [])}
-    return dial.plan(candidates, n_tokens, seconds, step_seconds, fixed)
+    n_trained = n_tokens - round(batches.VALIDATION_SHARE * n_tokens)
+    return dial.plan(candidates, n_trained, seconds, step_seconds, fixed)
 
 
 def _require_fit(candidate: Candidate, machine: Machine) -> None:
