@@ -45,40 +45,43 @@ from handgrad.training import evaluate
 #
 # $$C \approx 6\,N\,D .$$
 #
-# The learning rate stays constant, and so every point on the way is a finished training of fewer tokens.
+# The learning rate stays constant, and so every point on the way is a finished training of fewer tokens. It
+# is smaller for wider models, in which more weights move an output at once. Small models get more steps, for
+# the same time.
 
 # %%
 text = corpus.embedded().text
 tokenizer = tokenizers.train("characters", [text])
 learned, unseen = batches.split(tokenizer.encode(text), 64)
 nano = preset("nano").replace(vocab_size=tokenizer.vocab_size)
-AT = (40, 80, 160, 320)  # the steps after which we look
-WIDTHS = (16, 32, 48, 64, 96)
+STEPS = {16: 2560, 32: 1280, 48: 640, 64: 320, 96: 320}  # for each width
+AT = (80, 160, 320, 640, 1280, 2560)  # the steps after which we look
 
 
 def train(width):
     """(N, D, loss) after each of the steps in AT."""
     config = nano.replace(d_model=width)
-    training = engines.training(config, State(init(config, 1)), OptimizerSettings(), batch_size=12)
-    rng, points, n = np.random.default_rng(1), [], count(config).matrix_parameters
-    for step in range(1, max(AT) + 1):
-        training.step(*batches.draw(learned, 12, 64, rng), 3e-3 * min(1.0, step / 20))
+    training = engines.training(config, State(init(config, 2)), OptimizerSettings(), batch_size=12)
+    rng, points, n = np.random.default_rng(2), [], count(config).matrix_parameters
+    for step in range(1, STEPS[width] + 1):
+        training.step(*batches.draw(learned, 12, 64, rng), 0.12 / width * min(1.0, step / 20))
         if step in AT:
             loss = evaluate.loss(training, unseen, batch_size=64, n_windows=128)
             points.append((n, step * 12 * 64, loss))
     return points
 
 
-points = {width: train(width) for width in WIDTHS}
+points = {width: train(width) for width in STEPS}
 print("      N   " + "".join(f"{at * 12 * 64:>10,}" for at in AT) + "   tokens")
 for row in points.values():
     print(f"{row[0][0]:8,}  " + "".join(f"{loss:10.3f}" for _, _, loss in row))
 pictures.by_compute(points)
 
 # %% [markdown]
-# Each curve is one size. At the left, with little arithmetic, the small ones are ahead: they have made more
-# steps for it. Further right the larger ones overtake, one after the other. The best that can be had for each
-# amount is the lower edge of them all.
+# Each curve is one size. With little arithmetic the smallest is ahead: it has made the most steps for it. But
+# its curve flattens, as so few weights hold no more, and the second goes on to below where the first one
+# ended. The turn of the larger ones comes further right, with more arithmetic than this page has. The best
+# that can be had for each amount is the lower edge of all curves.
 #
 # ## A law
 #
@@ -114,7 +117,8 @@ def law(n, d, E, A, alpha, B, beta):
     return E + A / n**alpha + B / d**beta
 
 
-seen = [point for width in WIDTHS[:-1] for point in points[width]]
+*smaller, largest = points.values()
+seen = [point for row in smaller for point in row]
 found = fit(seen)
 print("E = {:.2f}, A = {:.3g}, alpha = {:.2f}, B = {:.3g}, beta = {:.2f}".format(*found))
 
@@ -122,14 +126,15 @@ print("E = {:.2f}, A = {:.3g}, alpha = {:.2f}, B = {:.3g}, beta = {:.2f}".format
 # The largest size was left out of the fit. Does the law predict it?
 
 # %%
-for n, d, loss in points[WIDTHS[-1]]:
+for n, d, loss in largest:
     print(f"N = {n:,}, D = {d:7,}: predicted {law(n, d, *found):.3f}, measured {loss:.3f}")
 pictures.fitted(points, lambda n, d: law(n, d, *found))
 
 # %% [markdown]
-# Look at what it gets right and what not. Four sizes and four points each are few, and five numbers fitted to
-# them are many; the further one looks ahead, the less they bind. Published laws are fitted to hundreds of
-# runs, and are still argued about. In particular nobody should read the entropy of a text from such an $E$.
+# Look at what it gets right and what not. Four sizes are few, and five numbers fitted to them are many; the
+# further one looks ahead, the less they bind, and another seed moves $\alpha$ and $E$ a good deal. Published
+# laws are fitted to hundreds of runs, and are still argued about. In particular nobody should read the
+# entropy of a text from such an $E$.
 #
 # ## The best size for a given time
 #
