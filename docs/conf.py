@@ -28,6 +28,8 @@ myst_dmath_double_inline = True
 nb_execution_mode = "off"  # _generate/lessons.py has executed them
 nb_ipywidgets_js = {}
 nb_merge_streams = True
+nb_code_prompt_show = "Show our answer"  # the one kind of cell that is folded away
+nb_code_prompt_hide = "Hide our answer"
 
 html_theme = "furo"
 html_static_path = ["_static"]

@@ -76,7 +76,8 @@ def _execute(lesson: catalog.Lesson, target: Path, work: Path) -> None:
             cell.source = papers.linked(pages.folded(cell.source))
         for alt in alts(cell):
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
-    notebook.cells[0].source = with_map(notebook.cells[0].source, lesson.number)
+    if "course_map.here(" not in "".join(cell.source for cell in notebook.cells):  # else it is shown already
+        notebook.cells[0].source = with_map(notebook.cells[0].source, lesson.number)
     nbformat.write(notebook, target / f"{lesson.name}.ipynb")
     _mark(lesson, target).write_text(_digest(lesson.path))
     print(f"lesson {lesson.number} executed in {time.perf_counter() - begun:.0f} s", file=sys.stderr)

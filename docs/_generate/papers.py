@@ -6,17 +6,24 @@ from pathlib import Path
 
 BIBLIOGRAPHY = Path(__file__).parents[1] / "bibliography.md"
 ENTRY = re.compile(r"^- (.+), \d{4}\. \[.+?\]\((\S+)\)$", re.MULTILINE)
-QUOTED = re.compile(r'"([^"]{8,160})"')
+QUOTED = re.compile(r'\["[^"]+"\]|"([^"]+)"')  # the first is a link already
+ARXIV = re.compile(r"(?<!\[)arXiv:(\d{4}\.\d{4,5})")
 
 
 def linked(text: str) -> str:
-    """`text`, in which each quoted title of a paper leads to the paper."""
-    return QUOTED.sub(_link, text)
+    """`text`, in which each quoted title of a paper, and each number of arXiv's, leads to the paper.
+
+    A title may be the paper's first words.
+    """
+    return ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", QUOTED.sub(_link, text))
 
 
 def _link(found: re.Match[str]) -> str:
+    if found.group(1) is None:
+        return found.group(0)
     title = " ".join(found.group(1).split()).lower().strip(".,")
-    url = next((url for entry, url in entries() if title in entry), None)
+    begins = re.compile(rf", {re.escape(title)}(?!\w)")
+    url = next((url for entry, url in entries() if begins.search(entry)), None)
     return f'["{found.group(1)}"]({url})' if url else found.group(0)
 
 

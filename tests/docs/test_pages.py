@@ -171,4 +171,25 @@ def test_titles_of_papers_lead_to_the_papers_and_other_quotes_to_nothing():
     linked = papers.linked(text)
     assert '["Delving deep\ninto rectifiers"](https://arxiv.org/abs/1502.01852), 2015' in linked
     assert 'see "What proved means".' in linked
-    assert len(papers.entries()) > 50
+    told = 'that it is *"right"* or "wrong": Rosenblatt\'s answer ("The perceptron", 1958), arXiv:1910.02054.'
+    linked = papers.linked(told)
+    assert '("The perceptron", 1958)' not in linked
+    assert linked.endswith("1958), [arXiv:1910.02054](https://arxiv.org/abs/1910.02054).")
+    assert papers.linked(linked) == linked
+
+
+ON_PAPER_ONLY = {"On convergence proofs for perceptrons", "Statistical theory of extreme values"}
+
+
+def test_every_paper_that_a_lesson_names_by_its_title_is_linked():
+    from _generate import papers
+
+    named, unlinked = 0, set()
+    for path in (ROOT / "lessons").glob("*.py"):
+        for cell in path.read_text(encoding="utf-8").split("# %% [markdown]")[1:]:
+            text = " ".join(line.removeprefix("# ") for line in cell.split("# %%")[0].splitlines())
+            linked = papers.linked(text)
+            named += len(re.findall(r'"\]\(http', linked))
+            unlinked |= set(re.findall(r'(?<!\[)"([^"]{4,160})",? \(?(?:19|20)\d\d\b', linked))
+    assert unlinked == ON_PAPER_ONLY
+    assert named > 60
