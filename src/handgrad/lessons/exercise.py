@@ -152,6 +152,8 @@ class Clocked:
         return result
 
     def __str__(self) -> str:
+        if self.seconds < 1e-6:
+            return "less than 1 µs"
         for unit, per_second in (("µs", 1e6), ("ms", 1e3)):
             if self.seconds * per_second < 999.5:
                 return f"{self.seconds * per_second:.0f} {unit}"

@@ -88,7 +88,7 @@ def staircase(
             near = (neuron > 0.02) & (neuron < 0.98)
             axes.plot(x[near], from_ + rise * neuron[near], color=look.quiet, linewidth=0.8)
         axes.plot(x, curve(x), color=look.series[1], linestyle="--", label="the curve")
-        axes.plot(x, heights[0] + neurons @ rises, color=look.series[0], label=f"{n_neurons} hidden neurons")
+        axes.plot(x, heights[0] + neurons @ rises, color=look.series[0], label=f"hidden neurons: {n_neurons}")
         axes.set(xlabel="$x$", ylabel="$y$", xlim=(0, 1))
         figure.legend(loc="outside upper center", ncols=2)
     return figure
