@@ -54,8 +54,8 @@ text = corpus.embedded().text
 tokenizer = tokenizers.train("characters", [text])
 learned, unseen = batches.split(tokenizer.encode(text), 64)
 nano = preset("nano").replace(vocab_size=tokenizer.vocab_size)
-STEPS = {16: 2560, 32: 1280, 48: 640, 64: 320, 96: 320}  # for each width
-AT = (80, 160, 320, 640, 1280, 2560)  # the steps after which we look
+STEPS = {16: 1280, 32: 1280, 48: 640, 64: 320, 96: 320}  # for each width
+AT = (80, 160, 320, 640, 1280)  # the steps after which we look
 
 
 def train(width):
@@ -79,9 +79,9 @@ pictures.by_compute(points)
 
 # %% [markdown]
 # Each curve is one size. With little arithmetic the smallest is ahead: it has made the most steps for it. But
-# its curve flattens, as so few weights hold no more, and the second goes on to below where the first one
-# ended. The turn of the larger ones comes further right, with more arithmetic than this page has. The best
-# that can be had for each amount is the lower edge of all curves.
+# its curve flattens, as so few weights hold no more. The second one's is steeper, and goes on to below where
+# the first one ends. The turn of the larger ones comes further right, with more arithmetic than this page
+# has. The best that can be had for each amount is the lower edge of all curves.
 #
 # ## A law
 #
