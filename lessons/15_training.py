@@ -463,8 +463,8 @@ pictures.curves(held, worth)
 # %% [markdown]
 # With dropout the training loss is higher, since the model is never whole while it learns. The validation
 # loss turns later, if at all, and ends lower. Its lowest point is no lower here: with so little text dropout
-# is no remedy, only a delay; with plenty it costs. In between, where a text is read some ten times, it gains
-# most.
+# is no remedy, only a delay; with plenty it costs. In between it helps: the page "What minutes of training
+# buy" has figures.
 #
 # ## First weights: initialization
 #
@@ -488,8 +488,8 @@ pictures.curves(begun, worth)
 
 # %% [markdown]
 # Too small learns late: the parts whisper, and have to grow first. Too large learns late as well: Adam's
-# steps are as long as ever, and change large weights little. The first loss hardly tells them apart, because
-# the last norm brings every stream to the same size.
+# steps are as long as ever, and change large weights little. The first loss warns of neither, because the
+# last norm brings every stream to the same size.
 #
 # ## What is a token?
 #

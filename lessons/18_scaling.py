@@ -46,8 +46,7 @@ from handgrad.training import evaluate
 # $$C \approx 6\,N\,D .$$
 #
 # The learning rate stays constant, and so every point on the way is a finished training of fewer tokens. It
-# is smaller for wider models, in which more weights move an output at once. Small models get more steps, for
-# the same time.
+# is smaller for wider models, in which more weights move an output at once. Small models get more steps.
 
 # %%
 text = corpus.embedded().text

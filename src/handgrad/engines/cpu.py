@@ -23,15 +23,7 @@ from handgrad import tree
 from handgrad.counted import Counted
 from handgrad.engines import cpu_cache, cpu_memory, cpu_muon, cpu_weights, micro_batches, parallel, reference
 from handgrad.engines.cpu_writing import Decoding
-from handgrad.engines.engine import (
-    UNLIMITED,
-    Limits,
-    Memory,
-    OptimizerSettings,
-    State,
-    Step,
-    require_rng,
-)
+from handgrad.engines.engine import UNLIMITED, Limits, Memory, OptimizerSettings, State, Step, require_rng
 from handgrad.errors import require_known
 from handgrad.kernels import cache as compiled
 from handgrad.kernels import machine, optimizer

@@ -16,15 +16,7 @@ from handgrad import tree
 from handgrad.counted import Counted
 from handgrad.engines import allocator, fits, micro_batches, parallel
 from handgrad.engines import texts as in_progress
-from handgrad.engines.engine import (
-    UNLIMITED,
-    Limits,
-    Memory,
-    OptimizerSettings,
-    State,
-    Step,
-    require_rng,
-)
+from handgrad.engines.engine import UNLIMITED, Limits, Memory, OptimizerSettings, State, Step, require_rng
 from handgrad.errors import UserError, require_known
 from handgrad.kernels import PRECISIONS
 from handgrad.model.block import Past
