@@ -15,8 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,27 @@ from handgrad.model.init import init
 from handgrad.training import metrics
 
 N_TOKENS = 512
-BUSY = "main[aria-busy], main [aria-busy]"
+WATCHED = "{ subtree: true, childList: true, attributeFilter: ['aria-busy'] }"
+SETTLED = f"""() => new Promise((done) => {{
+    const shown = () => document.querySelector("main canvas, main .choices, main .candidates");
+    const busy = () => document.querySelector("main[aria-busy], main [aria-busy]");
+    const watch = new MutationObserver(() => {{ if (shown() && !busy()) end(); }});
+    const end = () => {{
+        watch.disconnect();
+        requestAnimationFrame(() => setTimeout(() => done(performance.now())));
+    }};
+    watch.observe(document, {WATCHED});
+    if (shown() && !busy()) end();
+}})"""
+"""The milliseconds from the page's beginning until it has drawn what it shows. Nothing asks meanwhile."""
+TAKEN = f"""async (act) => {{
+    const begun = performance.now();
+    await act();
+    return (await ({SETTLED})()) - begun;
+}}"""
+LAST = "[data-block='11']"
+BARS = f"""() => document.querySelector("{LAST}").closest(".row").querySelector(".backward b").innerText"""
+"""Every block has its bar of gradients."""
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -61,13 +80,13 @@ def page_times(folder: Path, page: Page, rounds: int) -> None:
         url = address(process)
         rng, times = np.random.default_rng(0), dict[str, list[float]]()
         for _ in range(rounds):
-            for name, seconds in one_visit(page, url, rng.integers(50257, size=N_TOKENS)):
-                times.setdefault(name, []).append(seconds)
+            for name, taken in one_visit(page, url, rng.integers(50257, size=N_TOKENS)):
+                times.setdefault(name, []).append(taken)
         peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
         process.terminate()
     print("| | median, ms | slowest |\n|---|---|---|")
     for name, taken in times.items():
-        print(f"| {name} | {1000 * statistics.median(taken):,.0f} | {1000 * max(taken):,.0f} |")
+        print(f"| {name} | {statistics.median(taken):,.0f} | {max(taken):,.0f} |")
     if peak:
         print(f"\nThe server's memory at most: {int(peak.group(1)) / 1e6:.2f} GB.")
 
@@ -76,42 +95,43 @@ def one_visit(page: Page, url: str, token_ids: Any) -> Iterator[tuple[str, float
     """The first picture of a text, and what one does then."""
     ids = "+".join(map(str, token_ids))
     page.goto("about:blank")
-    yield "first picture", taken(page, lambda: page.goto(f"{url}/#view=prediction&ids={ids}&targetId=262"))
-    yield "another part of the block", taken(page, lambda: click_site(page, "blocks.0.attention.scores"))
-    wait_for_bars(page)
-    yield "opening a block", taken(page, lambda: page.locator("[data-block='6']").click())
-    yield "a part of it", taken(page, lambda: click_site(page, "blocks.6.feed_forward.hidden"))
-    yield "attention", taken(page, lambda: view(page, "Attention"))
-    yield "another head", taken(page, lambda: page.locator("[data-head='7.3']").click())
-    yield "gradients of attention", taken(page, lambda: page.get_by_role("radio", name="gradient").check())
-    yield "next token", taken(page, lambda: view(page, "Next token"))
-    yield "temperature turned", taken(page, lambda: page.get_by_label("Temperature").fill("0.7"))
-    yield "backward", taken(page, lambda: view(page, "Backward"))
+    page.goto(f"{url}/#view=prediction&ids={ids}&targetId=262", wait_until="commit")
+    yield "first picture", page.evaluate(f"() => ({SETTLED})()")
+    yield "another part of the block", clicked(page, site("blocks.0.attention.scores"))
+    page.wait_for_function(BARS, polling=200)
+    yield "opening a block", clicked(page, "[data-block='6']")
+    yield "a part of it", clicked(page, site("blocks.6.feed_forward.hidden"))
+    yield "attention", clicked(page, view("attention"))
+    yield "another head", clicked(page, "[data-head='7.3']")
+    yield "gradients of attention", clicked(page, "input[value=gradient]")
+    yield "next token", clicked(page, view("next"))
+    yield "temperature turned", turned(page, "input[aria-label=Temperature]", 0.7)
+    yield "backward", clicked(page, view("backward"))
 
 
-def wait_for_bars(page: Page) -> None:
-    """Until every block has its bar of gradients."""
-    last = page.locator("[data-block='11']").locator("xpath=..").locator(".bar.backward b")
-    while not last.inner_text():
-        page.wait_for_timeout(100)
+def site(name: str) -> str:
+    return f"[data-site='{name}']"
 
 
-def click_site(page: Page, name: str) -> None:
-    page.locator(f"[data-site='{name}']").click()
+def view(name: str) -> str:
+    return f"#views a[href*='view={name}']"
 
 
-def view(page: Page, name: str) -> None:
-    page.get_by_role("navigation").get_by_role("link", name=name).click()
+def clicked(page: Page, selector: str) -> float:
+    """The milliseconds from a click until the page has what it shows."""
+    page.locator(selector).wait_for()
+    return page.evaluate(f"(selector) => ({TAKEN})(() => document.querySelector(selector).click())", selector)
 
 
-def taken(page: Page, act: Callable[[], Any]) -> float:
-    """The seconds until the page has what it shows."""
-    started = time.perf_counter()
-    act()
-    page.locator("main canvas, main .choices, main .candidates").first.wait_for()
-    while page.locator(BUSY).count():
-        page.wait_for_timeout(5)
-    return time.perf_counter() - started
+def turned(page: Page, selector: str, number: float) -> float:
+    """Likewise, from a slider's being moved: the page asks when it has stood still for a moment."""
+    act = f"""async ([selector, number]) => ({TAKEN})(() => {{
+        const slider = document.querySelector(selector);
+        slider.value = number;
+        slider.dispatchEvent(new Event("input"));
+        return new Promise((busy) => new MutationObserver(busy).observe(document, {WATCHED}));
+    }})"""
+    return page.evaluate(act, [selector, number])
 
 
 def address(process: subprocess.Popen[str]) -> str:

@@ -93,6 +93,26 @@ def test_every_sites_numbers_and_gradients_arrive_as_they_are(client, trace):
         assert stats[name]["rms"] == pytest.approx(float(np.sqrt(np.mean(read(name) ** 2))), rel=1e-6)
 
 
+@pytest.mark.parametrize("side", [10, 4])
+@pytest.mark.parametrize("kind", ["probs", "scores"])
+def test_small_heads_have_the_strongest_number_of_each_part_and_what_the_last_token_looks_at(
+    client, trace, kind, side
+):
+    key, edges = ask(client)["id"], np.arange(side + 1) * 10 // side
+    for what in ("value", "gradient"):
+        asked = f"/api/trace/{key}/heads?kind={kind}&what={what}&last=10&side={side}"
+        header, (small,) = unpacked(client.get(asked))
+        maps = [trace[f"blocks.{layer}.attention.{kind}"]._asdict()[what] for layer in range(3)]
+        seen = np.tril(np.stack(maps)).astype(np.float32)
+        for i, j in np.ndindex(side, side):
+            part = seen[..., edges[i] : edges[i + 1], edges[j] : edges[j + 1]].reshape(3, 2, -1)
+            np.testing.assert_array_equal(np.abs(small[..., i, j]), np.abs(part).max(axis=-1))
+            assert (part == small[..., i, j, None]).any(axis=-1).all()
+        assert header["mean"] == pytest.approx(np.mean([m[:, -1] for m in maps], axis=(0, 1)).tolist())
+    refused = client.get(f"/api/trace/{key}/heads?last=10&side=0")
+    assert refused.status_code == 400
+
+
 def test_sizes_are_those_of_each_head_and_of_each_position(client, trace):
     key = ask(client)["id"]
     for site, n in [("blocks.1.attention.heads", 2), ("blocks.1.residual1", 10)]:

@@ -8,7 +8,7 @@ from fastapi import Path as UrlPath
 from fastapi.responses import Response, StreamingResponse
 
 from handgrad.explore import experiments, formulas, learning
-from handgrad.explore.arrays import What
+from handgrad.explore.arrays import Kind, One, What
 from handgrad.explore.bodies import Ablate, Attribute, Draw, Neuron, Patch, Question, ScoreBody, Shares, Why
 from handgrad.explore.explorer import Explorer, Json
 from handgrad.explore.held import ForgottenError
@@ -22,6 +22,8 @@ POLICY = ("style-src 'self' 'unsafe-inline'", "img-src 'self' data: blob:")
 Id = Annotated[str, UrlPath(max_length=64)]
 Site = Annotated[str, Query(max_length=200)]
 Few = Annotated[int, Query(ge=1, le=50)]
+Side = Annotated[int, Query(ge=1, le=1024)]
+"""Of a picture, in cells."""
 
 
 def create(explorer: Explorer, rules: Rules) -> FastAPI:
@@ -67,6 +69,11 @@ def _add_traces(app: FastAPI, explorer: Explorer) -> None:
         key: Id, site: Site, what: What = "value", index: Annotated[str, Query(max_length=200)] = ""
     ) -> Response:
         return Response(explorer.array(key, site, what, index), media_type="application/octet-stream")
+
+    @app.get("/api/trace/{key}/heads")
+    def small_heads(key: Id, last: Side, side: Side, kind: Kind = "probs", what: One = "value") -> Response:
+        found = explorer.small_heads(key, kind, what, last, side)
+        return Response(found, media_type="application/octet-stream")
 
     @app.post("/api/next")
     def next_tokens(body: Draw) -> Json:

@@ -1,7 +1,7 @@
 """Arrays on their way to the page: only the part that is on screen, as its numbers are.
 
 4 bytes   N, little-endian
-N bytes   JSON: shape, site, what, index, min, max, rms, count; blanks fill it up to a multiple of 4
+N bytes   JSON: shape, count, and what is said of them; blanks fill it up to a multiple of 4
 the rest  float32, little-endian, row by row; for "both" the value, then the gradient
 """
 
@@ -13,7 +13,9 @@ import numpy as np
 from handgrad.errors import UserError
 from handgrad.trace import Trace
 
-What = Literal["value", "gradient", "both"]
+One = Literal["value", "gradient"]
+What = Literal[One, "both"]
+Kind = Literal["probs", "scores"]
 MOST = 1 << 18
 """Numbers of an answer."""
 
@@ -28,10 +30,39 @@ def packed(trace: Trace, site: str, what: What, index: str) -> bytes:
             f"An answer has at most {MOST:,} numbers; {site}[{index}] has {parts[0].size:,}. Ask for a part."
         )
     about = [statistics(part) for part in parts]
-    header = {
-        "shape": parts[0].shape, "site": site, "what": what, "index": index, "count": len(parts),
-        **about[0], "of": about,
-    }  # fmt: skip
+    return sent(parts, site=site, what=what, index=index, **about[0], of=about)
+
+
+def small_heads(trace: Trace, kind: Kind, what: One, last: int, side: int) -> bytes:
+    """The attention of all heads among the `last` tokens, (L, H, side, side): see `strongest`.
+
+    The header says what all heads give, on average, from the last token to each of them.
+    """
+    find = trace.value if what == "value" else trace.gradient
+    maps, looks = [], []
+    for layer in range(trace.model.config.n_layers):
+        numbers = find(f"blocks.{layer}.attention.{kind}")[:, -last:, -last:]
+        maps.append(strongest(np.tril(numbers), side))
+        looks.append(numbers[:, -1].mean(axis=0, dtype=np.float64))
+    if sum(each.size for each in maps) > MOST:
+        raise UserError(f"An answer has at most {MOST:,} numbers. Ask for smaller pictures.")
+    return sent([np.stack(maps).astype("<f4")], what=what, mean=np.mean(looks, axis=0).tolist())
+
+
+def strongest(maps: np.ndarray, side: int) -> np.ndarray:
+    """Maps of at most `side` cells along each of the last two axes: each is the number farthest from zero."""
+    for axis in (-1, -2):
+        n = maps.shape[axis]
+        if n > side:
+            starts = np.arange(side) * n // side
+            most, least = (each.reduceat(maps, starts, axis) for each in (np.maximum, np.minimum))
+            maps = np.where(most >= -least, most, least)
+    return maps
+
+
+def sent(parts: list[np.ndarray], **about: Any) -> bytes:
+    """Arrays of one shape, and what is said of them."""
+    header = {"shape": parts[0].shape, "count": len(parts), **about}
     text = json.dumps(header).encode()
     text += b" " * (-(4 + len(text)) % 4)
     return len(text).to_bytes(4, "little") + text + b"".join(part.tobytes() for part in parts)

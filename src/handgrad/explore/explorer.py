@@ -111,11 +111,6 @@ class Explorer:
         tokens = material.read(folder, tokenizer, config.layout).validation.tokens
         return tokenizer.decode(tokens[: min(BEGINNING, config.model.context_length - 1)])
 
-    def bytes_of_a_trace(self, n_tokens: int) -> int:
-        """What a text of so many tokens takes, or the longest that the model reads."""
-        config = self.held.model().config
-        return prediction.memory(config, min(n_tokens, config.context_length), hold=most_inside())
-
     def ask(self, question: Question) -> Json:
         """Run a text through the model. The same question has the same id."""
         of_model = self.held.version(question.checkpoint)
@@ -147,6 +142,11 @@ class Explorer:
         """Part of what stands at a site."""
         with self._computing:
             return arrays.packed(self.held.trace(key), site, what, index)
+
+    def small_heads(self, key: str, kind: arrays.Kind, what: arrays.One, last: int, side: int) -> bytes:
+        """All heads' attention as small pictures."""
+        with self._computing:
+            return arrays.small_heads(self.held.trace(key), kind, what, last, side)
 
     def next(self, body: Draw) -> Json:
         """What may come next, before and after the settings of sampling."""

@@ -1,7 +1,6 @@
 """The explorer as a server on this machine, until a signal ends it."""
 
 import socket
-import threading
 
 import uvicorn
 
@@ -12,15 +11,12 @@ from handgrad.serve.guard import Rules
 
 RULES = Rules(most_bytes=1 << 20)
 STOP_SECONDS = 2
-FIRST_TOKENS = 512
-"""Of a text for which there is memory at hand before it is asked for."""
 
 
 def serve(explorer: Explorer, listening: socket.socket) -> None:
     """Answer the page's requests until a signal comes."""
     allocator.keep_freed()
     allocator.share_freed()
-    threading.Thread(target=allocator.touch, args=(explorer.bytes_of_a_trace(FIRST_TOKENS),)).start()
     server(explorer).run(sockets=[listening])
 
 

@@ -65,9 +65,10 @@ export const getTraced = (path) => remembered(path, () => withTrace(path.split("
 export const post = (path, body) =>
   remembered(path + JSON.stringify(body), () => withTrace(body.id, () => json(path, asJson(body))));
 
-/** The server has the same answer as before, unless the model is another by now. */
-export async function trace(asked) {
-  const answer = await json("api/trace", asJson(asked));
+/** The server has the same answer as before, unless the model is another by now: one that learns `changes`. */
+export async function trace(asked, changes = true) {
+  const ask = () => json("api/trace", asJson(asked));
+  const answer = await (changes ? ask() : remembered(`api/trace${JSON.stringify(asked)}`, ask));
   questions.set(answer.id, asked);
   return answer;
 }
@@ -113,8 +114,13 @@ async function lines(path, body, { told, stop }) {
 }
 
 /** The numbers at a site: {shape, min, max, rms, values, gradients}; `index` as the server takes it. */
-export function array(id, site, index, what) {
-  const path = `api/trace/${id}/array?${new URLSearchParams({ site, what, index })}`;
+export const array = (id, site, index, what) => binary(id, "array", { site, what, index });
+
+/** All heads' attention among the `last` tokens as pictures of `side` cells: {shape, values or gradients, mean}. */
+export const smallHeads = (id, kind, what, last, side) => binary(id, "heads", { kind, what, last, side });
+
+function binary(id, name, asked) {
+  const path = `api/trace/${id}/${name}?${new URLSearchParams(asked)}`;
   return remembered(path, () => withTrace(id, async () => decoded(await (await fetched(path)).arrayBuffer())));
 }
 

@@ -100,7 +100,7 @@ async function render() {
   const slow = setTimeout(() => { if (mine === turn) app.say(W.working); }, 150);
   try {
     if (!WITHOUT_TRACE.includes(view)) {
-      const trace = await api.trace(question());
+      const trace = await api.trace(question(), app.model.has_run);
       if (mine !== turn) return;
       app.trace = trace;
     }

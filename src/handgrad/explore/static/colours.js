@@ -23,8 +23,11 @@ function ramp(zero, far) {
 /** The pixel of a colour of the style sheet. */
 export const pixel = (name) => packed(rgb(colour(name)));
 
+/** The colours of the style sheet as they are now: asked for once where many pictures are drawn. */
+export const palette = () => ["heat-zero", "heat-below", "heat-above", "heat-amount", "heat-none"].map((name) => rgb(colour(name)));
+
 /** {limit, clipped, of(x) -> "rgb()", pixels() -> x -> its pixel, signed} for these numbers. */
-export function scale(numbers, signed = true) {
+export function scale(numbers, signed = true, colours = palette()) {
   let most = 0, square = 0, n = 0;
   for (const x of numbers) {
     if (!Number.isFinite(x)) continue;
@@ -35,7 +38,7 @@ export function scale(numbers, signed = true) {
   const rms = Math.sqrt(square / Math.max(n, 1));
   const clipped = signed && n > 64 && most > CLIPPED * rms * 1.5;
   const limit = (clipped ? CLIPPED * rms : most) || 1;
-  const [zero, below, above, amount, none] = ["heat-zero", "heat-below", "heat-above", "heat-amount", "heat-none"].map((name) => rgb(colour(name)));
+  const [zero, below, above, amount, none] = colours;
   const of = (x) => {
     if (!Number.isFinite(x)) return `rgb(${none})`;
     return `rgb(${mixed(zero, signed ? (x < 0 ? below : above) : amount, Math.min(1, Math.abs(x) / limit))})`;

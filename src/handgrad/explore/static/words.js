@@ -72,7 +72,7 @@ export const W = {
     row: (name, forward, backward) => `${name}: values ${forward}, gradients ${backward}`,
   },
   attention: {
-    all: "All heads", allHint: "Rows are layers, columns are heads. Choose one.", head: (l, h) => `Layer ${l}, head ${h}`, small: (l, h) => `layer ${l}, head ${h}`, mean: (l) => `Layer ${l}, mean of its heads`,
+    all: "All heads", allHint: "Rows are layers, columns are heads. Choose one.", strongest: "A cell shows the strongest of the numbers it stands for.", head: (l, h) => `Layer ${l}, head ${h}`, small: (l, h) => `layer ${l}, head ${h}`, mean: (l) => `Layer ${l}, mean of its heads`,
     average: "Mean of the layer’s heads", kind: "Show", kinds: { probs: "after softmax", scores: "before softmax" },
     what: "Numbers", whats: { value: "value", gradient: "gradient" },
     mode: "View", modes: { map: "map", from: "from a token", to: "to a token" },

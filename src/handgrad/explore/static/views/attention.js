@@ -1,7 +1,7 @@
 /** Attention: every head small, one large; from a token and to a token; and why a head looks where it looks. */
-import { array, post } from "../api.js";
+import { array, post, smallHeads } from "../api.js";
 import { check, choice, el } from "../dom.js";
-import { pixel, scale } from "../colours.js";
+import { palette, pixel, scale } from "../colours.js";
 import { drawPixels, heatMap } from "../heat.js";
 import { exact, share, visible } from "../numbers.js";
 import { saving } from "../pictures.js";
@@ -22,23 +22,18 @@ export async function show(app) {
   const n = trace.tokens.length, shown = Math.min(n, MOST, Math.floor(Math.sqrt(SHOWN / model.n_heads))), from = n - shown;
   const tokens = trace.tokens.slice(from);
   const chosen = new Set((state.chosen ?? String(shown - 1)).split(",").map(Number).filter((i) => i >= 0 && i < shown));
-  const ask = async (layer) => {
-    const part = `${from}:${n}`;
-    const found = await array(trace.id, `blocks.${layer}.attention.${settings.kind}`, `:,${part},${part}`, settings.what);
-    return found.values ?? found.gradients;
-  };
-  const heads = await Promise.all(Array.from({ length: model.n_layers }, (_, layer) => ask(layer)));
   const signed = settings.what === "gradient" || settings.kind === "scores";
-  const one = (layer, head) => heads[layer].subarray(head * shown * shown, (head + 1) * shown * shown);
-  const current = () => (settings.average ? mean(heads[settings.layer], model.n_heads, shown * shown) : one(settings.layer, settings.head));
+  /** The numbers of the head that is shown large, or the mean of its layer's. */
+  const current = async () => {
+    const { layer, head, average, kind, what } = settings, part = `${from}:${n}`;
+    const found = await array(trace.id, `blocks.${layer}.attention.${kind}`, `${average ? ":" : head},${part},${part}`, what);
+    const numbers = found.values ?? found.gradients;
+    return average ? mean(numbers, model.n_heads, shown * shown) : numbers;
+  };
   const title = () => (settings.average ? A.mean(settings.layer) : A.head(settings.layer, settings.head));
 
+  const last = shown - 1, named = (j) => `“${visible(tokens[j])}” (${from + j})`;
   const large = el("div", {}), sentence = el("p", { class: "sentence", "aria-live": "polite" }), why = el("div", { class: "later" });
-  const grid = smallHeads(model, shown, one, signed, settings, (layer, head) => {
-    Object.assign(settings, { layer, head });
-    app.note({ layer, head });
-    drawLarge();
-  });
   const anew = (name) => (value) => app.change({ [name]: value === true ? "1" : value === false ? null : value });
   const controls = el("div", { class: "controls" },
     choice(A.kind, Object.entries(A.kinds), settings.kind, anew("kind")),
@@ -46,12 +41,11 @@ export async function show(app) {
     choice(A.mode, Object.entries(A.modes), settings.mode, anew("mode")),
     check(A.average, settings.average, anew("average")));
 
-  function drawLarge() {
-    const numbers = current();
-    grid.querySelectorAll("button").forEach((each) => each.setAttribute("aria-pressed", String(each.dataset.head === `${settings.layer}.${settings.head}`)));
-    large.replaceChildren(...(settings.mode === "map" ? drawMap(numbers) : drawTokens(numbers)).filter(Boolean));
+  const drawLarge = () => app.load(large, async () => {
+    const numbers = await current();
     say(numbers);
-  }
+    return settings.mode === "map" ? drawMap(numbers) : drawTokens(numbers);
+  });
 
   function drawMap(numbers) {
     return [heatMap({
@@ -74,11 +68,11 @@ export async function show(app) {
     const colours = scale(together.filter((x) => !Number.isNaN(x)), signed);
     const strip = tokenStrip(tokens, {
       chosen, colours: (j) => (Number.isNaN(together[j]) ? undefined : colours.of(together[j])), titles: (j) => (Number.isNaN(together[j]) ? "–" : exact(together[j])),
-      onpick: (i) => {
+      onpick: async (i) => {
         if (chosen.has(i) && chosen.size > 1) chosen.delete(i);
         else chosen.add(i);
         app.note({ chosen: [...chosen].join(",") });
-        drawLarge();
+        await drawLarge();
         large.querySelector(`[data-i="${i}"]`)?.focus();
       },
     });
@@ -100,13 +94,18 @@ export async function show(app) {
     return sentence.replaceChildren((to ? A.mostTo : A.most)(named(i), named(best), share(at(best)), title().toLowerCase()));
   }
 
-  const total = (j) => d3.mean(heads.flatMap((numbers, layer) => Array.from({ length: model.n_heads }, (_, head) => one(layer, head)[(shown - 1) * shown + j])));
-  const most = d3.greatest(tokens.keys(), (a, b) => total(a) - total(b)), last = shown - 1;
-  const named = (j) => `“${visible(tokens[j])}” (${from + j})`;
-  const overall = settings.kind === "probs" && settings.what === "value" && el("p", { class: "sentence" }, A.overall(named(last), named(most), share(total(most))));
-  drawLarge();
+  const drawn = drawLarge();
+  const size = sizeOf(model, shown), small = await smallHeads(trace.id, settings.kind, settings.what, shown, size.cells);
+  const grid = gridOf(model, small, size, signed, settings, (layer, head) => {
+    Object.assign(settings, { layer, head });
+    app.note({ layer, head });
+    drawLarge();
+  });
+  const most = d3.maxIndex(small.mean);
+  const overall = settings.kind === "probs" && settings.what === "value" && el("p", { class: "sentence" }, A.overall(named(last), named(most), share(small.mean[most])));
+  await drawn;
   return el("div", {}, overall, controls, el("div", { class: "two attention" },
-    el("section", { class: "card", "aria-label": A.all }, el("h3", {}, A.all), el("p", { class: "note" }, A.allHint), from > 0 && el("p", { class: "note" }, A.windowed(shown, n)), grid),
+    el("section", { class: "card", "aria-label": A.all }, el("h3", {}, A.all), el("p", { class: "note" }, A.allHint, size.cells < shown && ` ${A.strongest}`), from > 0 && el("p", { class: "note" }, A.windowed(shown, n)), grid),
     el("section", { class: "panel", "aria-label": A.mode }, sentence, large, why)));
 }
 
@@ -117,20 +116,30 @@ function mean(numbers, n, size) {
   return total;
 }
 
-function smallHeads(model, n, one, signed, settings, pick) {
+/** Of a small picture: its side on the screen, and how many cells it has along it. */
+function sizeOf(model, shown) {
   const side = Math.max(28, Math.min(110, Math.floor(Math.min(330, innerWidth - 130) / model.n_heads)));
+  const most = Math.floor(Math.sqrt(SHOWN / (model.n_layers * model.n_heads)));
+  return { side, cells: Math.min(shown, most, Math.round(side * (window.devicePixelRatio || 1))) };
+}
+
+function gridOf(model, small, { side, cells }, signed, settings, pick) {
+  const numbers = small.values ?? small.gradients, name = () => `${settings.layer}.${settings.head}`;
   const grid = el("div", { class: "head-grid", style: { "grid-template-columns": `auto repeat(${model.n_heads}, auto)`, "--side": `${side}px` } },
     el("span"), Array.from({ length: model.n_heads }, (_, head) => el("span", {}, head)));
-  const paints = [];
+  const canvases = [];
   for (let layer = 0; layer < model.n_layers; layer += 1) {
     grid.append(el("span", { class: "layer-name" }, layer));
     for (let head = 0; head < model.n_heads; head += 1) {
-      const canvas = el("canvas", { width: n, height: n, "aria-hidden": "true" });
-      paints.push(() => paint(canvas, one(layer, head), n, signed));
+      canvases.push(el("canvas", { width: cells, height: cells, "aria-hidden": "true" }));
+      const isChosen = name() === `${layer}.${head}`;
       grid.append(el("button", {
-        type: "button", class: "small-head", "data-head": `${layer}.${head}`, tabindex: layer === settings.layer && head === settings.head ? 0 : -1,
-        "aria-label": A.head(layer, head), title: A.head(layer, head), onclick: () => pick(layer, head),
-      }, canvas));
+        type: "button", class: "small-head", "data-head": `${layer}.${head}`, tabindex: isChosen ? 0 : -1, "aria-pressed": String(isChosen),
+        "aria-label": A.head(layer, head), title: A.head(layer, head), onclick: () => {
+          pick(layer, head);
+          grid.querySelectorAll("button").forEach((each) => each.setAttribute("aria-pressed", String(each.dataset.head === name())));
+        },
+      }, canvases.at(-1)));
     }
   }
   grid.addEventListener("keydown", (event) => {
@@ -141,17 +150,20 @@ function smallHeads(model, n, one, signed, settings, pick) {
     const next = grid.querySelector(`[data-head="${here[0] + step[0]}.${here[1] + step[1]}"]`);
     if (next) { document.activeElement.tabIndex = -1; next.tabIndex = 0; next.focus(); }
   });
-  const all = () => paints.forEach((each) => each());
-  const themed = () => (grid.isConnected ? all() : removeEventListener("theme", themed));
+  const paintAll = () => {
+    const colours = palette(), paper = pixel("paper");
+    canvases.forEach((canvas, i) => paint(canvas, numbers.subarray(i * cells ** 2, (i + 1) * cells ** 2), cells, signed, colours, paper));
+  };
+  const themed = () => (grid.isConnected ? paintAll() : removeEventListener("theme", themed));
   addEventListener("theme", themed);
-  all();
+  paintAll();
   return el("div", { class: "grid-scroller" }, grid);
 }
 
-function paint(canvas, numbers, n, signed) {
+function paint(canvas, numbers, n, signed, colours, paper) {
   const seen = new Float32Array((n * (n + 1)) / 2); // no token looks at later ones
   for (let i = 0, at = 0; i < n; at += i + 1, i += 1) seen.set(numbers.subarray(i * n, i * n + i + 1), at);
-  const shade = scale(seen, signed).pixels(), paper = pixel("paper");
+  const shade = scale(seen, signed, colours).pixels();
   drawPixels(canvas, n, n, (i, j) => (j <= i ? shade(numbers[i * n + j]) : paper));
 }
 
