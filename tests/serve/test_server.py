@@ -13,6 +13,8 @@ import pytest
 import handgrad
 from handgrad import cli
 from handgrad.errors import UserError
+from handgrad.formats.model_folder import Model
+from handgrad.model.init import init
 from handgrad.serve import server
 from handgrad.serve.guard import Rules
 from tests.serve.running import running
@@ -102,19 +104,20 @@ def test_without_its_extra_one_sentence_says_what_to_install(monkeypatch):
 
 
 def test_a_signal_ends_it_after_the_answer_in_progress(model, tmp_path):
-    folder = handgrad.save(model, tmp_path / "model")
+    config = model.config.replace(context_length=1024)  # else it has written all before one looks
+    folder = handgrad.save(Model(config, init(config, 1), model.tokenizer), tmp_path / "model")
     command = [sys.executable, "-m", "handgrad", "serve", folder, "--port", "0", "--engine", "reference"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         url = re.search(r"http://\S+", process.stderr.readline())[0]
-        body = json.dumps({"prompt": "a", "max_tokens": 60, "seed": 1}).encode()
+        body = json.dumps({"prompt": "a", "max_tokens": 1000, "seed": 1}).encode()
         request = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json"})
         with ThreadPoolExecutor() as others:
             answer = others.submit(lambda: json.load(urllib.request.urlopen(request, timeout=20)))
             while "handgrad_texts_running 1" not in metrics(url):
                 assert not answer.done()
             process.send_signal(signal.SIGINT)
-            assert answer.result()["usage"]["completion_tokens"] == 60
+            assert answer.result()["usage"]["completion_tokens"] == 1000
         assert process.wait(20) == 0
         said = process.stderr.read()
         assert "Stopping: what is being written has 10 seconds." in said
