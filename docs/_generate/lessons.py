@@ -45,6 +45,8 @@ def write(folder: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     work = folder / "work"
     lessons = catalog.lessons()
+    for page in {*target.glob("*.ipynb")} - {target / f"{lesson.name}.ipynb" for lesson in lessons}:
+        page.unlink()  # of a lesson that has another name now
     changed = [lesson for lesson in lessons if not is_executed(lesson, target)]
     if changed:
         work.mkdir(exist_ok=True)
