@@ -431,6 +431,29 @@ def test_a_level_beyond_a_chart_is_left_out_and_the_name_of_one_at_its_edge_can_
     assert top >= 0
 
 
+ROW_NAMES = """async () => {
+  const { heatMap } = await import("/static/heat.js");
+  const names = Array.from({ length: 100 }, (_, i) => `${(28 * i) % 400}`), numbers = new Float32Array(1e4);
+  const map = heatMap({ numbers, rowNames: names, columnNames: names, square: true, cell: 5 });
+  const write = CanvasRenderingContext2D.prototype.fillText, rows = new Set();
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {
+    const mine = map.contains(this.canvas) && this.textAlign === "right";
+    if (mine) rows.add(this.getTransform().f / devicePixelRatio);
+    write.call(this, text, ...at);
+  };
+  document.querySelector("main").append(map);
+  while (!rows.size) await new Promise(requestAnimationFrame);
+  CanvasRenderingContext2D.prototype.fillText = write;
+  return [...rows];
+}"""
+
+
+def test_names_beside_a_map_do_not_overlap_where_tokens_are_numbers_either(show):
+    places = show("learning").evaluate(ROW_NAMES)
+    assert len(places) > 5
+    assert np.diff(sorted(places)).min() > 10
+
+
 def test_vendored_files_are_those_that_were_released():
     versions = json.loads((VENDOR / "VERSIONS.json").read_text())
     listed = {name: sha for package in versions.values() for name, sha in package["sha256"].items()}

@@ -115,12 +115,13 @@ function layOut(map, room) {
   map.height = map.square ? map.width : map.texts ? 22 : Math.max(14, Math.min(22, Math.round(330 / map.rows)));
 }
 
-/** Of names that would overlap only every so manyth is written; numbers in round steps. */
+/** Of names that would overlap only every so manyth is written; numbers that count up in round steps. */
 function every(names, room, need) {
   const skip = Math.ceil(need / room);
   if (skip <= 1) return () => true;
   const round = [2, 4, 8, 16, 32, 64, 128].find((step) => step >= skip) ?? skip;
-  return /^\d+$/.test(names[0]) ? (i) => Number(names[i]) % round === 0 : (i) => i % skip === 0;
+  const counts = names.every((name, i) => name === String(Number(names[0]) + i));
+  return counts ? (i) => Number(names[i]) % round === 0 : (i) => i % skip === 0;
 }
 
 /** A picture of one pixel a cell. */
