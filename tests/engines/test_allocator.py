@@ -17,7 +17,7 @@ allocator.share_freed()
 
 def use():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    arrays = [np.empty(1 << 20, np.uint8) for _ in range(1100)]
+    arrays = [np.empty(1 << 20, np.uint8) for _ in range(1100)]  # more than a gigabyte in all
     for array in arrays:
         array.fill(1)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
