@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from _generate import pages, papers, trials
-from handgrad.lessons import catalog, course_map, knobs
+from handgrad.lessons import catalog, course_map
 
 SOURCES = Path(__file__).parents[2] / "src" / "handgrad"
 TIMED = ("19_speed",)
 """Those that measure times: each runs alone."""
+TRAIN = [sys.executable, "-c", "from handgrad.lessons import practice; practice.model()"]
+"""Trains the small model that several lessons look into."""
 HEAD = """# Lessons
 
 From one slope to a transformer that writes: {n} notebooks. You derive, run, check, see and change every
@@ -40,7 +42,6 @@ end of each lesson judge your answers; ours are folded away.
 
 def write(folder: Path) -> None:
     """`generated/lessons/NN_topic.ipynb` for every lesson, and their index."""
-    os.environ[knobs.ON_A_PAGE] = "1"
     target = folder / "lessons"
     target.mkdir(parents=True, exist_ok=True)
     work = folder / "work"
@@ -50,11 +51,16 @@ def write(folder: Path) -> None:
     changed = [lesson for lesson in lessons if not is_executed(lesson, target)]
     if changed:
         work.mkdir(exist_ok=True)
-        train = [sys.executable, "-c", "from handgrad.lessons import practice; practice.model()"]
-        subprocess.run(train, cwd=work, check=True, stdout=sys.stderr)  # which several lessons look into
         with ThreadPoolExecutor(os.cpu_count()) as pool:
+            model = pool.submit(subprocess.run, TRAIN, cwd=work, check=True, stdout=sys.stderr)
+
+            def execute(lesson: catalog.Lesson) -> None:
+                if _looks_into_the_model(lesson):
+                    model.result()
+                _execute(lesson, target, work)
+
             longest_first = [lesson for lesson in reversed(changed) if lesson.name not in TIMED]
-            list(pool.map(lambda lesson: _execute(lesson, target, work), longest_first))
+            list(pool.map(execute, sorted(longest_first, key=_looks_into_the_model)))
         for lesson in changed:
             if lesson.name in TIMED:
                 _execute(lesson, target, work)
@@ -63,6 +69,10 @@ def write(folder: Path) -> None:
     index = HEAD.format(n=len(lessons)) + table
     tree = pages.toctree([f"lessons/{lesson.name}" for lesson in lessons], options=":hidden:")
     pages.write(folder / "lessons.md", f"{index}\n\n{tree}\n")
+
+
+def _looks_into_the_model(lesson: catalog.Lesson) -> bool:
+    return "practice." in lesson.path.read_text(encoding="utf-8")
 
 
 def _execute(lesson: catalog.Lesson, target: Path, work: Path) -> None:

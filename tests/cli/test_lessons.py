@@ -176,6 +176,30 @@ def test_knobs_on_a_page_are_pictures_made_beforehand(monkeypatch):
     assert "it's" not in shown.split("<script>")[0]  # it would end the attribute that holds the labels
 
 
+RUN_ONLY = """
+from handgrad.lessons import knobs
+
+class Drawn:
+    def __init__(self, rate):
+        self.rate = rate
+
+    def _repr_png_(self):
+        return b"", {"width": 10}
+
+knobs.turn(Drawn, rate=[1, 2])
+"""
+
+
+def test_a_lesson_that_is_only_run_has_pictures_in_the_place_of_widgets(jupyter, monkeypatch, tmp_path):
+    """Widgets make nbclient miss a cell's end."""
+    nbformat = pytest.importorskip("nbformat")
+    monkeypatch.delenv(knobs.ON_A_PAGE, raising=False)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(RUN_ONLY)])
+    ran = catalog.run(catalog.find(2), folder=tmp_path, notebook=notebook)
+    ((shown,),) = (cell.outputs for cell in ran.cells)
+    assert shown.data["text/html"].count("<img") == 2
+
+
 def pictures_shown(client, code):
     """What a cell displays as a picture."""
     shown = []

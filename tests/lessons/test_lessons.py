@@ -14,7 +14,7 @@ import _generate.lessons
 import pytest
 from _generate import trials
 
-from handgrad.lessons import catalog, knobs, practice
+from handgrad.lessons import catalog, practice
 
 jupytext = pytest.importorskip("jupytext", reason="lessons want the extra [lessons]")
 pytest.importorskip("ipywidgets", reason="lessons want the extra [lessons]")
@@ -52,12 +52,11 @@ def train_once(folder):
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
-def test_a_lesson_runs_and_its_exercises_tell_right_from_wrong(lesson, folder, monkeypatch):
+def test_a_lesson_runs_and_its_exercises_tell_right_from_wrong(lesson, folder):
     if _generate.lessons.is_executed(lesson, PAGES):
         return  # by `make docs`, which would have failed
     if "practice.model(" in lesson.path.read_text(encoding="utf-8"):
         train_once(folder)
-    monkeypatch.setenv(knobs.ON_A_PAGE, "1")  # every setting of every knob is drawn
     _, faults = trials.run(lesson, folder)
     assert faults == []
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from handgrad.errors import UserError
 from handgrad.formats import atomic
+from handgrad.lessons import knobs
 
 INSTALLED = Path(__file__).parent / "notebooks"
 IN_THE_REPOSITORY = Path(__file__).parents[3] / "lessons"
@@ -111,6 +112,10 @@ def run(
 ) -> Any:
     """Execute the lesson from top to bottom in `folder`, and return the notebook with its outputs.
 
+    It runs as on a page: every setting of every knob is drawn, and there are no widgets. nbclient would
+    answer a widget's messages on the socket on which it waits for the cell's end, and on a busy machine it
+    would miss that end ([nbclient 312](https://github.com/jupyter/nbclient/issues/312)).
+
     `report` gets the number of cells done and the number of all. Without a folder the lesson runs in a
     temporary one. `notebook` is executed in the place of the lesson as it stands. Raises `LessonError` where
     a cell raises.
@@ -136,7 +141,7 @@ def run(
             on_cell_complete=lambda cell, cell_index: report(cell_index + 1, n_cells),
         )
         try:
-            return client.execute(env={**os.environ, **ENVIRONMENT})
+            return client.execute(env={**os.environ, **ENVIRONMENT, knobs.ON_A_PAGE: "1"})
         except CellExecutionError as error:
             raise LessonError(f"Lesson {lesson.number} stopped: {error}") from None
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ipywidgets import VBox
 
 ON_A_PAGE = "HANDGRAD_LESSONS_ON_A_PAGE"
-"""The environment variable that is set while pages without Python behind them are made."""
+"""The environment variable that is set where nobody turns knobs: a page is made, or a lesson is only run."""
 
 
 class _Drawn(Protocol):

@@ -87,8 +87,8 @@ def keep(name: str, forward: Callable[..., Any], backward: Callable[..., Any]) -
     """Judge your op; if it is right, keep it, from now on in the place of ours.
 
     `forward` takes the op's arrays and returns its result and what `backward` needs; `backward` takes the
-    gradient of the result, and that, and returns a gradient for each array of numbers. While pages are made
-    nothing is kept.
+    gradient of the result, and that, and returns a gradient for each array of numbers. Where a lesson is
+    only run, for a page, nothing is kept.
     """
     require_known("part", name, PARTS)
     verdict = _judged(name, forward, backward)
