@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,74 +167,11 @@ def test_a_thread_whose_others_fail_is_let_through():
     assert not waiting.is_alive()
 
 
-SCRIPT = """
-import numpy as np
-from handgrad.engines import cpu_weights, cpu_writing
-from handgrad.kernels.writing import kept
-from handgrad.model.config import PRESETS
-from handgrad.model.init import init
-from tests.kernels.guard import Guard
-
-def guarded(nested, new):
-    if isinstance(nested, np.ndarray):
-        return new(nested)
-    return type(nested)(*(guarded(part, new) for part in nested)) if isinstance(nested, tuple) else nested
-
-def copied(array):
-    return guard.filled(array, array.dtype)
-
-def not_written(array):
-    return guard.new(array.shape, array.dtype)
-
-def in_guards(decoding):
-    packed, known = decoding.packed, decoding._kept
-    memory = copied(packed.memory)
-    packed.matrices["at"] += memory.ctypes.data - packed.memory.ctypes.data
-    decoding.packed = packed._replace(memory=memory)
-    keys = not_written(decoding._keys_and_values)
-    moved = keys.ctypes.data - known.cache.keys
-    cache = known.cache._replace(keys=known.cache.keys + moved, values=known.cache.values + moved)
-    decoding._keys_and_values = keys
-    room = guarded(known.room, not_written)._replace(halves=copied(known.room.halves))
-    small, rows, arrivals = (guarded(part, copied) for part in (known.small, known.rows, known.arrivals))
-    decoding._kept = known._replace(rows=rows, cache=cache, small=small, room=room, arrivals=arrivals)
-    decoding._table = copied(kept.table(decoding._kept))
-    decoding._at = decoding._table.ctypes.data
-
-few = cpu_weights.SMALL
-for at_end in (True, False):
-    guard = Guard(at_end)
-    models = {"nano": {"activation": "prelu", "gated": True}, "llama": {"n_kv_heads": 1, "d_head": 10}}
-    for name, changes in models.items():
-        config = PRESETS[name].replace(**{"vocab_size": 33, "context_length": 9, "n_layers": 2, "n_heads": 2,
-                                          "d_model": 44, "d_ff": 23, **changes})
-        wide = config.replace(d_model=96, d_ff=64)
-        kinds = (
-            ("float32", few, "auto"), ("float32", few, "int8"), ("float32", 0, "int8"),
-            ("bfloat16", few, "auto"), ("bfloat16", 0, "auto"), ("int8", 0, "auto"),
-        )
-        for precision, cpu_weights.SMALL, cache in kinds:
-            config = wide if precision == "int8" else config
-            results = []
-            for guard.left in (0, 255):
-                decoding = cpu_writing.Decoding(
-                    config, init(config, 1), precision, n_texts=3, n_threads=1, cache=cache
-                )
-                in_guards(decoding)
-                ids = np.arange(21).reshape(3, 7)
-                results.append([decoding.read(ids), decoding.read(ids[:, :1])])
-            for clean, used in zip(*results):
-                assert np.isfinite(clean).all()
-                assert clean.tobytes() == used.tobytes()
-            guard.kept.clear()
-print("whole")
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="guard pages are made with mprotect")
 def test_reading_a_text_stays_in_its_arrays_and_reads_nothing_that_is_not_written():
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT], capture_output=True, text=True, timeout=300
-    )
+        [sys.executable, "-W", "ignore", "-m", "tests.kernels.guarded_writing"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:] or f"killed by signal {-result.returncode}"
     assert result.stdout.endswith("whole\n")
