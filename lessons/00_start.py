@@ -81,8 +81,8 @@ course_map.here(0)
 # | a term | all, with the exercises |
 #
 # What you need: some Python (functions, lists, a loop), and what a function and a power are. Derivatives are
-# explained where they come up. A lesson takes an hour or two with its exercises, lessons 1 and 19 rather
-# more.
+# explained where they come up. A lesson takes an hour or two with its exercises, lessons 1, 3 and 19
+# rather more.
 #
 # ## How to use a notebook
 #
