@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from handgrad import engines, tree
 from handgrad import parameters as p
-from handgrad import tree
 from handgrad.data.examples import Conversations
-from handgrad.engines.engine import Engine, Limits, State, Step, Training
+from handgrad.engines.engine import Limits, State, Step, Training
 from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError
 from handgrad.formats.model_folder import BEST, LAST, Model
@@ -80,8 +80,6 @@ class Run:
     material: Material
     progress: Progress
     report: Callable[[Event], object]
-    writing: Engine
-    """What writes a sample at each evaluation."""
     starts: tuple[int, ...] = ()
     """What stands before every text,"""
     ends: tuple[int, ...] = ()
@@ -238,9 +236,13 @@ class Run:
 
     def _sample(self, weights: p.Transformer) -> str:
         """What the model answers in the first conversation to judge by; else what it writes after a line
-        break or, knowing none, after the first validation token."""
+        break or, knowing none, after the first validation token.
+
+        By the formulas: for so little they are quick enough, and the kernels that write take longer to
+        compile than those that train.
+        """
         config = self.config.model
-        decoding = self.writing.decoding(config, weights)
+        decoding = engines.get("reference").decoding(config, weights)
         start = self._opening()
         n_tokens = min(SAMPLE_TOKENS, max(LEAST_SAMPLE, SAMPLE_WORK // tree.size(weights)))
         request = Request(max_tokens=n_tokens, seed=int(self._rng(SAMPLE).integers(1 << 62)))

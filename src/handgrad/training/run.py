@@ -13,12 +13,11 @@ from handgrad import engines
 from handgrad.data import corpus, files
 from handgrad.data.corpus import Corpus
 from handgrad.engines import fits, lora
-from handgrad.engines.engine import Engine, State, Training
+from handgrad.engines.engine import State, Training
 from handgrad.engines.processes import ALONE, Processes
 from handgrad.errors import UserError, require_whole
 from handgrad.formats import atomic, lock, model_folder
 from handgrad.formats.model_folder import BASE, CONFIG, LAST, RUNS, WRITING
-from handgrad.model.count import count
 from handgrad.model.init import init
 from handgrad.training import (
     checkpoint,
@@ -40,9 +39,6 @@ from handgrad.training.material import Layout
 from handgrad.training.metrics import EvaluationRow
 from handgrad.training.prepare import Asked, Prepared, prepare
 from handgrad.training.run_config import RunConfig
-
-SMALL = 32 << 20
-"""Bytes of weights, of which a copy is little beside what training takes."""
 
 
 def print_evaluations(event: events.Event) -> None:
@@ -239,8 +235,6 @@ def _train(
     )
     if adaptation is not None:
         training = lora.Training(training, state, recipe.optimizer_settings, adaptation)
-    writing = _writing(config)
-    writing.decoding(model, state.weights, compiling=clock.compiling)
     del state  # copied
     return loop.Run(
         folder=folder,
@@ -250,18 +244,11 @@ def _train(
         material=learned,
         progress=progress,
         report=report,
-        writing=writing,
         starts=starts,
         ends=ends,
         processes=processes,
         began=clock.beginning(),
     ).go()
-
-
-def _writing(config: RunConfig) -> Engine:
-    """What writes while a run trains: kernels, where the copy of the weights that they want takes little."""
-    is_small = count(config.model).weight_bytes <= SMALL
-    return engines.get("cpu" if config.engine == "cpu" and is_small else "reference")
 
 
 @dataclass(frozen=True)
