@@ -19,6 +19,8 @@ from handgrad.lessons import catalog, course_map
 SOURCES = Path(__file__).parents[2] / "src" / "handgrad"
 TIMED = ("19_speed",)
 """Those that measure times: each runs alone."""
+LONGEST = "15_training"
+"""The longest of those that look into the small model; of the others, the last ones are long."""
 TRAIN = [sys.executable, "-c", "from handgrad.lessons import practice; practice.model()"]
 """Trains the small model that several lessons look into."""
 HEAD = """# Lessons
@@ -59,8 +61,9 @@ def write(folder: Path) -> None:
                     model.result()
                 _execute(lesson, target, work)
 
-            longest_first = [lesson for lesson in reversed(changed) if lesson.name not in TIMED]
-            list(pool.map(execute, sorted(longest_first, key=_looks_into_the_model)))
+            others = [lesson for lesson in reversed(changed) if lesson.name not in TIMED]
+            others.sort(key=lambda lesson: (_looks_into_the_model(lesson), lesson.name != LONGEST))
+            list(pool.map(execute, others))
         for lesson in changed:
             if lesson.name in TIMED:
                 _execute(lesson, target, work)
