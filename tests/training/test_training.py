@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 import handgrad
 from handgrad import tree
 from handgrad.data import corpus
+from handgrad.engines import cpu
 from handgrad.errors import UserError
 from handgrad.formats import atomic, tensors
 from handgrad.formats.model_folder import BEST, CONFIG, LAST, TOKENIZER
@@ -53,6 +54,13 @@ def test_a_run_learns_and_keeps_all_it_should(text_file, tmp_path, small):
     assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
     model = handgrad.load(folder)
     assert handgrad.generate(model, "3 times ", max_tokens=40, temperature=0.0).startswith(tuple("123456789"))
+
+
+def test_samples_want_no_kernels_that_write(text_file, tmp_path, small, monkeypatch):
+    """They take longer to compile than all that train."""
+    monkeypatch.setattr(cpu, "decoding", lambda *_, **__: pytest.fail("kernels were asked to write"))
+    folder = handgrad.train(text_file, out=tmp_path / "run", engine="cpu", **small)
+    assert all(row.sample for row in run.about(folder).evaluations)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(text_file, tmp_path, small):

@@ -24,7 +24,8 @@ def lessons(
     ] = Path("my-lessons"),
     as_list: Annotated[bool, typer.Option("--list", help="Say which lessons there are, and stop.")] = False,
     run: Annotated[
-        int | None, typer.Option(help="Run this lesson from top to bottom, without Jupyter's window.")
+        int | None,
+        typer.Option(help="Run this lesson from top to bottom as on a page, without Jupyter's window."),
     ] = None,
     start: Annotated[int | None, typer.Option(help="The lesson to open.", show_default="the first")] = None,
     reset: Annotated[
